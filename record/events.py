@@ -1,0 +1,279 @@
+"""Every kind of fact that a session can hold. Frozen; fields are only ever added, so that an old log reads for ever."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+Level = Literal["info", "warn", "stop"]
+JobOutcome = Literal["done", "failed", "cancelled", "timeout"]
+Outcome = Literal["done", "needs_person", "out_of_budget", "provider_failed", "stopped", "failed"]
+
+
+class Part(BaseModel):
+    """A value inside a fact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Budget(Part):
+    """What a session may use. None is no cap; nothing here may be 0."""
+
+    hours: float | None = None  # wall clock, from Opened
+    job_hours: float | None = None  # summed run time of jobs
+    dollars: float | None = None
+    tokens: int | None = None  # in + out
+
+
+class Goal(Part):
+    """What the person asked for, in the words and in the terms that the lab needs."""
+
+    text: str
+    task: str  # a benchmark's name, e.g. "chains", "gym:spell_backward", "table:/data/questions.csv"
+    model: str  # a folder or a Hub id
+    target: float | None = None  # the metric's value to reach on held-out items, in [0, 1]
+    metric: str = "accuracy"
+
+
+class Call(Part):
+    """One tool call, as the brain wrote it."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+class Step(Part):
+    """One line of the plan."""
+
+    text: str
+    state: Literal["todo", "doing", "done", "dropped"] = "todo"
+
+
+class Seal(Part):
+    """Hashes (sha256, hex) that tie a score to its judge's source, its items and the model's files."""
+
+    judge: str
+    split: str
+    model: str
+
+
+class Fact(BaseModel):
+    """What every fact carries. `seq` (from 1, no gaps) and `at` are set by the log when it is appended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    seq: int = 0
+    at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    who: str = "main"  # or a scout's name
+
+
+class Opened(Fact):
+    kind: Literal["opened"] = "opened"
+    session: str
+    goal: Goal
+    budget: Budget
+    driver: str  # "autopilot" or a model id
+    seed: int = 0
+    person: str = "local"
+    approval: Literal["ask", "auto"] = "auto"  # auto: within the caps of the budget, without asking
+    data: str | None = None  # the person's own training rows (JSONL), when given
+    forked_from: str | None = None
+
+
+class Said(Fact):
+    """A person's message. It is read at the agent's next step."""
+
+    kind: Literal["said"] = "said"
+    text: str
+    by: str = "local"
+
+
+class Replied(Fact):
+    """One answer of the brain: text, thought and calls. Unknown counts are None, never 0."""
+
+    kind: Literal["replied"] = "replied"
+    text: str = ""
+    thought: str = ""
+    calls: tuple[Call, ...] = ()
+    model: str
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    dollars: float | None = None
+    seconds: float = 0.0
+
+
+class Started(Fact):
+    kind: Literal["started"] = "started"
+    call: str
+    name: str
+    arguments: dict[str, Any]
+
+
+class Finished(Fact):
+    """The one answer that every call gets, whatever happened to it."""
+
+    kind: Literal["finished"] = "finished"
+    call: str
+    name: str
+    ok: bool
+    output: str
+    seconds: float
+
+
+class Asked(Fact):
+    """The gate wants a person's decision before it lets a call run."""
+
+    kind: Literal["asked"] = "asked"
+    call: str
+    name: str
+    arguments: dict[str, Any]
+    reason: str
+    dollars: float | None = None
+
+
+class Decided(Fact):
+    kind: Literal["decided"] = "decided"
+    call: str
+    allow: bool
+    arguments: dict[str, Any] | None = None  # the person's edit, when there is one
+    by: str = "local"
+
+
+class Launched(Fact):
+    """A job was handed to a backend. A resume of the same job is the same `job` with the next `attempt`."""
+
+    kind: Literal["launched"] = "launched"
+    job: str
+    recipe: str
+    config: dict[str, Any]
+    machine: str
+    hours: float
+    idea: str = ""  # the hypothesis that this job tests, when it tests one
+    call: str = ""
+    attempt: int = 1
+    folder: str  # relative to the session's folder
+
+
+class Progressed(Fact):
+    """Metrics of one step. Values that are not finite stand as "nan", "inf" or "-inf": they are evidence."""
+
+    kind: Literal["progressed"] = "progressed"
+    job: str
+    step: int
+    steps: int | None = None
+    values: dict[str, float | str]
+    eta_s: float | None = None
+
+
+class Found(Fact):
+    """A finding of preflight, diagnosis, integrity or the lab itself: one shape for all."""
+
+    kind: Literal["found"] = "found"
+    rule: str
+    level: Level
+    what: str
+    advice: str
+    evidence: dict[str, Any] = {}
+    job: str | None = None
+
+
+class Ended(Fact):
+    kind: Literal["ended"] = "ended"
+    job: str
+    state: JobOutcome
+    seconds: float
+    dollars: float | None = None
+    reason: str = ""
+    result: dict[str, Any] = {}
+    attempt: int = 1
+
+
+class Scored(Fact):
+    """A sealed score: accuracy in [0, 1] with its 95 % Wilson interval."""
+
+    kind: Literal["scored"] = "scored"
+    model: str  # "base" or the job that made it
+    benchmark: str
+    split: Literal["dev", "heldout"]
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    items: str  # the file of items, relative to the session's folder
+    seal: Seal
+    job: str
+    finished_share: float | None = None
+
+
+class Promoted(Fact):
+    """The verdict on a candidate: kept as the new best, or discarded, and why."""
+
+    kind: Literal["promoted"] = "promoted"
+    model: str
+    verdict: Literal["keep", "discard", "crash"]
+    against: str
+    reason: str
+    idea: str = ""
+    delta: float | None = None  # candidate - best on the same dev items
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None  # exact McNemar, two-sided
+
+
+class Noted(Fact):
+    kind: Literal["noted"] = "noted"
+    topic: str
+    text: str
+    details: dict[str, Any] = {}
+
+
+class Planned(Fact):
+    kind: Literal["planned"] = "planned"
+    steps: tuple[Step, ...]
+
+
+class Published(Fact):
+    kind: Literal["published"] = "published"
+    what: Literal["report", "model", "dataset"]
+    where: str
+
+
+class Compacted(Fact):
+    """Everything up to `upto` is from now on shown to the brain as this summary."""
+
+    kind: Literal["compacted"] = "compacted"
+    upto: int
+    summary: str
+
+
+class Halted(Fact):
+    """A person pressed stop."""
+
+    kind: Literal["halted"] = "halted"
+    by: str = "local"
+    reason: str = ""
+
+
+class Closed(Fact):
+    kind: Literal["closed"] = "closed"
+    outcome: Outcome
+    reason: str
+
+
+Event = (
+    Opened | Said | Replied | Started | Finished | Asked | Decided | Launched | Progressed | Found | Ended
+    | Scored | Promoted | Noted | Planned | Published | Compacted | Halted | Closed
+)  # fmt: skip
+_ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+def parse(line: str | bytes) -> Event:
+    """One line of a log. Raises pydantic.ValidationError for anything that is not a fact."""
+    return _ADAPTER.validate_json(line)
+
+
+def from_dict(fact: Mapping[str, Any]) -> Event:
+    """A fact from its plain dictionary. Raises pydantic.ValidationError."""
+    return _ADAPTER.validate_python(fact)

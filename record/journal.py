@@ -1,0 +1,38 @@
+"""A log together with its fold, kept in step by reading only what is new. Give each thread its own."""
+
+from collections.abc import Callable
+
+from record.events import Event
+from record.log import Log
+from record.views import Views
+
+
+class Journal:
+    """One reader's view of a log. The log may be shared between threads; a Journal may not."""
+
+    def __init__(self, log: Log):
+        self.log = log
+        self._views = Views()
+        self._seen = 0
+
+    @property
+    def views(self) -> Views:
+        """The fold of everything appended so far, by any process. Costs O(new facts)."""
+        self.log.refresh()
+        return self._fold()
+
+    def append(self, *facts: Event) -> list[Event]:
+        """Store facts. Raises LogError."""
+        stored = self.log.append(*facts)
+        self._fold()
+        return stored
+
+    def wait(self, done: Callable[[Views], bool], timeout: float, tick: Callable[[], None] = lambda: None) -> bool:
+        """Wait up to `timeout` seconds until `done` of the fold; `tick` runs at each look and may raise."""
+        return self.log.wait(lambda _: done(self._fold()), timeout, tick)
+
+    def _fold(self) -> Views:
+        while self._seen < len(self.log):
+            self._views.add(self.log[self._seen])
+            self._seen += 1
+        return self._views

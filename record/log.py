@@ -1,0 +1,141 @@
+"""One file of facts: append from any process, follow from any process. Knows nothing of what the facts mean."""
+
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import overload
+
+from pydantic import ValidationError
+
+from record.events import Event, Progressed, from_dict, parse
+from record.redact import redact_tree
+
+POLL = 0.02  # seconds between looks at the file; a reader is at most this late
+
+
+class LogError(Exception):
+    """The log could not be read or written. One sentence, with the value seen."""
+
+
+class Log(Sequence[Event]):
+    """The facts of one session, oldest first, as a sequence that grows.
+
+    Each instance holds what it has read so far; `refresh` reads what other processes have appended since. Thread-safe.
+    Cost of an append or a refresh is proportional to the new bytes, never to the length of the log.
+    """
+
+    def __init__(self, path: Path, secrets: Sequence[str] = ()):
+        self.path = path
+        self._secrets = tuple(secrets)
+        self._facts: list[Event] = []
+        self._offset = 0  # bytes of whole lines read so far
+        self._mutex = threading.RLock()
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Event]: ...
+    def __getitem__(self, index: int | slice) -> Event | list[Event]:
+        return self._facts[index]
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def refresh(self) -> int:
+        """Read what is new; returns how many facts. A torn last line is left for later.
+
+        Raises:
+            LogError: A whole line is not a fact.
+        """
+        with self._mutex:
+            try:
+                if os.stat(self.path).st_size <= self._offset:
+                    return 0
+                with open(self.path, "rb") as file:
+                    return self._read(file)
+            except FileNotFoundError:
+                return 0
+
+    def append(self, *facts: Event) -> list[Event]:
+        """Store facts, redacted and numbered, and return them so. When this returns they are on the disk.
+
+        Raises:
+            LogError: The disk refused; nothing of this call is stored then.
+        """
+        with self._mutex, open(self.path, "a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file closes, also by a kill
+            self._read(file)
+            self._mend(file)
+            stored = [self._number(fact, len(self._facts) + i) for i, fact in enumerate(facts, start=1)]
+            self._write(file, stored)
+            self._facts.extend(stored)
+            return stored
+
+    def follow(self, after: int = 0, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+        """Every fact with seq > after, then each new one within POLL, until `stop` says so."""
+        position = after
+        while True:
+            self.refresh()
+            while position < len(self._facts):
+                position += 1
+                yield self._facts[position - 1]
+            if stop():
+                return
+            time.sleep(POLL)
+
+    def wait(self, done: Callable[["Log"], bool], timeout: float, tick: Callable[[], None] = lambda: None) -> bool:
+        """Refresh until `done(self)` or `timeout` seconds are over; returns whether it was done. `tick` may raise."""
+        until = time.monotonic() + timeout
+        while True:
+            self.refresh()
+            tick()
+            if done(self):
+                return True
+            if time.monotonic() >= until:
+                return False
+            time.sleep(POLL)
+
+    def _read(self, file) -> int:
+        file.seek(self._offset)
+        data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        facts = []
+        for line in whole.splitlines():
+            try:
+                facts.append(parse(line))
+            except ValidationError as error:
+                raise LogError(f"{self.path}: line {len(self) + len(facts) + 1} is not a fact: {error}") from error
+        self._facts.extend(facts)
+        self._offset += len(whole)
+        return len(facts)
+
+    def _mend(self, file) -> None:
+        """Cut off a last line that a killed writer left torn: it was never acknowledged."""
+        if os.fstat(file.fileno()).st_size > self._offset:
+            os.ftruncate(file.fileno(), self._offset)
+
+    def _number(self, fact: Event, seq: int) -> Event:
+        plain = fact.model_dump()
+        return from_dict(redact_tree(plain, self._secrets) | {"seq": seq, "at": datetime.now(UTC)})
+
+    def _write(self, file, facts: Sequence[Event]) -> None:
+        data = b"".join(_line(fact) for fact in facts)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            if not all(isinstance(fact, Progressed) for fact in facts):  # curves can be read again from the job's folder
+                os.fdatasync(file.fileno())
+        except OSError as error:
+            os.ftruncate(file.fileno(), self._offset)
+            raise LogError(f"{self.path} could not be written ({error.strerror}): free some disk and resume.") from error
+        self._offset += len(data)
+
+
+def _line(fact: Event) -> bytes:
+    return json.dumps(fact.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,161 @@
+"""Facts as a report for people, in Markdown. Pure. Every score is a sealed one; what is not known is said to be unknown."""
+
+from collections.abc import Sequence
+
+from record.events import Closed, Event, Opened, Promoted, Scored
+from record.views import Job, Views
+
+WORDS = {
+    "done": "finished",
+    "needs_person": "waits for a person",
+    "out_of_budget": "ended by its budget",
+    "provider_failed": "ended: the model's provider failed",
+    "stopped": "stopped by a person",
+    "failed": "ended by an error of ours",
+}
+
+
+def report(facts: Sequence[Event]) -> str:
+    """The whole report of a session. `facts` begin with Opened."""
+    views = Views(facts)
+    opened = views.opened
+    assert opened, "a session's first fact is Opened"
+    parts = [
+        f"# {_inline(opened.goal.text)}",
+        _outcome(views, opened),
+        _scores(views),
+        _ideas(views),
+        _data(views),
+        _findings(views),
+        _notes(views),
+        _spent(views, facts),
+        _provenance(views, opened),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def score_text(score: Scored) -> str:
+    """A score with its interval and n."""
+    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}], n = {score.n}"
+
+
+def _outcome(views: Views, opened: Opened) -> str:
+    closed = views.closed
+    state = f"**{WORDS[closed.outcome].capitalize()}.** {_inline(closed.reason)}" if closed else "**Still running.**"
+    base, best = views.score("base", "heldout"), views.score(views.best, "heldout")
+    lines = [state, "", f"Task `{opened.goal.task}`, metric {opened.goal.metric}, base model `{opened.goal.model}`."]
+    if best is None or base is None:
+        lines.append("There is no held-out score of both the base and the best model: nothing is claimed here.")
+    elif views.best == "base":
+        lines.append(f"No candidate was better than the base model, which has {score_text(base)} on held-out items.")
+    else:
+        apart = "do not overlap" if best.low > base.high or best.high < base.low else "overlap"
+        lines.append(
+            f"On held-out items the best model, `{views.best}`, has **{score_text(best)}**; "
+            f"the base model has **{score_text(base)}**. The 95 % intervals {apart}."
+        )
+    if opened.goal.target is not None and best is not None:
+        word = "reached" if best.value >= opened.goal.target else "missed"
+        lines.append(f"The target of {opened.goal.target:g} is {word}.")
+    return "\n".join(lines)
+
+
+def _scores(views: Views) -> str:
+    if not views.scores:
+        return "## Scores\n\nNothing was measured."
+    rows = ["| model | split | accuracy | 95 % interval | n | ended by itself | items | seal |", "|---|---|---|---|---|---|---|---|"]
+    for s in views.scores:
+        share = "unknown" if s.finished_share is None else f"{s.finished_share:.0%}"
+        seal = f"judge `{s.seal.judge[:8]}` split `{s.seal.split[:8]}` model `{s.seal.model[:8]}`"
+        rows.append(
+            f"| {s.model} | {s.split} | {s.value:.3f} | {s.low:.3f} to {s.high:.3f} | {s.n} | {share} "
+            f"| [{s.items}]({s.items}) | {seal} |"
+        )
+    why = "Accuracy with its Wilson interval, each by the sealed judge. Models were chosen on dev; held-out items chose nothing."
+    return "## Scores\n\n" + "\n".join(rows) + f"\n\n{why}"
+
+
+def _ideas(views: Views) -> str:
+    if not views.promotions:
+        return ""
+    rows = ["| model | idea | verdict | against | change on dev | why |", "|---|---|---|---|---|---|"]
+    rows += [_idea(p) for p in views.promotions]
+    return "## Ideas tried\n\n" + "\n".join(rows)
+
+
+def _idea(p: Promoted) -> str:
+    change = "not measured"
+    if p.delta is not None and p.low is not None and p.high is not None:
+        change = f"{p.delta:+.3f} [{p.low:+.3f}, {p.high:+.3f}]"
+    return f"| {p.model} | {_cell(p.idea)} | **{p.verdict}** | {p.against} | {change} | {_cell(p.reason)} |"
+
+
+def _data(views: Views) -> str:
+    made = [note for note in views.notes if note.topic == "data" and "sha256" in note.details]
+    if not made:
+        return ""
+    rows = ["| file | rows | worked share | left out: duplicates | left out: evaluation items | sha256 |", "|---|---|---|---|---|---|"]
+    for note in made:
+        d = note.details
+        share = "n/a" if d["worked_share"] is None else f"{d['worked_share']:g}"
+        rows.append(
+            f"| {_cell(d['file'])} | {d['rows']} | {share} | {d['dropped_duplicates']} "
+            f"| {d['dropped_contaminated']} | `{d['sha256'][:12]}` |"
+        )
+    return "## Data\n\n" + "\n".join(rows)
+
+
+def _findings(views: Views) -> str:
+    if not views.findings:
+        return ""
+    lines = [f"- **{f.level}** {f.job or 'preflight'}, {f.rule}: {_inline(f.what)} {_inline(f.advice)}" for f in views.findings]
+    return "## Findings of the lab\n\n" + "\n".join(lines)
+
+
+def _notes(views: Views) -> str:
+    lines = [f"- *{_inline(n.topic)}*: {_inline(n.text)}" for n in views.notes if n.topic != "data"]
+    return "## Notes\n\n" + "\n".join(lines) if lines else ""
+
+
+def _spent(views: Views, facts: Sequence[Event]) -> str:
+    jobs = list(views.jobs.values())
+    end = next((f.at for f in reversed(facts) if isinstance(f, Closed)), facts[-1].at)
+    priced = f"${views.spent.dollars:.2f}" + (f" and {views.spent.unpriced} model calls of unknown price" if views.spent.unpriced else "")
+    lines = [
+        f"Wall clock {_time(views.elapsed_s(end))}; jobs {_time(views.spent.job_seconds)}; {priced}; {views.spent.tokens:,} tokens.",
+        "",
+        "| job | what | machine | steps | run time | ended |",
+        "|---|---|---|---|---|---|",
+        *(_job(job) for job in jobs),
+    ]
+    return "## Spent\n\n" + "\n".join(lines if jobs else lines[:1])
+
+
+def _job(job: Job) -> str:
+    ended = f"{job.ended.state}" + (f": {job.ended.reason}" if job.ended.reason else "") if job.ended else "running"
+    again = f" (attempt {job.attempt})" if job.attempt > 1 else ""
+    return f"| {job.id}{again} | {_cell(job.idea)} | {job.machine} | {job.step} | {_time(job.seconds)} | {_cell(ended)} |"
+
+
+def _provenance(views: Views, opened: Opened) -> str:
+    driver = "Autopilot, a fixed policy without a language model" if opened.driver == "autopilot" else f"the model {opened.driver}"
+    return (
+        f"## How this was made\n\nSession `{opened.session}`, opened {opened.at:%Y-%m-%d %H:%M} UTC, seed {opened.seed}, "
+        f"driven by {driver}. Every number above is folded from `events.jsonl` in this folder; the settings of each job "
+        f"stand in `jobs/<job>/config.json`."
+    )
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _inline(text: str) -> str:
+    """Text as one line that cannot start markup of its own."""
+    return " ".join(text.split()).replace("<", "&lt;").replace("[", "\\[").replace("`", "'")
+
+
+def _cell(text: str) -> str:
+    return _inline(text).replace("|", "\\|")

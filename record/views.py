@@ -1,0 +1,251 @@
+"""Questions to a session, answered by folding its facts. Pure: no clock, no file. One pass; a new fact costs O(1)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, assert_never
+
+from record.events import (
+    Asked,
+    Budget,
+    Call,
+    Closed,
+    Compacted,
+    Decided,
+    Ended,
+    Event,
+    Finished,
+    Found,
+    Goal,
+    Halted,
+    Launched,
+    Noted,
+    Opened,
+    Planned,
+    Progressed,
+    Promoted,
+    Published,
+    Replied,
+    Said,
+    Scored,
+    Started,
+    Step,
+)
+
+
+@dataclass
+class Job:
+    """What is known of one job."""
+
+    id: str
+    recipe: str
+    config: dict[str, Any]
+    machine: str
+    hours: float
+    idea: str
+    folder: str
+    launched: datetime
+    call: str
+    attempt: int = 1
+    step: int = 0
+    steps: int | None = None
+    values: dict[str, float | str] = field(default_factory=dict)  # the latest of each metric
+    eta_s: float | None = None
+    ended: Ended | None = None
+    findings: list[Found] = field(default_factory=list)
+    seconds_before: float = 0.0  # run time of earlier attempts
+
+    @property
+    def running(self) -> bool:
+        return self.ended is None
+
+    @property
+    def seconds(self) -> float:
+        """Run time of all ended attempts."""
+        return self.seconds_before + (self.ended.seconds if self.ended else 0.0)
+
+
+@dataclass
+class Spent:
+    """What a session has used. `unpriced` counts model calls whose price nobody knows."""
+
+    dollars: float = 0.0
+    tokens: int = 0
+    job_seconds: float = 0.0  # of ended attempts
+    replies: int = 0
+    unpriced: int = 0
+
+
+class Views:
+    """The fold. `add` each fact in order; read the attributes. Build a new one from the log at any time."""
+
+    def __init__(self, facts: Iterable[Event] = ()):
+        self.opened: Opened | None = None
+        self.closed: Closed | None = None
+        self.halted: Halted | None = None
+        self.jobs: dict[str, Job] = {}
+        self.scores: list[Scored] = []
+        self.promotions: list[Promoted] = []
+        self.best: str = "base"
+        self.plan: tuple[Step, ...] = ()
+        self.spent = Spent()
+        self.replied: Replied | None = None  # the last one
+        self.started: set[str] = set()  # calls
+        self.finished: dict[str, Finished] = {}
+        self.asked: dict[str, Asked] = {}
+        self.decided: dict[str, Decided] = {}
+        self.notes: list[Noted] = []
+        self.findings: list[Found] = []
+        self.published: list[Published] = []
+        self.idle_replies = 0  # answers in a row without a call
+        self.said_at = 0  # seq of the last message of the person
+        self.last: Event | None = None
+        for fact in facts:
+            self.add(fact)
+
+    @property
+    def goal(self) -> Goal:
+        assert self.opened, "a session's first fact is Opened"
+        return self.opened.goal
+
+    @property
+    def budget(self) -> Budget:
+        assert self.opened, "a session's first fact is Opened"
+        return self.opened.budget
+
+    @property
+    def running(self) -> list[Job]:
+        return [job for job in self.jobs.values() if job.running]
+
+    @property
+    def waiting(self) -> list[Asked]:
+        """Questions of the gate that nobody has decided yet."""
+        return [a for call, a in self.asked.items() if call not in self.decided and call not in self.finished]
+
+    @property
+    def unanswered(self) -> list[Call]:
+        """Calls of the last reply that have no answer yet: what a restart has to finish."""
+        return [c for c in self.replied.calls if c.id not in self.finished] if self.replied else []
+
+    @property
+    def unread(self) -> bool:
+        """Whether the person said something that no reply has followed."""
+        return self.said_at > (self.replied.seq if self.replied else 0)
+
+    @property
+    def active(self) -> bool:
+        """Whether the session has work to do: it is open, or the person spoke after it was closed."""
+        stopped_at = max(self.closed.seq if self.closed else 0, self.halted.seq if self.halted else 0)
+        return self.opened is not None and (stopped_at == 0 or self.said_at > stopped_at)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody has anything left to do: it is closed, nobody spoke or stopped it since, and no job runs."""
+        last_word = max(self.said_at, self.halted.seq if self.halted else 0)
+        return self.closed is not None and self.closed.seq > last_word and not self.running
+
+    def score(self, model: str, split: str) -> Scored | None:
+        """The latest sealed score of a model on a split."""
+        return next((s for s in reversed(self.scores) if s.model == model and s.split == split), None)
+
+    def elapsed_s(self, now: datetime) -> float:
+        return (now - self.opened.at).total_seconds() if self.opened else 0.0
+
+    def job_seconds(self, now: datetime) -> float:
+        """Run time of jobs, the running ones up to `now`."""
+        return self.spent.job_seconds + sum((now - job.launched).total_seconds() for job in self.running)
+
+    def left_s(self, now: datetime) -> float | None:
+        """Seconds until the wall clock or the jobs' clock is used up; None where there is no cap."""
+        caps = []
+        if self.budget.hours is not None:
+            caps.append(self.budget.hours * 3600 - self.elapsed_s(now))
+        if self.budget.job_hours is not None:
+            caps.append(self.budget.job_hours * 3600 - self.job_seconds(now))
+        return min(caps) if caps else None
+
+    def over(self, now: datetime) -> str | None:
+        """Which cap is used up, in words; None while there is room."""
+        budget, left = self.budget, self.left_s(now)
+        if left is not None and left <= 0:
+            which = "wall clock" if budget.hours is not None and self.elapsed_s(now) >= budget.hours * 3600 else "job"
+            cap = budget.hours if which == "wall clock" else budget.job_hours
+            return f"the {which} budget of {cap:g} h is used up"
+        if budget.dollars is not None and self.spent.dollars >= budget.dollars:
+            return f"${self.spent.dollars:.2f} of ${budget.dollars:.2f} are spent"
+        if budget.tokens is not None and self.spent.tokens >= budget.tokens:
+            return f"{self.spent.tokens:,} of {budget.tokens:,} tokens are used"
+        return None
+
+    def add(self, fact: Event) -> None:
+        """Take one more fact in. Facts come in order of seq."""
+        self.last = fact
+        match fact:
+            case Opened():
+                self.opened = fact
+            case Said():
+                self.said_at = fact.seq
+                self.idle_replies = 0
+            case Replied():
+                self._replied(fact)
+            case Started():
+                self.started.add(fact.call)
+            case Finished():
+                self.finished[fact.call] = fact
+            case Asked():
+                self.asked[fact.call] = fact
+            case Decided():
+                self.decided[fact.call] = fact
+            case Launched() | Progressed() | Ended():
+                self._job(fact)
+            case Found():
+                self.findings.append(fact)
+                if fact.job in self.jobs:
+                    self.jobs[fact.job].findings.append(fact)
+            case Scored():
+                self.scores.append(fact)
+            case Promoted():
+                self.promotions.append(fact)
+                self.best = fact.model if fact.verdict == "keep" else self.best
+            case Noted():
+                self.notes.append(fact)
+            case Planned():
+                self.plan = fact.steps
+            case Published():
+                self.published.append(fact)
+            case Halted():
+                self.halted = fact
+            case Closed():
+                self.closed = fact
+            case Compacted():
+                pass  # only the brain's context reads it
+            case _:
+                assert_never(fact)
+
+    def _replied(self, fact: Replied) -> None:
+        self.replied = fact
+        self.idle_replies = 0 if fact.calls else self.idle_replies + 1
+        self.spent.replies += 1
+        self.spent.tokens += (fact.tokens_in or 0) + (fact.tokens_out or 0)
+        self.spent.dollars += fact.dollars or 0.0
+        self.spent.unpriced += fact.dollars is None
+
+    def _job(self, fact: Launched | Progressed | Ended) -> None:
+        if isinstance(fact, Launched):
+            before = self.jobs.get(fact.job)
+            job = Job(
+                fact.job, fact.recipe, fact.config, fact.machine, fact.hours, fact.idea, fact.folder, fact.at, fact.call
+            )
+            if before:
+                job.attempt, job.seconds_before, job.findings = fact.attempt, before.seconds, before.findings
+                job.step, job.steps, job.values = before.step, before.steps, before.values
+            self.jobs[fact.job] = job
+            return
+        job = self.jobs[fact.job]
+        if isinstance(fact, Ended):
+            job.ended, job.eta_s = fact, None
+            self.spent.job_seconds += fact.seconds
+            self.spent.dollars += fact.dollars or 0.0
+        else:
+            job.step, job.steps, job.eta_s = fact.step, fact.steps or job.steps, fact.eta_s
+            job.values = job.values | fact.values
