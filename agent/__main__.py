@@ -1,0 +1,105 @@
+"""The command line: `python -m agent run | demo | chat | list | show | resume | replay | report | stop | worker`."""
+
+import argparse
+import json
+import sys
+
+PROG = "python -m agent"
+EPILOG = """exit codes: 0 done, 2 a person must act, 3 budget or time is over, 4 the model's provider failed, 1 an error of ours.
+
+Sessions live in ~/.ml-intern (set ML_INTERN_HOME to move them); the web page shows the same ones."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option. Imports nothing of ours, so that --help is quick."""
+    top = argparse.ArgumentParser(PROG, description=__doc__, epilog=EPILOG, formatter_class=_Raw)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="make a model better at a task", formatter_class=_Raw, epilog=EPILOG)
+    run.add_argument("text", nargs="?", default="", help="what you want, in your words; '-' reads it from standard input")
+    _goal_options(run)
+    demo = commands.add_parser("demo", help="the whole job on the starter model: no key, no GPU, no network")
+    demo.add_argument("--seed", type=int, default=0, help="of data and training (default 0)")
+    chat = commands.add_parser("chat", help="the same as run, and then talk on")
+    chat.add_argument("text", nargs="?", default="", help="what you want, in your words")
+    _goal_options(chat)
+    commands.add_parser("list", help="every session, newest first")
+    for name, what in (
+        ("show", "where a session stands"),
+        ("resume", "go on with a session, with a message if you have one"),
+        ("replay", "print a session's facts again"),
+        ("report", "print a session's report"),
+        ("stop", "stop a session"),
+    ):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("session", help="its id, or the beginning of it")
+        if name == "resume":
+            command.add_argument("--say", default="", metavar="TEXT", help="a message for the agent")
+        if name == "replay":
+            command.add_argument("--speed", type=float, default=0.0, help="times real time; 0 is at once (default)")
+    for name in ("run", "demo", "resume", "replay", "chat"):
+        commands.choices[name].add_argument(
+            "--output", choices=("text", "jsonl"), default="text", help="text for people, jsonl for the log itself"
+        )
+    worker = commands.add_parser("worker", help="drive the sessions that the web page opens")
+    worker.add_argument("--parent", type=int, help="leave when this process is gone")
+    worker.add_argument("--keys-from-stdin", action="store_true", help="read the keys as JSON instead of the environment")
+    return top
+
+
+class _Raw(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=32, width=110)
+
+
+def _goal_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--task", help="chains, lists, gym:<family>, or table:<file or Hub dataset> for your own questions")
+    add("--model", default="starter", help="a model's folder, a Hub id, or 'starter' (default)")
+    add("--target", type=float, help="stop at this accuracy on held-out items, e.g. 0.9")
+    add("--metric", help="what the target is measured in: accuracy")
+    add("--data", metavar="FILE", help="your own training rows: JSON lines with prompt and completion")
+    add("--hours", type=float, default=1.0, help="wall clock for all of it (default 1)")
+    add("--job-hours", type=float, help="summed run time of jobs")
+    add("--dollars", type=float, help="cap on model calls and paid jobs")
+    add("--tokens", type=int, help="cap on tokens of the model")
+    add("--driver", help="autopilot (a fixed policy, no LLM), or a model like anthropic/claude-sonnet-4-5")
+    add("--approval", choices=("auto", "ask"), default="auto", help="auto: within the caps; ask: before each training")
+    add("--seed", type=int, default=0, help="of data and training (default 0)")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = parser().parse_args(argv)
+    from agent import settings as env
+    from agent.settings import SettingsError
+
+    try:
+        settings = env.read()
+        env.take_keys_out()
+        env.quiet_libraries()
+        if options.command == "worker":
+            from dataclasses import replace
+
+            from agent import worker
+
+            if options.keys_from_stdin:
+                settings = replace(settings, keys=json.load(sys.stdin))
+            return worker.main(settings, options.parent)
+        from agent import commands
+        from record.log import LogError
+
+        try:
+            return commands.COMMANDS[options.command](settings, options)
+        except LogError as error:
+            raise SettingsError(str(error)) from error
+    except SettingsError as error:
+        print(f"ml-intern: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

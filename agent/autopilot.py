@@ -1,0 +1,230 @@
+"""A fixed research policy in place of a language model: reads tool results, decides the next calls. No LLM.
+
+It is a smolagents Model like any other and sees exactly what an LLM would see: the messages, nothing else. It never
+sees held-out items. The same messages always give the same answer.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from smolagents.models import ChatMessage, ChatMessageToolCall, ChatMessageToolCallFunction, MessageRole, Model
+
+from agent.ideas import Idea, Trial, first_idea, next_idea
+
+NAME = "autopilot (a fixed policy, no LLM)"
+MAX_IDEAS = 8
+PLAN = ("Measure the base model", "Audit the data", "Train and judge one idea after the other", "Measure the best on held-out items")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A call and its answer. `result` is the answer's JSON object, {} where it is text; `text` is all of it."""
+
+    name: str
+    arguments: dict[str, Any]
+    text: str
+    result: dict[str, Any]
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Move:
+    """What to do next: words for the person, calls for the tools."""
+
+    text: str
+    calls: tuple[tuple[str, dict[str, Any]], ...]
+
+
+@dataclass
+class Lookback:
+    """The session so far, as read from the messages."""
+
+    terms: dict[str, Any]
+    exchanges: list[Exchange] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)  # what the person said since the last reply
+
+    def named(self, name: str) -> list[Exchange]:
+        return [e for e in self.exchanges if e.name == name]
+
+    def score(self, model: str, split: str) -> dict[str, Any] | None:
+        found = [e for e in self.named("evaluate") if e.ok and (e.result["model"], e.result["split"]) == (model, split)]
+        return found[-1].result if found else None
+
+    def failure(self, name: str) -> str | None:
+        """The text of the last answer, if it was this tool's and a refusal."""
+        last = self.exchanges[-1] if self.exchanges else None
+        return last.text if last and last.name == name and not last.ok else None
+
+
+class Autopilot(Model):
+    """The policy behind smolagents' interface."""
+
+    def __init__(self) -> None:
+        super().__init__(model_id=NAME)
+
+    def generate(self, messages: list[Any], **kwargs: Any) -> ChatMessage:
+        """The next move as a chat message with tool calls."""
+        past = look_back(messages)
+        move = decide(past)
+        text = "".join(f"I follow a fixed policy and cannot act on “{said}”. " for said in past.unread) + move.text
+        number = sum(1 for message in messages if message["role"] == "assistant") + 1
+        calls = [
+            ChatMessageToolCall(ChatMessageToolCallFunction(name=name, arguments=arguments), f"c{number}-{i}", "function")
+            for i, (name, arguments) in enumerate(move.calls, start=1)
+        ]
+        return ChatMessage(MessageRole.ASSISTANT, text, calls, raw={"model": NAME, "dollars": 0.0})
+
+
+def look_back(messages: list[Any]) -> Lookback:
+    """Pair every call with its answer."""
+    past, asked = Lookback(terms={}), {}
+    for message in messages:
+        role, content = message["role"], message["content"]
+        if role == "user" and not past.terms:
+            past.terms = json.loads(content.rsplit("\n\n", 1)[1])
+        elif role == "user":
+            past.unread.append(content)
+        elif role == "assistant":
+            past.unread.clear()
+            for call in message.get("tool_calls", []):
+                asked[call["id"]] = (call["function"]["name"], json.loads(call["function"]["arguments"]))
+        elif role == "tool":
+            name, arguments = asked[message["tool_call_id"]]
+            past.exchanges.append(_exchange(name, arguments, content))
+    return past
+
+
+def decide(past: Lookback) -> Move:
+    """The policy: baseline, audit, then idea by idea until the target, the budget or the ideas run out."""
+    if not past.named("plan"):
+        return Move(_opening(past), (("plan", _plan(1)), ("audit_data", {})))
+    for split in ("heldout", "dev"):
+        if past.score("base", split) is None:
+            if said := past.failure("evaluate"):
+                return _end(past, f"The base model could not be measured: {said}")
+            return Move(f"First the base model, on the {split} items.", (("evaluate", {"model": "base", "split": split}),))
+    return _after_training(past) or _next_training(past)
+
+
+def _after_training(past: Lookback) -> Move | None:
+    """Follow the last launch to its verdict; None when there is nothing to follow."""
+    trains = [e for e in past.named("train") if e.ok]
+    if not trains:
+        return None
+    job = trains[-1].result["job"]
+    if any(e.arguments.get("model") == job for e in past.named("promote")):
+        return None
+    waits = [e.result for e in past.named("wait") if e.arguments["job"] == job and e.ok]
+    if not waits or waits[-1]["state"] == "running":
+        said = _findings(waits[-1]) if waits else ""
+        return Move(said or f"{job} is running; I wait for it.", (("wait", {"job": job}),))
+    if waits[-1]["state"] != "done":
+        return Move(f"{job} {waits[-1]['state']}: {waits[-1]['reason']}.", (("promote", {"model": job}),))
+    if past.score(job, "dev") is None and not past.failure("evaluate"):
+        return Move(_findings(waits[-1]) or f"{job} is trained.", (("evaluate", {"model": job, "split": "dev"}),))
+    if past.score(job, "dev") is None:
+        return _end(past, f"{job} could not be measured: {past.exchanges[-1].text}")
+    return Move(f"{job} has {_say(past.score(job, 'dev'))} on dev.", (("promote", {"model": job}),))
+
+
+def _next_training(past: Lookback) -> Move:
+    """The next idea, or the end."""
+    best = _best(past)
+    score, target = past.score(best, "dev"), past.terms["target"]
+    assert score is not None, "the best model has a dev score: it was promoted by it"
+    if target is not None and score["value"] >= target:
+        return _end(past, f"{best} reaches {_say(score)} on dev, and the target is {target:g}.")
+    if said := past.failure("train") or past.failure("prepare_data"):
+        return _end(past, f"The lab refused: {said}")
+    trials = _trials(past)
+    if len(trials) >= MAX_IDEAS:
+        return _end(past, f"{MAX_IDEAS} ideas are tried, which is as many as this policy has patience for.")
+    audit = past.named("audit_data")[-1]
+    if not audit.ok:
+        return _end(past, f"The data could not be audited: {audit.text}")
+    idea = next_idea(trials, audit.result) if trials else first_idea(audit.result, past.terms["own_rows"])
+    if idea is None:
+        return _end(past, "No idea is left that this policy has not tried.")
+    plan = () if trials else (("plan", _plan(3)),)
+    return Move(f"Next idea: {idea.text}", (*plan, *_launch(past, idea, len(trials) + 1)))
+
+
+def _launch(past: Lookback, idea: Idea, number: int) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Prepare the idea's data, unless the very same file is there, and train on it."""
+    made = {e.arguments["name"]: e.arguments for e in past.named("prepare_data") if e.ok}
+    wanted = idea.data()
+    name = next((n for n, a in made.items() if {k: a[k] for k in wanted} == wanted), None)
+    prepare = () if name else (("prepare_data", {"name": f"rows-{number}", **wanted}),)
+    config = {"data": f"data/{name or f'rows-{number}'}.jsonl", **idea.config()}
+    return *prepare, ("train", {"recipe": "sft", "config": config, "idea": idea.text})
+
+
+def _end(past: Lookback, why: str) -> Move:
+    """Measure the best on held-out items, once, and say how it went."""
+    best = _best(past)
+    if past.score("base", "heldout") is None:
+        answer = f"{why} Nothing was trained."
+        return Move(answer, (("final_answer", {"answer": answer}),))
+    score = past.score(best, "heldout")
+    if score is None and not past.failure("evaluate"):
+        evaluate = ("evaluate", {"model": best, "split": "heldout"})
+        return Move(f"{why} Now the held-out items.", (("plan", _plan(4)), evaluate))
+    base, target = past.score("base", "heldout"), past.terms["target"]
+    final = f"{best} has {_say(score)} on held-out items" if score else f"{best} could not be measured on held-out items"
+    missed = target is not None and score is not None and score["value"] < target
+    answer = f"{why} {final}; the base has {_say(base)}." + (f" The target of {target:g} is missed." if missed else "")
+    return Move(answer, (("final_answer", {"answer": answer}),))
+
+
+def _trials(past: Lookback) -> list[Trial]:
+    """Every idea that was launched, with how it ended."""
+    trials = []
+    rows = {f"data/{e.arguments['name']}.jsonl": e.arguments for e in past.named("prepare_data") if e.ok}
+    verdicts = {e.arguments["model"]: e.result["verdict"] for e in past.named("promote") if e.ok}
+    for launch in (e for e in past.named("train") if e.ok):
+        job, config = launch.result["job"], launch.arguments["config"]
+        waits = [e.result for e in past.named("wait") if e.arguments["job"] == job and e.ok]
+        rules = {f["rule"] for f in waits[-1]["findings"]} if waits else set()
+        score = past.score(job, "dev")
+        share = score["finished_share"] if score else None
+        idea = Idea.of(launch.arguments["idea"], rows[config["data"]], config)
+        trials.append(Trial(idea, verdicts.get(job, "crash"), rules, share))
+    return trials
+
+
+def _best(past: Lookback) -> str:
+    promotions = [e.result for e in past.named("promote") if e.ok]
+    return promotions[-1]["best"] if promotions else "base"
+
+
+def _opening(past: Lookback) -> str:
+    target = past.terms["target"]
+    aim = f"until {target:g} is reached" if target is not None else "as far as the budget carries"
+    return f"I am Autopilot: a fixed policy, no language model. I measure the base model on {past.terms['task']}, then train {aim}."
+
+
+def _plan(doing: int) -> dict[str, Any]:
+    """The plan with its step number `doing` (from 1) under way."""
+    states = ["done"] * (doing - 1) + ["doing"] + ["todo"] * (len(PLAN) - doing)
+    return {"steps": [{"text": text, "state": state} for text, state in zip(PLAN, states, strict=True)]}
+
+
+def _findings(status: dict[str, Any]) -> str:
+    serious = [f"{f['what']} {f['advice']}" for f in status["findings"] if f["level"] != "info"]
+    return f"The lab found on {status['job']}: {' '.join(serious)}" if serious else ""
+
+
+def _say(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return "no score"
+    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] (n = {score['n']})"
+
+
+def _exchange(name: str, arguments: dict[str, Any], content: str) -> Exchange:
+    try:
+        result = json.loads(content)
+    except ValueError:
+        result = None
+    ok = isinstance(result, dict)
+    return Exchange(name, arguments, content, result if ok else {}, ok)

@@ -1,0 +1,139 @@
+"""One model call through litellm, as a smolagents Model. Knows providers and their errors; knows nothing of the work."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from smolagents.models import ChatMessage, MessageRole, Model, get_tool_json_schema
+from smolagents.monitoring import TokenUsage
+
+from tools.base import Tool
+
+TIMEOUT = 600.0  # seconds for one answer
+ATTEMPTS = 3
+POLL = 0.05  # seconds between looks at the stop while an answer is awaited
+KEYS = {  # a model id's beginning -> the name of its key
+    "anthropic/": "ANTHROPIC_API_KEY",
+    "claude": "ANTHROPIC_API_KEY",
+    "huggingface/": "HF_TOKEN",
+    "openrouter/": "OPENROUTER_API_KEY",
+    "gemini/": "GEMINI_API_KEY",
+    "groq/": "GROQ_API_KEY",
+    "mistral/": "MISTRAL_API_KEY",
+    "deepseek/": "DEEPSEEK_API_KEY",
+    "openai/": "OPENAI_API_KEY",
+    "gpt-": "OPENAI_API_KEY",
+}
+
+
+class BrainError(Exception):
+    """The provider gave no answer: one sentence on why, and what a person can do."""
+
+
+class Brain(Model):
+    """A hosted or local chat model. `generate` blocks, but leaves within POLL when `check` raises."""
+
+    def __init__(self, model_id: str, keys: dict[str, str], api_base: str | None, check: Callable[[], None]):
+        super().__init__(model_id=model_id)
+        self._key = _key_for(model_id, keys, api_base)
+        self._api_base = api_base
+        self._check = check
+
+    def generate(
+        self,
+        messages: list[Any],
+        stop_sequences: list[str] | None = None,
+        response_format: dict[str, str] | None = None,
+        tools_to_call_from: list[Tool] | None = None,
+        **kwargs: Any,
+    ) -> ChatMessage:
+        """One answer. `messages` are in the protocol's own shape. Raises BrainError; Stopped from `check`."""
+        started = time.monotonic()
+        tools = [get_tool_json_schema(tool) for tool in tools_to_call_from or []]
+        pool = ThreadPoolExecutor(1)
+        future = pool.submit(self._complete, messages, tools)
+        try:
+            response = self._await(future)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return self._message(response, time.monotonic() - started)
+
+    def parse_tool_calls(self, message: ChatMessage) -> ChatMessage:
+        """An answer without calls is an answer: smolagents would look for calls in its text."""
+        message.tool_calls = message.tool_calls or []
+        return message
+
+    def _complete(self, messages: list[Any], tools: list[dict]) -> Any:
+        import litellm  # 3 s and 180 MB: only a session with a hosted brain pays for it
+
+        litellm.drop_params = True
+        try:
+            return litellm.completion(
+                model=self.model_id or "",
+                messages=messages,
+                tools=tools or None,
+                api_key=self._key,
+                api_base=self._api_base,
+                timeout=TIMEOUT,
+                num_retries=ATTEMPTS - 1,
+            )
+        except litellm.AuthenticationError as error:
+            raise BrainError(f"{self.model_id} refused the key; check it and resume the session.") from error
+        except litellm.RateLimitError as error:
+            raise BrainError(f"{self.model_id} is rate limited or out of quota; wait or add credit, then resume.") from error
+        except litellm.ContextWindowExceededError as error:
+            raise BrainError(f"The session no longer fits the window of {self.model_id}; use a larger one.") from error
+        except (litellm.APIConnectionError, litellm.Timeout) as error:
+            where = self._api_base or "its provider"
+            raise BrainError(f"{self.model_id} could not be reached at {where}; check the network and resume.") from error
+        except litellm.exceptions.OpenAIError as error:  # the root of litellm's tree
+            raise BrainError(f"{self.model_id} failed: {str(error)[:300]}") from error
+
+    def _await(self, future: Future) -> Any:
+        while not future.done():
+            self._check()
+            time.sleep(POLL)
+        return future.result()
+
+    def _message(self, response: Any, seconds: float) -> ChatMessage:
+        message = response.choices[0].message
+        usage = response.usage
+        about = {
+            "model": self.model_id,
+            "seconds": round(seconds, 3),
+            "dollars": _price(response),
+            "thought": message.get("reasoning_content") or "",
+        }
+        return ChatMessage(
+            role=MessageRole.ASSISTANT,
+            content=message.content or "",
+            tool_calls=[call.model_dump() for call in message.tool_calls or []],  # type: ignore[arg-type]
+            raw=about,
+            token_usage=TokenUsage(usage.prompt_tokens, usage.completion_tokens) if usage else None,
+        )
+
+
+def _key_for(model_id: str, keys: dict[str, str], api_base: str | None) -> str | None:
+    """The key for a model; for a server of the person's own, the one they set for it, or a placeholder.
+
+    A provider's key goes to that provider only, never to `api_base`.
+    """
+    if api_base:
+        return keys.get("ML_INTERN_API_KEY", "none")
+    name = next((name for start, name in KEYS.items() if model_id.startswith(start)), None)
+    if name is None:
+        raise BrainError(f"The model {model_id!r} names no known provider; write it like anthropic/claude-sonnet-4-5.")
+    if name not in keys:
+        raise BrainError(f"{model_id} needs {name} in the environment; set it, or use --driver autopilot.")
+    return keys[name]
+
+
+def _price(response: Any) -> float | None:
+    """Dollars of an answer; None when litellm does not know the price: unknown is not free."""
+    import litellm
+
+    try:
+        return litellm.completion_cost(response) or None
+    except (litellm.NotFoundError, litellm.BadRequestError, ValueError, KeyError):
+        return None

@@ -1,0 +1,203 @@
+"""What each command does. Every one reads the log; those that drive a session do so in this process."""
+
+import sys
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from agent import terminal
+from agent.sessions import (
+    DEMO,
+    Request,
+    decide,
+    find,
+    halt,
+    open_session,
+    say,
+    state_of,
+    summaries,
+)
+from agent.settings import Settings, SettingsError
+from record.events import Asked, Closed, Event
+from record.log import Log, LogError
+from record.report import report as write_report
+from record.report import score_text
+from record.views import Views
+
+EXIT = {"done": 0, "needs_person": 2, "stopped": 2, "out_of_budget": 3, "provider_failed": 4, "failed": 1}
+
+
+def run(settings: Settings, options: Namespace) -> int:
+    """Open a session and drive it to its end."""
+    return _drive(settings, open_session(settings, _request(options)), options.output)
+
+
+def demo(settings: Settings, options: Namespace) -> int:
+    """The whole job on the starter model."""
+    return _drive(settings, open_session(settings, replace(DEMO, seed=options.seed)), options.output)
+
+
+def chat(settings: Settings, options: Namespace) -> int:
+    """Run, and then read messages until the person has no more."""
+    session = open_session(settings, _request(options))
+    code = _drive(settings, session, options.output)
+    while text := _ask("\nyou> "):
+        say(find(settings, session), text)
+        code = _drive(settings, session, options.output)
+    return code
+
+
+def resume(settings: Settings, options: Namespace) -> int:
+    """Go on with a session where it stands."""
+    log = find(settings, options.session)
+    after = len(log)
+    if options.say:
+        say(log, options.say)
+    elif Views(log).settled:
+        raise SettingsError("The session is over; give it something to do with --say.")
+    return _drive(settings, log.path.parent.name, options.output, after)
+
+
+def list_(settings: Settings, options: Namespace) -> int:
+    """Every session, a line each."""
+    for s in summaries(settings):
+        best = f"{s.best:.3f}" if s.best is not None else "unknown"
+        print(f"{s.id}  {s.state:<16} best held-out {best:<8} {s.title[:70]}")
+    return 0
+
+
+def show(settings: Settings, options: Namespace) -> int:
+    """Where a session stands."""
+    log = find(settings, options.session)
+    views = Views(log)
+    print(f"{views.goal.text}\n{log.path.parent.name}: {state_of(views)}, {len(log)} facts, {log.path.parent}")
+    for step in views.plan:
+        print(f"  {terminal.MARKS[step.state]} {step.text}")
+    for job in views.jobs.values():
+        state = job.ended.state if job.ended else f"running, step {job.step} of {job.steps or 'unknown'}"
+        print(f"  {job.id}: {state}. {job.idea}")
+    for score in views.scores:
+        print(f"  {score.model} on {score.split}: {score_text(score)}")
+    if views.closed:
+        print(f"{views.closed.outcome}: {views.closed.reason}")
+    return 0
+
+
+def replay(settings: Settings, options: Namespace) -> int:
+    """Print a session's facts again, at once or at a multiple of their own pace."""
+    if options.speed < 0:
+        raise SettingsError(f"The speed is {options.speed:g}; give 0 for at once, or more.")
+    before = None
+    for fact in find(settings, options.session):
+        if options.speed and before:
+            time.sleep((fact.at - before.at).total_seconds() / options.speed)
+        _print(fact, options.output)
+        before = fact
+    return 0
+
+
+def report(settings: Settings, options: Namespace) -> int:
+    """Print a session's report, made from its log now."""
+    print(write_report(find(settings, options.session)), end="")
+    return 0
+
+
+def stop(settings: Settings, options: Namespace) -> int:
+    """Stop a session, whoever drives it."""
+    halt(find(settings, options.session))
+    return 0
+
+
+def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int:
+    """Drive a session in this process while its facts are printed; Ctrl-C stops it, as the page's button does."""
+    from agent.session import Busy, Session  # smolagents: 1 s that listing and showing need not wait for
+
+    driven = Session(settings, session)
+    ended = threading.Event()
+    printer = threading.Thread(target=_follow, args=(driven.log, after, output, ended), daemon=True)
+    printer.start()
+    try:
+        closed = _run(driven.run, driven.log)
+    except Busy as error:
+        raise SettingsError(f"{error} Watch it with `python -m agent replay {session}`, or on the page.") from error
+    except OSError as error:
+        raise SettingsError(f"{driven.folder} cannot be used ({error.strerror}); free some disk and resume.") from error
+    finally:
+        ended.set()
+        printer.join(timeout=5)
+    if output == "text":
+        print(f"\nreport: {driven.folder / 'report.md'}")
+    return EXIT[closed.outcome]
+
+
+def _run(work: Callable[[], Closed], log: Log) -> Closed:
+    """Run the session in a thread, so that Ctrl-C is heard at once and becomes a fact like any other stop."""
+    result: list[Closed | BaseException] = []
+
+    def target() -> None:
+        try:
+            result.append(work())
+        except BaseException as error:  # handed to the caller's thread below
+            result.append(error)
+
+    thread = threading.Thread(target=target, name="session", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        try:
+            thread.join(timeout=0.2)
+        except KeyboardInterrupt:
+            halt(log, reason="Ctrl-C")
+    if isinstance(result[0], BaseException):
+        raise result[0]
+    return result[0]
+
+
+def _follow(log: Log, after: int, output: str, ended: threading.Event) -> None:
+    """Print each fact as it comes, until the session is over and everything is printed."""
+    reader = Log(log.path)
+    with suppress(LogError, BrokenPipeError):
+        for fact in reader.follow(after, ended.is_set):
+            _print(fact, output)
+            if isinstance(fact, Asked) and output == "text" and sys.stdin.isatty():
+                allowed = _ask("  allow? [y/N] ").lower() in ("y", "yes")
+                with suppress(SettingsError):  # somebody else decided meanwhile
+                    decide(reader, fact.call, allowed)
+
+
+def _print(fact: Event, output: str) -> None:
+    if output == "jsonl":
+        print(fact.model_dump_json(), flush=True)
+        return
+    for line in terminal.lines(fact):
+        print(line, flush=True)
+
+
+def _request(options: Namespace) -> Request:
+    text = sys.stdin.read() if options.text == "-" else options.text
+    if options.approval == "ask" and not sys.stdin.isatty():
+        raise SettingsError("--approval ask needs a terminal to answer in; use auto with caps, or the web page.")
+    names = ("task", "model", "target", "metric", "data", "hours", "job_hours", "dollars", "tokens", "driver", "seed")
+    return Request(text=text, approval=options.approval, **{name: getattr(options, name) for name in names})
+
+
+def _ask(prompt: str) -> str:
+    try:
+        return input(prompt).strip()
+    except (EOFError, KeyboardInterrupt):
+        return ""
+
+
+COMMANDS: dict[str, Callable[[Settings, Namespace], int]] = {
+    "run": run,
+    "demo": demo,
+    "chat": chat,
+    "list": list_,
+    "show": show,
+    "resume": resume,
+    "replay": replay,
+    "report": report,
+    "stop": stop,
+}

@@ -1,0 +1,130 @@
+"""What Autopilot tries next: one change to the best settings so far, chosen by what the last runs showed. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+SMALL = 20_000_000  # parameters; below it a model is trained whole with a large learning rate
+MEDIUM = 1_000_000_000  # above it LoRA, after "LoRA Without Regret" (Thinking Machines, 2025)
+LARGEST_LR = 2e-2
+
+
+@dataclass(frozen=True)
+class Idea:
+    """A hypothesis and the settings that test it."""
+
+    text: str
+    rows: int
+    worked: float  # share of rows that are worked solutions
+    source: str
+    lr: float
+    max_steps: int
+    batch_size: int
+    max_length: int
+    lora_rank: int = 0
+
+    def data(self) -> dict[str, Any]:
+        """The arguments of prepare_data, without the name."""
+        return {"rows": self.rows, "worked": self.worked, "source": self.source}
+
+    def config(self) -> dict[str, Any]:
+        """The recipe's settings, without the data."""
+        names = ("lr", "max_steps", "batch_size", "max_length", "lora_rank")
+        return {name: value for name, value in asdict(self).items() if name in names}
+
+    def settings(self) -> dict[str, Any]:
+        """Everything but the words."""
+        return self.data() | self.config()
+
+    @classmethod
+    def of(cls, text: str, data: dict[str, Any], config: dict[str, Any]) -> "Idea":
+        """The idea behind a launch, from the arguments of its calls."""
+        made = {name: data[name] for name in ("rows", "worked", "source")}
+        return cls(text, **made, **{name: value for name, value in config.items() if name != "data"})
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An idea and what came of it."""
+
+    idea: Idea
+    verdict: str  # keep, discard or crash
+    findings: set[str]
+    finished_share: float | None  # share of dev answers that ended by themselves
+
+
+def first_idea(audit: dict[str, Any], own_rows: bool) -> Idea:
+    """Plain SFT on the data as it is, with settings for the model's size."""
+    parameters = audit["model_parameters"]
+    source = "own" if own_rows else "task"
+    text = "Plain SFT on the data as it is, to learn the task's format and when to stop."
+    rows = min(2500, audit["sources"]["own"]["rows"]) if own_rows else 2500
+    if parameters is not None and parameters < SMALL:
+        return Idea(text, rows, 0.0, source, 1e-3, 140, 64, 128)
+    if parameters is not None and parameters < MEDIUM:
+        return Idea(text, rows, 0.0, source, 5e-5, 300, 8, 512)
+    return Idea(text, rows, 0.0, source, 2e-4, 300, 8, 1024, lora_rank=16)
+
+
+def next_idea(trials: Sequence[Trial], audit: dict[str, Any]) -> Idea | None:
+    """The first move, in an order set by the last trial's evidence, that leads to settings not tried yet."""
+    kept = [trial for trial in trials if trial.verdict == "keep"]
+    start = (kept or trials)[-1].idea
+    tried = [trial.idea.settings() for trial in trials]
+    for move in _order(trials[-1]):
+        idea = move(start, audit)
+        if idea is not None and idea.settings() not in tried:
+            return idea
+    return None
+
+
+Change = Callable[[Idea, dict[str, Any]], Idea | None]
+
+
+def faster(idea: Idea, audit: dict[str, Any]) -> Idea | None:
+    lr = idea.lr * 3
+    if lr > LARGEST_LR:
+        return None
+    return replace(idea, lr=lr, text=f"A learning rate of {lr:g} instead of {idea.lr:g}: it may learn more in the same steps.")
+
+
+def slower(idea: Idea, audit: dict[str, Any]) -> Idea | None:
+    lr = idea.lr / 3
+    return replace(idea, lr=lr, text=f"A learning rate of {lr:g} instead of {idea.lr:g}: it may settle lower.")
+
+
+def worked(idea: Idea, audit: dict[str, Any]) -> Idea | None:
+    if not audit["worked_solutions"] or idea.worked >= 1 or idea.source == "own":
+        return None
+    text = "Worked solutions instead of bare answers: steps that it can do one by one instead of a leap."
+    return replace(idea, worked=1.0, text=text)
+
+
+def longer(idea: Idea, audit: dict[str, Any]) -> Idea | None:
+    steps = idea.max_steps * 2
+    return replace(idea, max_steps=steps, text=f"{steps} steps instead of {idea.max_steps}: the curve may not be at its end.")
+
+
+def more_rows(idea: Idea, audit: dict[str, Any]) -> Idea | None:
+    if idea.source == "own":
+        return replace(idea, source="both", rows=idea.rows * 2, text="The task's own rows beside the given ones: more to learn from.")
+    return replace(idea, rows=idea.rows * 2, text=f"{idea.rows * 2} rows instead of {idea.rows}: fewer repeats of each.")
+
+
+def longer_texts(idea: Idea, audit: dict[str, Any]) -> Idea | None:
+    length = idea.max_length * 2
+    return replace(idea, max_length=length, text=f"A length limit of {length} instead of {idea.max_length}: rows are cut off.")
+
+
+def _order(last: Trial) -> tuple[Change, ...]:
+    """Which change to try first, by what was found on the last run."""
+    usual: tuple[Change, ...] = (faster, worked, longer, more_rows, slower)
+    if last.findings & {"not_finite", "divergence", "bad_start"} or last.verdict == "crash":
+        return slower, *usual[1:]
+    if last.findings & {"truncated", "truncated_share"}:
+        return longer_texts, *usual
+    if "overfit" in last.findings:
+        return more_rows, *usual
+    if last.finished_share is not None and last.finished_share < 0.9:
+        return longer, *usual
+    return usual

@@ -1,0 +1,47 @@
+"""One model's answer, whatever model it is, as the fact Replied. The seam between smolagents' messages and the log."""
+
+import json
+from typing import Any
+
+from smolagents.models import ChatMessage
+
+from record.events import Call, Replied
+
+UNREADABLE = "_unreadable"  # the argument under which a call's text stands when it is not a JSON object
+
+
+def reply_of(message: ChatMessage, model: str, taken: set[str], number: int) -> Replied:
+    """The fact for a message. Its calls get ids that no earlier call has; token counts that are not there stay None.
+
+    Args:
+        taken: Ids of all calls before.
+        number: How many replies there were before; it makes new ids.
+    """
+    calls, used = [], set(taken)
+    for position, call in enumerate(message.tool_calls or []):
+        name = call.id if call.id and call.id not in used else f"call-{number}-{position}"
+        used.add(name)
+        calls.append(Call(id=name, name=call.function.name, arguments=arguments_of(call.function.arguments)))
+    about: dict[str, Any] = message.raw if isinstance(message.raw, dict) else {}
+    usage = message.token_usage
+    return Replied(
+        text=message.content if isinstance(message.content, str) else "",
+        thought=about.get("thought", ""),
+        calls=tuple(calls),
+        model=about.get("model", model),
+        tokens_in=usage.input_tokens if usage else None,
+        tokens_out=usage.output_tokens if usage else None,
+        dollars=about.get("dollars"),
+        seconds=about.get("seconds", 0.0),
+    )
+
+
+def arguments_of(given: Any) -> dict[str, Any]:
+    """A call's arguments as an object; what is none stands under UNREADABLE, so that it can be answered."""
+    if isinstance(given, dict):
+        return given
+    try:
+        parsed = json.loads(given) if given else {}
+    except (TypeError, ValueError):
+        parsed = None
+    return parsed if isinstance(parsed, dict) else {UNREADABLE: str(given)}

@@ -1,0 +1,167 @@
+"""One session, from its log to its end: open this file first.
+
+    Session(settings, id).run()      drives the session until it is over, wherever it stood
+
+A session has one owner at a time. Killed at any point, the next owner goes on from the log: open calls are answered,
+running jobs are adopted, nothing is done twice.
+"""
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from smolagents.agents import ToolOutput
+from smolagents.models import Model
+from smolagents.utils import AgentGenerationError
+
+from agent.autopilot import Autopilot
+from agent.brain import Brain, BrainError
+from agent.researcher import Researcher
+from agent.sessions import Request, open_session, session_log
+from agent.settings import Settings, SettingsError
+from lab.backends.local import LocalBackend
+from lab.errors import OutOfBudget, Stopped
+from lab.lab import Lab
+from lab.supervisor import Supervisor
+from lab.tasks import Vault
+from record.events import Closed, Finished, Outcome, Published
+from record.journal import Journal
+from record.log import LogError
+from record.report import report
+from tools.all import all_tools
+
+GRACE = 30.0  # seconds that running jobs have to save when a session ends
+MAX_REPLIES = 300  # model calls
+IDLE_REPLIES = 2  # answers in a row without a call, after which a person is asked
+
+
+STOPPED = Closed(outcome="stopped", reason="stopped by the person")
+
+
+class Busy(Exception):
+    """Another process owns the session."""
+
+
+class Session:
+    """A session and everything that works on it."""
+
+    def __init__(self, settings: Settings, session: str):
+        """Raises SettingsError for an id that is no session's."""
+        self.id = session
+        self.folder = settings.sessions / session
+        self.log = session_log(settings, session)
+        self._settings = settings
+        self._journal = Journal(self.log)
+        self._watch = Journal(self.log)  # of `_check`, which runs wherever the agent waits
+        if self._journal.views.opened is None:
+            raise SettingsError(f"There is no session {session!r}; see `python -m agent list`.")
+        self._since = 0  # a stop that came before we began is over
+
+    @classmethod
+    def open(cls, settings: Settings, request: Request) -> "Session":
+        """A new session. Raises SettingsError."""
+        return cls(settings, open_session(settings, request))
+
+    def run(self) -> Closed:
+        """Work until the session is over and return how it ended.
+
+        Raises:
+            Busy: Another process owns it.
+            LogError: The log cannot be read or written.
+        """
+        with self._owned():
+            views = self._journal.views
+            if views.settled and views.closed:
+                return views.closed
+            self._since = len(self.log)
+            backend = LocalBackend(self._settings.home / "queue", self._settings.job_env)
+            supervisor = Supervisor(self.log, self.folder, backend)
+            vault = Vault(self._settings.vault)
+            lab = Lab(self.log, self.folder, backend, vault, self._settings.job_env, self._check)
+            supervisor.start()
+            try:
+                return self._close(self._work(lab) if views.active else STOPPED, lab)
+            finally:
+                supervisor.stop()
+
+    def _work(self, lab: Lab) -> Closed:
+        """Drive the agent to an ending. Every kind of trouble becomes one."""
+        try:
+            researcher = Researcher(self._brain(), all_tools(lab), self._journal, self._check)
+            return self._drive(researcher)
+        except OutOfBudget as over:
+            return _closed("out_of_budget", f"{over}; the best so far is {self._journal.views.best}")
+        except Stopped:
+            return STOPPED
+        except AgentGenerationError as error:  # smolagents wraps whatever the model raised
+            return _closed("provider_failed", str(error.__cause__ or error))
+        except BrainError as error:
+            return _closed("provider_failed", str(error))
+        except LogError:
+            raise
+        except Exception as error:  # a boundary: the session ends with a reason, and the others go on
+            logging.getLogger(__name__).exception("session %s failed", self.id)
+            return _closed("failed", f"an error of ours ended the session ({type(error).__name__}: {error})")
+
+    def _drive(self, researcher: Researcher) -> Closed:
+        """The loop itself is smolagents'; open calls of an earlier owner come first."""
+        for output in researcher.answer_open_calls():
+            if output.is_final_answer:
+                return _closed("done", output.output)
+        for step in researcher.run(self._journal.views.goal.text, stream=True):
+            if isinstance(step, ToolOutput) and step.is_final_answer:
+                return _closed("done", step.output)
+            if self._journal.views.idle_replies >= IDLE_REPLIES:
+                return _closed("needs_person", "the model answered without doing anything; tell it what you want")
+        raise AssertionError("smolagents ended the loop without a final answer")
+
+    def _brain(self) -> Model:
+        opened = self._journal.views.opened
+        assert opened, "a session's first fact is Opened"
+        if opened.driver == "autopilot":
+            return Autopilot()
+        return Brain(opened.driver, self._settings.keys, self._settings.api_base, self._check)
+
+    def _check(self) -> None:
+        """Raise Stopped or OutOfBudget when the session must not go on."""
+        views = self._watch.views
+        if views.halted and views.halted.seq > self._since:
+            raise Stopped("a person said stop")
+        if over := views.over(datetime.now(UTC)):
+            raise OutOfBudget(over)
+        if views.spent.replies >= MAX_REPLIES and not views.unanswered:
+            raise OutOfBudget(f"{MAX_REPLIES} model calls are used up")
+
+    def _close(self, closed: Closed, lab: Lab) -> Closed:
+        """Answer what is open, write the report, close, and then let running jobs save."""
+        for call in self._journal.views.unanswered:
+            reason = f"Not run: {closed.reason}."
+            self._journal.append(Finished(call=call.id, name=call.name, ok=False, output=reason, seconds=0.0))
+        self._write_report(closed)
+        stored = self._journal.append(Published(what="report", where="report.md"), closed)[-1]
+        if self._journal.views.running:
+            lab.cancel_all()
+            self._journal.wait(lambda views: not views.running, GRACE)
+            self._write_report(closed)
+        assert isinstance(stored, Closed)
+        return stored
+
+    def _write_report(self, closed: Closed) -> None:
+        self.log.refresh()
+        (self.folder / "report.md").write_text(report([*self.log, closed]))
+
+    @contextmanager
+    def _owned(self) -> Iterator[None]:
+        """Own the session's folder; the kernel lets go of the lock when we die."""
+        with open(self.folder / "owner.lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Busy(f"Another process is working on {self.id}.") from None
+            yield
+
+
+def _closed(outcome: Outcome, reason: str) -> Closed:
+    return Closed(outcome=outcome, reason=reason)

@@ -1,0 +1,212 @@
+"""The folders of sessions: open one, list them, find one. What the two doors share; it thinks nothing."""
+
+import re
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.settings import STARTER, Settings, SettingsError
+from lab.errors import LabError
+from lab.tasks import check_task, check_training_rows
+from record.events import Budget, Decided, Goal, Halted, Opened, Said
+from record.log import Log, LogError
+from record.views import Views
+
+MIN_FREE = 512 * 2**20  # bytes: two checkpoints of a small model and its logs
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for, before it is checked."""
+
+    text: str = ""
+    task: str | None = None
+    model: str = "starter"
+    target: float | None = None
+    metric: str | None = None
+    hours: float | None = 1.0
+    job_hours: float | None = None
+    dollars: float | None = None
+    tokens: int | None = None
+    driver: str | None = None
+    seed: int = 0
+    approval: str = "auto"
+    data: str | None = None
+    person: str = "local"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line of the list of sessions."""
+
+    id: str
+    title: str
+    state: str
+    opened: datetime | None
+    driver: str
+    best: float | None
+    facts: int = field(default=0)
+
+
+DEMO = Request(
+    text="Make the starter model solve arithmetic chains: at least 90 % of the held-out items right.",
+    task="chains",
+    target=0.9,
+    hours=0.25,
+    driver="autopilot",
+)
+
+
+def open_session(settings: Settings, request: Request) -> str:
+    """Check a request, make the session's folder, append Opened, and return the session's id.
+
+    Raises:
+        SettingsError: One sentence on what to change in the request.
+    """
+    opened = _checked(settings, request)
+    folder = settings.sessions / opened.session
+    try:
+        (folder / "workspace").mkdir(parents=True)
+        (folder / "jobs").mkdir()
+        session_log(settings, opened.session).append(opened)
+    except (OSError, LogError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise SettingsError(f"The session could not be stored in {settings.sessions}: {error}") from error
+    return opened.session
+
+
+def session_log(settings: Settings, session: str) -> Log:
+    """The log of a session. Raises SettingsError for an id that is not one."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{3,60}", session):
+        raise SettingsError(f"{session!r} is not the id of a session; see `python -m agent list`.")
+    return Log(settings.sessions / session / "events.jsonl", secrets=tuple(settings.keys.values()))
+
+
+def find(settings: Settings, session: str) -> Log:
+    """The log of a session that exists. An unambiguous beginning of its id is enough.
+
+    Raises:
+        SettingsError: There is none, or there are several.
+    """
+    ids = [path.name for path in _folders(settings)]
+    matches = [session] if session in ids else [i for i in ids if session and i.startswith(session)]
+    if len(matches) != 1:
+        what = "no session" if not matches else f"{len(matches)} sessions"
+        raise SettingsError(f"There is {what} with the id {session!r}; see `python -m agent list`.")
+    log = session_log(settings, matches[0])
+    log.refresh()
+    return log
+
+
+def summaries(settings: Settings) -> list[Summary]:
+    """Every session, newest first."""
+    found = [_summary(settings, path.name) for path in _folders(settings)]
+    return sorted((s for s in found if s.opened), key=lambda s: s.opened or datetime.min, reverse=True)
+
+
+def summary_of(session: str, facts: Log) -> Summary:
+    """One line on one session."""
+    views = Views(facts)
+    best = views.score(views.best, "heldout")
+    title = views.opened.goal.text if views.opened else session
+    opened = views.opened.at if views.opened else None
+    driver = views.opened.driver if views.opened else ""
+    return Summary(session, title, state_of(views), opened, driver, best.value if best else None, len(facts))
+
+
+def state_of(views: Views) -> str:
+    """The state of a session in one word or two, for people."""
+    if views.active:
+        return "waiting for you" if views.waiting else "working"
+    return views.closed.outcome if views.closed else "stopped"
+
+
+def say(log: Log, text: str, by: str = "local") -> None:
+    """A person's message. Raises SettingsError when it is empty."""
+    if not text.strip():
+        raise SettingsError("The message is empty; write what you want.")
+    log.append(Said(text=text.strip(), by=by))
+
+
+def decide(log: Log, call: str, allow: bool, arguments: dict | None = None, by: str = "local") -> None:
+    """A person's answer to a question of the gate. Raises SettingsError when nothing waits under that call."""
+    log.refresh()
+    if call not in {asked.call for asked in Views(log).waiting}:
+        raise SettingsError(f"Nothing waits for a decision under {call!r}; it may have been decided already.")
+    log.append(Decided(call=call, allow=allow, arguments=arguments, by=by))
+
+
+def halt(log: Log, by: str = "local", reason: str = "") -> None:
+    """Stop a session. Stopping a stopped one changes nothing."""
+    log.refresh()
+    if Views(log).active:
+        log.append(Halted(by=by, reason=reason))
+
+
+def _folders(settings: Settings) -> list[Path]:
+    if not settings.sessions.is_dir():
+        return []
+    return [path for path in settings.sessions.iterdir() if (path / "events.jsonl").is_file()]
+
+
+def _summary(settings: Settings, session: str) -> Summary:
+    log = session_log(settings, session)
+    try:
+        log.refresh()
+    except LogError as error:
+        return Summary(session, f"unreadable: {error}", "failed", datetime.now(UTC), "", None)
+    return summary_of(session, log)
+
+
+def _checked(settings: Settings, request: Request) -> Opened:
+    """The request as the fact that opens a session."""
+    if not request.task:
+        raise SettingsError("No task was given; add --task, e.g. --task chains, so that there is something to measure.")
+    metric = request.metric or "accuracy"
+    if metric != "accuracy":
+        raise SettingsError(f"The metric {metric!r} is unknown; {request.task} is scored by accuracy.")
+    if request.target is not None and not 0 < request.target <= 1:
+        raise SettingsError(f"The target is {request.target:g}; give an accuracy above 0 and up to 1, e.g. 0.9.")
+    for name in ("hours", "job_hours", "dollars", "tokens"):
+        value = getattr(request, name)
+        if value is not None and value <= 0:
+            raise SettingsError(f"The budget of {name} is {value:g}; give more than 0, or leave it out for no cap.")
+    try:
+        check_task(request.task)
+        data = check_training_rows(Path(request.data)) if request.data else None
+    except LabError as error:
+        raise SettingsError(str(error)) from error
+    settings.home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.home).free
+    if free < MIN_FREE:
+        raise SettingsError(f"Only {free / 2**20:.0f} MiB are free under {settings.home}; free at least 512 MiB.")
+    now = datetime.now(UTC)
+    text = request.text.strip() or f"Make {request.model} better at {request.task}."
+    return Opened(
+        session=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+        goal=Goal(text=text, task=request.task, model=model_path(request.model), target=request.target, metric=metric),
+        budget=Budget(
+            hours=request.hours, job_hours=request.job_hours, dollars=request.dollars, tokens=request.tokens
+        ),
+        driver=request.driver or settings.driver,
+        seed=request.seed,
+        person=request.person,
+        approval="ask" if request.approval == "ask" else "auto",
+        data=str(data) if data else None,
+    )
+
+
+def model_path(name: str) -> str:
+    """A model's folder or Hub id from what a person wrote. Raises SettingsError for a folder that holds no model."""
+    if name == "starter":
+        return str(STARTER)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise SettingsError(f"{path} holds no config.json; give the folder of a model, a Hub id, or 'starter'.")
+        return str(path.resolve())
+    if path.is_absolute() or name.startswith((".", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise SettingsError(f"The model {name!r} is unknown; give a model's folder, a Hub id like org/name, or 'starter'.")
+    return name

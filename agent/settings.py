@@ -1,0 +1,129 @@
+"""The one reader of the environment. Everything else gets what it needs as values."""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STARTER = ROOT / "starter" / "model"
+
+# Keys of model providers and hubs. They are read once, taken out of our own environment, and given to no subprocess.
+KEY_NAMES = (
+    "ANTHROPIC_API_KEY",
+    "OPENAI_API_KEY",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "OPENROUTER_API_KEY",
+    "GEMINI_API_KEY",
+    "GROQ_API_KEY",
+    "MISTRAL_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "OAUTH_CLIENT_SECRET",
+    "ML_INTERN_API_KEY",
+)
+# What a command or a trainer may see of our environment.
+JOB_NAMES = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE",
+    "HF_HUB_DISABLE_XET", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE",
+)  # fmt: skip
+
+
+class SettingsError(Exception):
+    """A person must act: one sentence, exit code 2."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are and which services are there. Made by `read`; tests make their own."""
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 7860
+    driver: str = "autopilot"  # the brain of new sessions
+    api_base: str | None = None  # an OpenAI-compatible server for the driver
+    max_hours: float = 24.0  # the longest job that may be asked for
+    keys: dict[str, str] = field(default_factory=dict, repr=False)
+    job_env: dict[str, str] = field(default_factory=dict, repr=False)
+    space: str | None = None  # owner/name when we run as a Space
+
+    @property
+    def sessions(self) -> Path:
+        return self.home / "sessions"
+
+    @property
+    def vault(self) -> Path:
+        """Held-out items: outside every workspace."""
+        return self.home / "vault"
+
+    @property
+    def trackio(self) -> Path:
+        return self.home / "trackio"
+
+
+def read(environ: dict[str, str] | None = None) -> Settings:
+    """Settings from the environment (of this process, unless given).
+
+    Raises:
+        SettingsError: A value cannot be used.
+    """
+    env = dict(os.environ) if environ is None else dict(environ)
+    home = Path(env.get("ML_INTERN_HOME") or _default_home(env)).expanduser().resolve()
+    job_env = {name: env[name] for name in JOB_NAMES if name in env}
+    job_env |= {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "TRACKIO_DIR": str(home / "trackio"),
+        "TRACKIO_SQLITE_JOURNAL_MODE": "WAL",
+        "TRACKIO_SQLITE_LOCKING_MODE": "NORMAL",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PATH": f"{Path(sys.executable).parent}:{env.get('PATH', '/usr/bin:/bin')}",
+    }
+    keys = {name: env[name] for name in KEY_NAMES if env.get(name)}
+    return Settings(
+        home=home,
+        host=env.get("ML_INTERN_HOST") or ("0.0.0.0" if env.get("SPACE_ID") else "127.0.0.1"),
+        port=_number(env, "ML_INTERN_PORT", 7860, 1, 65535),
+        driver=env.get("ML_INTERN_MODEL") or "autopilot",
+        api_base=env.get("ML_INTERN_API_BASE") or None,
+        keys=keys,
+        job_env=job_env,
+        space=env.get("SPACE_ID"),
+    )
+
+
+def take_keys_out() -> None:
+    """Remove every key from this process's environment, so that no child and no /proc reader inherits one."""
+    for name in KEY_NAMES:
+        os.environ.pop(name, None)
+
+
+def quiet_libraries() -> None:
+    """Set what gradio, litellm, trackio and the Hub client read at import: no telemetry, no price download, WAL."""
+    if os.environ.get("SPACE_ID"):
+        os.environ.setdefault("SYSTEM", "spaces")  # gradio asks for it where Docker Spaces do not set it
+    for name, value in (
+        ("GRADIO_ANALYTICS_ENABLED", "False"),
+        ("LITELLM_LOCAL_MODEL_COST_MAP", "True"),
+        ("HF_HUB_DISABLE_TELEMETRY", "1"),
+        ("HF_HUB_DISABLE_UPDATE_CHECK", "1"),
+        ("TRACKIO_SQLITE_JOURNAL_MODE", "WAL"),
+        ("TRACKIO_SQLITE_LOCKING_MODE", "NORMAL"),
+    ):
+        os.environ.setdefault(name, value)
+
+
+def _default_home(env: dict[str, str]) -> str:
+    """A Space keeps its sessions on the mounted volume when there is one; a person in their home."""
+    if env.get("SPACE_ID") and os.access("/data", os.W_OK):
+        return "/data/ml-intern"
+    return str(Path(env.get("HOME") or Path.home()) / ".ml-intern")
+
+
+def _number(env: dict[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isdigit() or not low <= int(text) <= high:
+        raise SettingsError(f"{name} is {text!r}; set it to a whole number from {low} to {high}.")
+    return int(text)

@@ -1,0 +1,120 @@
+"""The background process that drives sessions, and the thread by which the web app keeps one alive."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+from agent.session import Busy, Session
+from agent.sessions import session_log
+from agent.settings import ROOT, Settings
+from record.journal import Journal
+from record.log import LogError
+
+LOOK = 0.3  # seconds between looks for sessions with something to do
+TOGETHER = 4  # sessions driven at once; their jobs queue for the one machine anyway
+REST = 5.0  # seconds before a session that could not be driven is tried again
+
+
+class Worker:
+    """Drives every session that is not settled: new ones, and those whose owner died."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._journals: dict[str, Journal] = {}
+        self._threads: dict[str, threading.Thread] = {}
+        self._not_before: dict[str, float] = {}
+        self._stop = threading.Event()
+
+    def run(self, parent: int | None = None) -> None:
+        """Work until `stop`, or until the parent process is gone."""
+        while not self._stop.wait(LOOK):
+            if parent is not None and os.getppid() != parent:
+                return
+            self._threads = {name: t for name, t in self._threads.items() if t.is_alive()}
+            for session in self._unsettled():
+                if len(self._threads) >= TOGETHER:
+                    break
+                thread = threading.Thread(target=self._drive, args=(session,), name=session, daemon=True)
+                self._threads[session] = thread
+                thread.start()
+
+    def stop(self) -> None:
+        """Take no more sessions and leave `run`. Sessions under way go on from their log in the next worker."""
+        self._stop.set()
+
+    def _unsettled(self) -> list[str]:
+        """Sessions with something to do that nobody here drives, oldest first."""
+        folder = self._settings.sessions
+        names = sorted(p.parent.name for p in folder.glob("*/events.jsonl")) if folder.is_dir() else []
+        return [name for name in names if name not in self._threads and self._has_work(name)]
+
+    def _has_work(self, name: str) -> bool:
+        if time.monotonic() < self._not_before.get(name, 0.0):
+            return False
+        journal = self._journals.setdefault(name, Journal(session_log(self._settings, name)))
+        try:
+            views = journal.views
+        except LogError as error:
+            self._put_off(name, str(error))
+            return False
+        return views.opened is not None and not views.settled
+
+    def _drive(self, name: str) -> None:
+        try:
+            Session(self._settings, name).run()
+        except Busy:
+            self._not_before[name] = time.monotonic() + 1.0
+        except (LogError, OSError) as error:
+            self._put_off(name, str(error))
+
+    def _put_off(self, name: str, why: str) -> None:
+        logging.getLogger(__name__).error("session %s is put off: %s", name, why)
+        self._not_before[name] = time.monotonic() + REST
+
+
+def main(settings: Settings, parent: int | None) -> int:
+    """`python -m agent worker`: until SIGTERM, or until the parent is gone."""
+    worker = Worker(settings)
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    worker.run(parent)
+    return 0
+
+
+class Keeper:
+    """Keeps one worker process alive: starts it, and starts it again with back-off whenever it dies."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._stop = threading.Event()
+        self._process: subprocess.Popen | None = None
+        self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the worker. Trainers go on."""
+        self._stop.set()
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=3)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+
+    def _keep(self) -> None:
+        pause = 0.5
+        while not self._stop.is_set():
+            started = time.monotonic()
+            command = [sys.executable, "-m", "agent", "worker", "--parent", str(os.getpid()), "--keys-from-stdin"]
+            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)
+            with suppress(BrokenPipeError):
+                self._process.communicate(json.dumps(self._settings.keys).encode())  # never by its environment
+            pause = 0.5 if time.monotonic() - started > 60 else min(pause * 2, 30.0)
+            self._stop.wait(pause)

@@ -1,0 +1,103 @@
+"""What a job is and what a machine must be able to do with one. A job is a folder: config in; metrics, log, result out."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+State = Literal["queued", "running", "done", "failed", "cancelled", "timeout"]
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What to run and where. `folder` is the job's own; `config` is the recipe's."""
+
+    job: str
+    recipe: str
+    config: dict[str, Any]
+    folder: Path
+    machine: str = "local"
+    hours: float = 1.0  # run time, after which the backend ends the job; waiting in the queue does not count
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class JobState:
+    """Where a job stands. `seconds` is run time so far; `place` is the number of jobs before it in the queue."""
+
+    state: State
+    seconds: float = 0.0
+    reason: str = ""
+    place: int = 0
+    signal: int | None = None  # what killed the trainer, when a signal did
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in ("queued", "running")
+
+
+@dataclass(frozen=True)
+class Point:
+    """The metrics of one step, as the trainer logged them. Values are floats and may be nan or inf."""
+
+    step: int
+    values: dict[str, float] = field(default_factory=dict)
+    steps: int | None = None
+    at: float = 0.0  # unix seconds
+
+
+class Backend(Protocol):
+    """The six verbs of a machine. All are safe to repeat; none raises for a job that has ended."""
+
+    def launch(self, spec: JobSpec) -> None:
+        """Start the job in its folder; a job that runs there already is left alone. Raises LabError."""
+        ...
+
+    def state(self, folder: Path) -> JobState: ...
+
+    def metrics(self, folder: Path, after: int) -> tuple[list[Point], int]:
+        """Points logged after byte offset `after`, and the next offset."""
+        ...
+
+    def log_tail(self, folder: Path, chars: int = 4000) -> str: ...
+
+    def cancel(self, folder: Path) -> None:
+        """Ask the job to save and stop, then make it stop. Returns when it is gone."""
+        ...
+
+    def result(self, folder: Path) -> dict[str, Any]:
+        """What the recipe wrote in result.json; {} when it wrote nothing."""
+        ...
+
+
+def read_points(path: Path, after: int) -> tuple[list[Point], int]:
+    """Points in a metrics.jsonl from byte offset `after`; a torn last line is left for the next call."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(after)
+            data = file.read()
+    except FileNotFoundError:
+        return [], after
+    whole = data[: data.rfind(b"\n") + 1]
+    rows = [json.loads(line) for line in whole.splitlines() if line.strip()]
+    return [_point(row) for row in rows], after + len(whole)
+
+
+def _point(row: dict[str, Any]) -> Point:
+    values = {k: float(v) for k, v in row.items() if k not in ("step", "steps", "at") and v is not None}
+    return Point(int(row["step"]), values, row.get("steps"), float(row.get("at", 0.0)))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file that is written atomically; {} when it is not there."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object so that a reader sees all of it or the old one."""
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_text(json.dumps(value, indent=1, default=str))
+    draft.replace(path)

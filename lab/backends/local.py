@@ -1,0 +1,118 @@
+"""Jobs on this machine: a folder, a runner, a trainer. Survives the death of whoever launched them."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.backend import JobSpec, JobState, Point, read_json, read_points, write_json
+from lab.backends.runner import holds_machine
+from lab.errors import LabError
+from lab.processes import alive, kill_group, send
+
+SLOW_START = 30.0  # seconds after which a job whose runner never appeared counts as failed
+
+
+class LocalBackend:
+    """The six verbs (see lab.backend.Backend) for this machine's one slot."""
+
+    def __init__(self, queue: Path, env: Mapping[str, str]):
+        """`env` is all that a trainer may see of our environment."""
+        self._queue = queue
+        self._env = dict(env)
+
+    def launch(self, spec: JobSpec) -> None:
+        """Start the job, unless it runs or has ended in this very attempt. Raises LabError when the disk refuses."""
+        folder = spec.folder
+        job = read_json(folder / "job.json")
+        if job.get("attempt") == spec.attempt and self.state(folder).state in ("queued", "running", "done"):
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for stale in ("exit.json", "run.json", "result.json", "cancel", "place.json"):
+                (folder / stale).unlink(missing_ok=True)
+            write_json(folder / "config.json", spec.config)
+            about = {"job": spec.job, "recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt}
+            write_json(folder / "job.json", about | {"queue": str(self._queue), "launched": time.time()})
+            with open(folder / "log.txt", "ab") as log:
+                subprocess.Popen(
+                    [sys.executable, "-m", "lab.backends.runner", str(folder)],
+                    env=self._env,
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise LabError(f"The job {spec.job} could not be started ({error.strerror}): {folder}.") from error
+
+    def state(self, folder: Path) -> JobState:
+        """Where the job stands, from its folder alone: it need not be our child."""
+        if over := read_json(folder / "exit.json"):
+            reason = over.get("reason") or self._failure(folder, over)
+            return JobState(over["state"], over["seconds"], reason, signal=over.get("signal"))
+        run = read_json(folder / "run.json")
+        if holds_machine(folder):
+            if "trainer" not in run:
+                return JobState("queued", place=read_json(folder / "place.json").get("place", 0))
+            return JobState("running", time.time() - run["started"])
+        if over := read_json(folder / "exit.json"):  # it ended between the two looks
+            return JobState(over["state"], over["seconds"], over.get("reason", ""), signal=over.get("signal"))
+        if not run and time.time() - read_json(folder / "job.json").get("launched", 0.0) < SLOW_START:
+            return JobState("queued")
+        seconds = _last_sign(folder) - run["started"] if "started" in run else 0.0
+        if self.result(folder).get("ok"):
+            return JobState("done", seconds)
+        return JobState("failed", seconds, "the trainer was killed and could not say why", signal=int(signal.SIGKILL))
+
+    def metrics(self, folder: Path, after: int) -> tuple[list[Point], int]:
+        """Points after byte offset `after`; a file that has shrunk (a resume cut it) is read again from its start."""
+        path = folder / "metrics.jsonl"
+        if path.exists() and path.stat().st_size < after:
+            after = 0
+        return read_points(path, after)
+
+    def log_tail(self, folder: Path, chars: int = 4000) -> str:
+        """The last characters of what the trainer printed."""
+        path = folder / "log.txt"
+        if not path.exists():
+            return ""
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - chars))
+            return file.read().decode(errors="replace")
+
+    def cancel(self, folder: Path) -> None:
+        """Ask the job to save and stop. Returns at once; `state` says when it has."""
+        run = read_json(folder / "run.json")
+        (folder / "cancel").touch()
+        if run and not alive(run.get("runner")):  # nobody is left to pass it on
+            send(run.get("trainer"), signal.SIGTERM)
+
+    def kill(self, folder: Path) -> None:
+        """End the whole process group now."""
+        if runner := read_json(folder / "run.json").get("runner"):
+            kill_group(runner[0])
+
+    def result(self, folder: Path) -> dict[str, Any]:
+        return read_json(folder / "result.json")
+
+    def _failure(self, folder: Path, over: dict[str, Any]) -> str:
+        """Why it failed, in one line: the recipe's own sentence, the signal, or the last line that it printed."""
+        if over["state"] == "done":
+            return ""
+        if over.get("signal"):
+            return f"the trainer was killed by {signal.Signals(over['signal']).name}"
+        if said := self.result(folder).get("error"):
+            return said
+        lines = self.log_tail(folder).strip().splitlines()
+        return lines[-1][:300] if lines else f"exit code {over.get('code')}"
+
+
+def _last_sign(folder: Path) -> float:
+    """Unix time of the last sign of life in a job's folder."""
+    signs = [folder / name for name in ("heartbeat", "metrics.jsonl", "log.txt", "run.json")]
+    return max((path.stat().st_mtime for path in signs if path.exists()), default=time.time())

@@ -1,0 +1,96 @@
+"""The small process that stands beside one local trainer: waits for the machine, keeps the time, says how it ended.
+
+`python -m lab.backends.runner FOLDER`. It leads the job's process group and outlives the worker that started it, so
+that a deadline holds and an exit is recorded even when nobody looks. It imports nothing heavy.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lab.backend import read_json, write_json
+from lab.processes import alive, identity, kill_group
+from lab.queue import Queue
+
+POLL = 0.1  # seconds
+GRACE = 15.0  # seconds a trainer has to save after SIGTERM
+
+
+def main(folder: Path) -> int:
+    """Run the job of this folder to its end."""
+    job = read_json(folder / "job.json")
+    run = {"runner": identity(os.getpid())}
+    write_json(folder / "run.json", run)
+    queue = Queue(Path(job["queue"]), holds_machine)
+    ticket = queue.enter(folder)
+    try:
+        while (place := queue.place(ticket)) > 0:
+            if (folder / "cancel").exists():
+                write_json(folder / "exit.json", {"state": "cancelled", "seconds": 0.0, "reason": "left the queue"})
+                return 0
+            write_json(folder / "place.json", {"place": place})
+            time.sleep(POLL)
+        write_json(folder / "exit.json", _train(folder, job, run))
+        return 0
+    finally:
+        queue.leave(ticket)
+
+
+def holds_machine(folder: Path) -> bool:
+    """Whether a job's runner or trainer still runs."""
+    run = read_json(folder / "run.json")
+    return alive(run.get("runner")) or alive(run.get("trainer"))
+
+
+def _train(folder: Path, job: dict, run: dict) -> dict:
+    started = time.time()
+    with open(folder / "log.txt", "ab") as log:
+        trainer = subprocess.Popen(
+            [sys.executable, "-m", f"recipes.{job['recipe']}", str(folder / "config.json")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    write_json(folder / "run.json", run | {"trainer": identity(trainer.pid), "started": started})
+    why = _watch(folder, trainer, started + job["hours"] * 3600)
+    code = trainer.wait()
+    state = why or ("done" if code == 0 else "failed")
+    reason = {"timeout": f"ran longer than {job['hours']:g} h", "cancelled": "cancelled"}.get(state, "")
+    killed_by = -code if code < 0 and not why else None
+    return {"state": state, "code": code, "signal": killed_by, "seconds": time.time() - started, "reason": reason}
+
+
+def _watch(folder: Path, trainer: subprocess.Popen, deadline: float) -> str | None:
+    """Wait for the trainer's end; on a cancel or the deadline bring it about. Returns why we ended it, if we did."""
+    while trainer.poll() is None:
+        if (folder / "cancel").exists():
+            _end(trainer)
+            return "cancelled"
+        if time.time() >= deadline:
+            _end(trainer)
+            return "timeout"
+        time.sleep(POLL)
+    return None
+
+
+def _end(trainer: subprocess.Popen) -> None:
+    """Ask for a save and an exit; insist after GRACE."""
+    trainer.terminate()
+    try:
+        trainer.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        trainer.kill()
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    try:
+        code = main(folder)
+    finally:
+        if os.getpgid(0) == os.getpid():  # nothing that the trainer started stays behind
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            kill_group(os.getpid(), signal.SIGTERM)
+    sys.exit(code)

@@ -1,0 +1,107 @@
+"""Training rows: look at them, and make a clean file of them. Dev and held-out items are taken out here, always."""
+
+import hashlib
+import random
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lab.errors import BadInput
+from lab.integrity import Index
+from lab.tasks import COLUMNS, check_training_rows, read_rows, task, write_rows
+from recipes.benchmarks import Benchmark
+
+LARGEST = 200_000  # rows that one prepared file may have
+SAMPLE = 512  # rows looked at in an audit of a generator, which has no end
+
+
+def audit(name: str, own: Path | None, index: Index, seed: int) -> dict[str, Any]:
+    """What there is to train on: the task's own training split and, when given, the person's rows.
+
+    Returns counts, lengths in characters, duplicates, overlap with dev and held-out items, and three examples each.
+    """
+    benchmark = task(name)
+    sources = {"task": _task_rows(benchmark, SAMPLE, 0.5, seed)}
+    if own:
+        sources["own"] = read_rows(check_training_rows(own))
+    has_worked = any(item.worked for item in benchmark.items("train", 32, seed))
+    return {
+        "task": name,
+        "about": benchmark.title,
+        "metric": benchmark.metric,
+        "worked_solutions": has_worked,
+        "sources": {source: _describe(rows, index) for source, rows in sources.items()},
+    }
+
+
+def prepare(
+    path: Path, name: str, own: Path | None, source: str, rows: int, worked: float, index: Index, seed: int
+) -> dict[str, Any]:
+    """Write a training file (JSONL, prompt and completion) of `rows` clean rows and say what was left out.
+
+    Args:
+        source: "task" for the task's training split, "own" for the person's rows, "both" for half and half.
+        worked: Share of the task's rows whose completion is the worked solution; the rest are bare answers.
+
+    Raises:
+        BadInput: A bad source, number or share; or no row is left.
+    """
+    if source not in ("task", "own", "both") or (source != "task" and own is None):
+        raise BadInput(f"The source {source!r} is not there; use {'task, own or both' if own else 'task'}.")
+    if not 1 <= rows <= LARGEST:
+        raise BadInput(f"{rows} rows cannot be made; ask for 1 to {LARGEST}.")
+    if not 0 <= worked <= 1:
+        raise BadInput(f"The worked share is {worked:g}; give a number from 0 to 1.")
+    pool = _pool(task(name), own, source, rows, worked, seed)
+    clean = [row for row in pool if not index.hits(f"{row['prompt']} {row['completion']}")]
+    unique = list({(row["prompt"], row["completion"]): row for row in clean}.values())
+    if not unique:
+        raise BadInput("No row is left after duplicates and held-out items were taken out; use another source.")
+    kept = unique[:rows]
+    write_rows(path, kept)
+    return {
+        "rows": len(kept),
+        "dropped_duplicates": len(clean) - len(unique),
+        "dropped_contaminated": len(pool) - len(clean),
+        "worked_share": worked if source != "own" else None,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "examples": kept[:2],
+    }
+
+
+def _pool(benchmark: Benchmark, own: Path | None, source: str, rows: int, worked: float, seed: int) -> list[dict]:
+    rng = random.Random(seed)
+    given = [{name: row[name] for name in COLUMNS} for row in read_rows(check_training_rows(own))] if own else []
+    if source == "own":
+        return rng.sample(given, min(rows, len(given)))
+    if source == "both":
+        half = rng.sample(given, min(rows // 2, len(given)))
+        pool = half + _task_rows(benchmark, rows - len(half), worked, seed)
+    else:
+        pool = _task_rows(benchmark, rows, worked, seed)
+    rng.shuffle(pool)
+    return pool
+
+
+def _task_rows(benchmark: Benchmark, rows: int, worked: float, seed: int) -> list[dict]:
+    items = benchmark.items("train", rows, seed)
+    rng = random.Random(seed + 1)
+    return [
+        {"prompt": benchmark.prompt(item), "completion": benchmark.completion(item, rng.random() < worked)}
+        for item in items
+    ]
+
+
+def _describe(rows: list[dict], index: Index) -> dict[str, Any]:
+    texts = [f"{row['prompt']} {row['completion']}" for row in rows]
+    lengths = sorted(len(text) for text in texts)
+    repeated = sum(count - 1 for count in Counter(texts).values())
+    return {
+        "rows": len(rows),
+        "characters_median": median(lengths),
+        "characters_longest": lengths[-1],
+        "duplicates": repeated,
+        "overlap_with_evaluation": sum(1 for text in texts if index.hits(text)),
+        "examples": rows[:3],
+    }

@@ -1,0 +1,23 @@
+"""One shape for everything that a check has to say: preflight, live diagnosis, integrity."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from record.events import Level
+
+_SEVERITY = {"info": 0, "warn": 1, "stop": 2}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule saw (`what`, with the value) and what to do about it (`advice`). `stop` refuses or ends a job."""
+
+    level: Level
+    rule: str
+    what: str
+    advice: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def severity(self) -> int:
+        return _SEVERITY[self.level]

@@ -1,0 +1,344 @@
+"""What tools hold: the verbs of an experiment. What must not be skipped happens inside them.
+
+Every verb that starts something is told the id of the call that asked for it, and may be called again with the same id
+after a crash: nothing is then started twice.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from lab import data
+from lab.backend import Backend, read_json
+from lab.errors import BadInput, LabError, NotThere, Refused
+from lab.grade import paired, verdict, wilson
+from lab.machine import this_machine
+from lab.preflight import preflight
+from lab.supervisor import found, spec_of
+from lab.tasks import Vault, read_rows
+from lab.workspace import Workspace
+from record.events import Event, Launched, Noted, Promoted, Scored, Seal
+from record.journal import Journal
+from record.log import Log
+from record.views import Job, Views
+from recipes.seal import file_hash, judge_hash, model_hash
+
+RECIPES = ("sft",)  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
+EVAL_HOURS = 1.0
+PATIENCE = 24 * 3600.0  # seconds a verb waits for its own evaluation; the job's hours end it long before
+
+
+class Lab:
+    """One session's experiments. Not thread-safe: one agent holds it."""
+
+    def __init__(
+        self, log: Log, folder: Path, backend: Backend, vault: Vault, env: Mapping[str, str], check: Callable[[], None]
+    ):
+        """`folder` is the session's; `check` raises when the session must stop and is called wherever a verb waits."""
+        self.folder = folder
+        self.workspace = Workspace(folder / "workspace", env)
+        self.check = check
+        self._journal = Journal(log)
+        self._backend = backend
+        self._vault = vault
+
+    @property
+    def views(self) -> Views:
+        return self._journal.views
+
+    def tell(self, *facts: Event) -> None:
+        """Append facts that a tool has to say itself."""
+        self._journal.append(*facts)
+
+    def check_finished(self) -> None:
+        """Raise Refused while a job runs or the best model has no held-out score: then the session cannot end well."""
+        views = self.views
+        if views.running:
+            raise Refused(f"The job {views.running[0].id} still runs; wait for it or cancel it first.")
+        if views.score(views.best, "heldout") is None:
+            raise Refused(f"The best model ({views.best}) has no held-out score yet; evaluate it on heldout first.")
+
+    # Data
+
+    def audit(self) -> dict[str, Any]:
+        """What there is to train on (see lab.data.audit); noted for the report."""
+        result = data.audit(self.views.goal.task, self._own_rows(), self._index(), self._seed())
+        result["model_parameters"] = parameters(self.views.goal.model)
+        self._journal.append(Noted(topic="data", text=f"Audited {', '.join(result['sources'])} rows.", details=result))
+        return result
+
+    def prepare(self, name: str, source: str, rows: int, worked: float) -> dict[str, Any]:
+        """A clean training file in the workspace (see lab.data.prepare); noted for the report."""
+        path = self.workspace.path(f"data/{name}.jsonl")
+        task, own, index = self.views.goal.task, self._own_rows(), self._index()
+        made = data.prepare(path, task, own, source, rows, worked, index, self._seed())
+        made = {"file": f"data/{name}.jsonl", **made}
+        self._journal.append(Noted(topic="data", text=f"Prepared {made['file']}: {made['rows']} rows.", details=made))
+        return made
+
+    # Jobs
+
+    def train(self, recipe: str, config: dict[str, Any], hours: float, idea: str, call: str) -> dict[str, Any]:
+        """Preflight a training job and launch it; returns at once. `config["data"]` is a file of the workspace.
+
+        Raises:
+            BadInput: An unknown recipe, model or file.
+            Refused: A stop finding; it says which.
+        """
+        if job := self._job_of(call):
+            return self._status(job)
+        if recipe not in RECIPES:
+            raise BadInput(f"There is no recipe {recipe!r} to train with; use one of {', '.join(RECIPES)}.")
+        if hours <= 0:
+            raise BadInput(f"{hours:g} hours is no time to train in; give more than 0.")
+        file = self.workspace.path(str(config.get("data", "")))
+        rows = read_rows(file)
+        model = self.model_path(config.get("model", "base"))
+        full = {"seed": self._seed(), **config, "model": str(model), "data": str(file)}
+        self._preflight(rows, full)
+        number = sum(1 for job in self.views.jobs.values() if job.recipe == recipe) + 1
+        full |= {"trackio_project": self.views.opened.session, "trackio_run": f"{recipe}-{number}"}  # type: ignore[union-attr]
+        left = self.views.left_s(datetime.now(UTC))
+        allowed = hours if left is None else min(hours, left / 3600)
+        return self._status(self._launch(f"{recipe}-{number}", recipe, full, allowed, idea, call))
+
+    def wait(self, job: str, seconds: float) -> dict[str, Any]:
+        """Wait until a job ends, a new warning is found on it, or `seconds` are over; then say how it stands."""
+        before = len(self._serious(self._job(job)))
+        self._journal.wait(
+            lambda views: not views.jobs[job].running or len(self._serious(views.jobs[job])) > before,
+            seconds,
+            self.check,
+        )
+        return self._status(self._job(job))
+
+    def cancel(self, job: str) -> dict[str, Any]:
+        """Save and stop a job, and wait until it has."""
+        if self._job(job).running:
+            self._backend.cancel(spec_of(self._job(job), self.folder).folder)
+            self._journal.wait(lambda views: not views.jobs[job].running, 30, self.check)
+        return self._status(self._job(job))
+
+    def cancel_all(self) -> None:
+        """Ask every running job to save and stop; does not wait."""
+        for job in self.views.running:
+            self._backend.cancel(spec_of(job, self.folder).folder)
+
+    def log_tail(self, job: str, chars: int = 4000) -> str:
+        return self._backend.log_tail(spec_of(self._job(job), self.folder).folder, chars)
+
+    # Judging
+
+    def measure(self, model: str, split: str, call: str) -> dict[str, Any]:
+        """A sealed evaluation of "base", "best" or a job's model on "dev" or "heldout"; waits for it.
+
+        The same model, judge and items are measured once: asking again returns the score there is. Items of the
+        held-out split are never shown; of the dev split a few failures are.
+
+        Raises:
+            BadInput: An unknown model or split.
+            LabError: The evaluation failed, or its seal does not hold.
+        """
+        if split not in ("dev", "heldout"):
+            raise BadInput(f"There is no split {split!r}; measure on dev while you choose, on heldout at the end.")
+        name = self.views.best if model == "best" else model
+        path, task = self.model_path(name), self.views.goal.task
+        items = self._vault.items(task, split)
+        seal = Seal(judge=judge_hash(task), split=file_hash(items), model=_model_hash(path))
+        known = self.views.score(name, split)
+        if known and _same(known.seal, seal):
+            return self._shown(known)
+        job = self._job_of(call)
+        if job is None:
+            number = sum(1 for j in self.views.jobs.values() if j.recipe == "evaluate") + 1
+            config = {"model": str(path), "benchmark": task, "items": str(items), "split": split, "seed": 0}
+            job = self._launch(f"evaluate-{number}", "evaluate", config, EVAL_HOURS, f"{name} on {split}", call)
+        self._journal.wait(lambda views: not views.jobs[job.id].running, PATIENCE, self.check)
+        return self._shown(self._score(self._job(job.id), name, split, seal))
+
+    def promote(self, model: str, idea: str) -> dict[str, Any]:
+        """Keep a candidate as the new best if it beats the best on the same dev items, else discard it; and say why.
+
+        Raises:
+            NotThere: The candidate or the best has no sealed dev score yet.
+        """
+        past = next((p for p in self.views.promotions if p.model == model), None)
+        if past:
+            return self._judged(past)
+        job, best = self._job(model), self.views.best
+        if job.ended and job.ended.state != "done":
+            fact = Promoted(model=model, verdict="crash", against=best, reason=job.ended.reason, idea=idea or job.idea)
+            return self._judged(self._append(fact))
+        candidate, champion = (self._correct(name) for name in (model, best))
+        compared = paired(candidate, champion)
+        kept, reason = verdict(compared)
+        fact = Promoted(
+            model=model, verdict=kept, against=best, reason=reason, idea=idea or job.idea,
+            delta=compared.delta, low=compared.low, high=compared.high, p=compared.p,
+        )  # fmt: skip
+        return self._judged(self._append(fact))
+
+    def model_path(self, name: str) -> Path | str:
+        """Where a model is: "base", "best", or the job that trained it. A Hub id stays one. Raises NotThere."""
+        name = self.views.best if name == "best" else name
+        if name == "base":
+            base = self.views.goal.model
+            return Path(base) if Path(base).is_dir() else base
+        job = self._job(name)
+        path = self.folder / job.folder / "model"
+        if job.running or not (path / "config.json").exists():
+            raise NotThere(f"{name} has no model yet (it is {self._status(job)['state']}); wait for it, or use another.")
+        return path
+
+    def _append(self, fact: Promoted) -> Promoted:
+        self._journal.append(fact)
+        return self.views.promotions[-1]
+
+    def _launch(
+        self, name: str, recipe: str, config: dict[str, Any], hours: float, idea: str, call: str
+    ) -> Job:
+        """Log first, then start: after a crash between the two, the supervisor starts what the log says."""
+        fact = Launched(
+            job=name, recipe=recipe, config=config, machine=this_machine().label, hours=hours, idea=idea,
+            call=call, folder=f"jobs/{name}",
+        )  # fmt: skip
+        self._journal.append(fact)
+        job = self._job(name)
+        self._backend.launch(spec_of(job, self.folder))
+        return job
+
+    def _preflight(self, rows: list[dict], config: dict[str, Any]) -> None:
+        now, free = datetime.now(UTC), shutil.disk_usage(self.folder).free
+        findings = preflight(
+            rows, config, self._index(), _counter(config["model"]), free, self.views.left_s(now), self._eta(config)
+        )
+        facts: list[Event] = [found(finding) for finding in findings]
+        if facts:
+            self._journal.append(*facts)
+        if stop := next((f for f in findings if f.level == "stop"), None):
+            raise Refused(f"{stop.what} {stop.advice}")
+
+    def _eta(self, config: dict[str, Any]) -> float | None:
+        """Seconds that training will take by the pace of this session's last finished run; None without one."""
+        done = [j for j in self.views.jobs.values() if j.recipe == "sft" and j.ended and j.ended.state == "done"]
+        steps = config.get("max_steps")
+        if not done or not steps or not done[-1].steps:
+            return None
+        before = done[-1]
+        scale = config.get("batch_size", 1) / before.config.get("batch_size", config.get("batch_size", 1))
+        return before.seconds / before.steps * steps * scale  # type: ignore[operator]
+
+    def _score(self, job: Job, model: str, split: str, seal: Seal) -> Scored:
+        """The score of a finished evaluation, if its seal holds; appended once."""
+        if done := next((s for s in self.views.scores if s.job == job.id), None):
+            return done
+        folder = self.folder / job.folder
+        result = read_json(folder / "result.json")
+        if not job.ended or job.ended.state != "done" or not result.get("ok"):
+            raise LabError(f"The evaluation {job.id} failed: {job.ended.reason if job.ended else 'it did not end'}.")
+        sealed = Seal(**result["seal"])
+        if not _same(sealed, seal) or file_hash(folder / "items.jsonl") != result["items_sha256"]:
+            raise Refused(f"The seal of {job.id} does not hold: judge, items or model changed meanwhile. Measure again.")
+        n, correct = int(result["n"]), float(result["correct"])
+        interval = wilson(correct, n)
+        fact = Scored(
+            model=model, benchmark=self.views.goal.task, split=split, metric=self.views.goal.metric,  # type: ignore[arg-type]
+            value=correct / n, low=interval.low, high=interval.high, n=n, items=f"{job.folder}/items.jsonl",
+            seal=sealed, job=job.id, finished_share=result.get("finished_share"),
+        )  # fmt: skip
+        self._journal.append(fact)
+        return self.views.scores[-1]
+
+    def _shown(self, score: Scored) -> dict[str, Any]:
+        """A score as the brain sees it; failures only of the dev split."""
+        shown = score.model_dump(include={"model", "split", "metric", "value", "low", "high", "n", "finished_share"})
+        if score.split == "dev":
+            wrong = [row for row in read_rows(self.folder / score.items) if not row["correct"]]
+            shown["failures"] = [{k: row[k] for k in ("question", "output", "answer")} for row in wrong[:4]]
+        return shown
+
+    def _judged(self, fact: Promoted) -> dict[str, Any]:
+        keys = {"model", "verdict", "against", "reason", "delta", "low", "high", "p"}
+        return fact.model_dump(include=keys) | {"best": self.views.best}
+
+    def _correct(self, model: str) -> list[float]:
+        """Per-item correctness of a model on dev, in the items' order."""
+        score = self.views.score(model, "dev")
+        if score is None:
+            raise NotThere(f"{model} has no dev score yet; measure it on dev first.")
+        return [float(row["correct"]) for row in read_rows(self.folder / score.items)]
+
+    def _status(self, job: Job) -> dict[str, Any]:
+        """How a job stands, as the brain sees it."""
+        state = job.ended.state if job.ended else "running"
+        status: dict[str, Any] = {"job": job.id, "state": state, "step": job.step, "steps": job.steps}
+        status |= {"metrics": job.values, "eta_s": job.eta_s, "attempt": job.attempt}
+        if job.ended:
+            status |= {"seconds": job.seconds, "reason": job.ended.reason}
+            status |= {"result": {k: v for k, v in job.ended.result.items() if k not in ("seal", "ok", "error")}}
+        status["findings"] = [
+            {"rule": f.rule, "level": f.level, "what": f.what, "advice": f.advice} for f in job.findings
+        ]
+        return status
+
+    def _job(self, name: str) -> Job:
+        job = self.views.jobs.get(name)
+        if job is None:
+            raise NotThere(f"There is no job {name!r}; there are: {', '.join(self.views.jobs) or 'none'}.")
+        return job
+
+    def _job_of(self, call: str) -> Job | None:
+        return next((job for job in self.views.jobs.values() if call and job.call == call), None)
+
+    def _serious(self, job: Job) -> list:
+        return [f for f in job.findings if f.level != "info"]
+
+    def _index(self):
+        return self._vault.index(self.views.goal.task)
+
+    def _own_rows(self) -> Path | None:
+        opened = self.views.opened
+        return Path(opened.data) if opened and opened.data else None
+
+    def _seed(self) -> int:
+        return self.views.opened.seed if self.views.opened else 0
+
+
+def _model_hash(path: Path | str) -> str:
+    """The hash of a model on this disk; "" for a Hub id, whose files only the judge has."""
+    return model_hash(path) if isinstance(path, Path) else ""
+
+
+def _same(sealed: Seal, expected: Seal) -> bool:
+    """Whether a seal is the expected one; an expected model of "" is whatever the judge loaded."""
+    return sealed == expected or (not expected.model and sealed == expected.model_copy(update={"model": sealed.model}))
+
+
+def parameters(model: str) -> int | None:
+    """How many parameters a model has, from the headers of its safetensors files; None when they are not on this disk."""
+    total = 0
+    for file in Path(model).glob("*.safetensors"):
+        with open(file, "rb") as source:
+            header = json.loads(source.read(int.from_bytes(source.read(8), "little")))
+        total += sum(prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+    return total or None
+
+
+def _counter(model: str) -> Callable[[Any], list[int]] | None:
+    """A function that counts tokens of many texts, when the model's tokenizer lies on this disk."""
+    file = Path(model) / "tokenizer.json"
+    if not file.is_file():
+        return None
+    from tokenizers import Tokenizer  # 30 ms; the rest of the lab does without
+
+    tokenizer = Tokenizer.from_file(str(file))
+    return lambda texts: [len(encoding) for encoding in tokenizer.encode_batch(list(texts))]
+
+
+def as_text(value: Any) -> str:
+    """A verb's result as compact JSON: what the brain reads."""
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str)

@@ -1,0 +1,159 @@
+"""One thread a session: watches its jobs, writes down what they do, says what is wrong, and ends what must end.
+
+It keeps nothing that the log or a job's folder does not hold, so that a new one picks up where the last one died.
+"""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.backend import Backend, JobSpec, JobState, Point, read_json
+from lab.diagnose import diagnose
+from lab.findings import Finding
+from lab.tidy import finite, readable
+from record.events import Ended, Event, Found, Launched, Progressed
+from record.journal import Journal
+from record.log import Log
+from record.views import Job
+
+TICK = 0.25  # seconds
+ATTEMPTS = 3  # times that a trainer which was killed from outside is started again from its checkpoint
+OVERTIME = 60.0  # seconds beyond its hours after which a job whose runner died is ended from here
+
+
+@dataclass
+class _Watch:
+    """What we have read of one job's folder. Lost with us, and made again from the folder."""
+
+    attempt: int
+    offset: int = 0
+    points: list[Point] = field(default_factory=list)
+
+
+class Supervisor:
+    """Watches every unfinished job of one session's log."""
+
+    def __init__(self, log: Log, folder: Path, backend: Backend):
+        self._journal = Journal(log)
+        self._folder = folder
+        self._backend = backend
+        self._watches: dict[str, _Watch] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Adopt the jobs that the log says are running and watch from now on."""
+        for job in self._journal.views.running:
+            self._backend.launch(spec_of(job, self._folder))  # nothing happens to one that runs or has ended
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no more; the jobs go on."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(TICK):
+            try:
+                self.tick()
+            except Exception:  # a boundary: one bad tick must not leave the jobs unwatched
+                logging.getLogger(__name__).exception("a tick of the supervisor failed")
+                time.sleep(2)
+
+    def tick(self) -> None:
+        """Look at every running job once."""
+        for job in self._journal.views.running:
+            watch = self._watches.get(job.id)
+            if watch is None or watch.attempt != job.attempt:
+                watch = self._watches[job.id] = _Watch(job.attempt)
+            self._look(job, watch)
+
+    def _look(self, job: Job, watch: _Watch) -> None:
+        spec = spec_of(job, self._folder)
+        state = self._backend.state(spec.folder)  # before the metrics: what it wrote before it ended is then read
+        points, watch.offset = self._backend.metrics(spec.folder, watch.offset)
+        watch.points += points
+        facts: list[Event] = [_progressed(job, p, watch) for p in points if p.step > job.step]
+        if points or state.ended or job.step == 0:
+            facts += self._findings(job, watch, spec)
+        if state.ended:
+            facts += self._ending(job, state, spec)
+            del self._watches[job.id]
+        elif state.seconds > job.hours * 3600 + OVERTIME:
+            self._backend.cancel(spec.folder)
+        if facts:
+            self._journal.append(*facts)
+        if any(isinstance(fact, Found) and fact.level == "stop" for fact in facts):
+            self._backend.cancel(spec.folder)
+        for fact in facts:
+            if isinstance(fact, Launched):
+                self._backend.launch(spec_of(self._journal.views.jobs[job.id], self._folder))
+
+    def _findings(self, job: Job, watch: _Watch, spec: JobSpec) -> list[Event]:
+        """What the rules say that they have not said of this job before."""
+        probe = read_json(spec.folder / "preflight.json")
+        if job.recipe == "evaluate" or not (probe or watch.points):
+            return []
+        known = {(found.rule, found.level) for found in job.findings}
+        new = [f for f in diagnose(watch.points, spec, probe) if (f.rule, f.level) not in known]
+        return [found(finding, job.id) for finding in new]
+
+    def _ending(self, job: Job, state: JobState, spec: JobSpec) -> list[Event]:
+        """Ended; and when a signal from outside killed the trainer, the finding and the next attempt with it."""
+        stopped = next((f for f in job.findings if f.level == "stop"), None)
+        outcome = "failed" if stopped and state.state == "cancelled" else state.state
+        assert outcome not in ("queued", "running")
+        ended = Ended(
+            job=job.id,
+            state=outcome,
+            seconds=round(state.seconds, 2),
+            dollars=0.0,  # this machine is paid for already
+            reason=stopped.what if stopped else state.reason,
+            result=readable(self._backend.result(spec.folder)),
+            attempt=job.attempt,
+        )
+        if not (state.signal and state.state == "failed" and job.attempt < ATTEMPTS):
+            return [ended]
+        finding = Finding(
+            "warn",
+            "trainer_killed",
+            f"The trainer was killed by signal {state.signal} at step {job.step}.",
+            "It starts again from its last checkpoint; if this repeats, give it a smaller batch: the machine's memory may be short.",
+            {"signal": state.signal, "step": job.step, "attempt": job.attempt},
+        )
+        again = Launched(
+            job=job.id, recipe=job.recipe, config=job.config, machine=job.machine, hours=job.hours, idea=job.idea,
+            call=job.call, attempt=job.attempt + 1, folder=job.folder,
+        )  # fmt: skip
+        return [ended, found(finding, job.id), again]
+
+
+def found(finding: Finding, job: str | None = None) -> Found:
+    """A finding as a fact."""
+    evidence: dict[str, Any] = readable(finding.evidence)
+    return Found(
+        rule=finding.rule, level=finding.level, what=finding.what, advice=finding.advice, evidence=evidence, job=job
+    )
+
+
+def spec_of(job: Job, folder: Path) -> JobSpec:
+    """The spec that a job of the log was launched with."""
+    return JobSpec(job.id, job.recipe, job.config, folder / job.folder, job.machine, job.hours, job.attempt)
+
+
+def _progressed(job: Job, point: Point, watch: _Watch) -> Progressed:
+    values = {name: finite(value) for name, value in point.values.items()}
+    return Progressed(job=job.id, step=point.step, steps=point.steps, values=values, eta_s=_eta(point, watch.points))
+
+
+def _eta(point: Point, points: list[Point]) -> float | None:
+    """Seconds to the last step, from the pace between the first and this point; None before two points are there."""
+    first = points[0]
+    if not point.steps or point.step <= first.step or point.at <= first.at:
+        return None
+    pace = (point.at - first.at) / (point.step - first.step)
+    return round(pace * max(0, point.steps - point.step), 1)

@@ -1,0 +1,117 @@
+"""A session's folder of files, and commands run in it: an allow-listed environment, a deadline, one process group.
+
+Not a sandbox: a command runs as our user and may read what our user may read. What it is not given: keys, and our
+environment.
+"""
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import BadInput
+from lab.processes import kill_group
+
+SHOWN = 25_000  # characters of output that the brain sees: a quarter from the head, the rest from the tail
+LARGEST = 64 * 2**20  # bytes of output after which a command is ended
+POLL = 0.05  # seconds
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a command ended. `code` is None when it was ended by us; `file` has all of its output."""
+
+    code: int | None
+    text: str
+    seconds: float
+    file: Path
+    ended_by: str = ""
+
+
+class Workspace:
+    """Files under one root. Every path given is relative to it and stays in it."""
+
+    def __init__(self, root: Path, env: Mapping[str, str]):
+        self.root = root.resolve()
+        self._env = dict(env)
+
+    def path(self, name: str) -> Path:
+        """A path inside the workspace. Raises BadInput for one that leads out, also through a link."""
+        path = (self.root / name).resolve()
+        if not path.is_relative_to(self.root):
+            raise BadInput(f"{name!r} leads out of the workspace; give a path inside it.")
+        return path
+
+    def read(self, name: str, start: int = 0, chars: int = SHOWN) -> str:
+        """Text of a file from character `start`. Raises BadInput."""
+        path = self.path(name)
+        if not path.is_file():
+            raise BadInput(f"There is no file {name!r} in the workspace; list it to see what there is.")
+        text = path.read_text(errors="replace")
+        rest = len(text) - start - chars
+        return text[start : start + chars] + (f"\n[{rest} more characters: read on from {start + chars}]" if rest > 0 else "")
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a whole file. Raises BadInput when the disk refuses."""
+        path = self.path(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}.tmp")
+            draft.write_text(text)
+            draft.replace(path)
+        except OSError as error:
+            raise BadInput(f"{name!r} could not be written ({error.strerror}).") from error
+        return path
+
+    def names(self) -> list[str]:
+        """Every file, relative, sorted; hidden ones left out."""
+        files = (p.relative_to(self.root) for p in self.root.rglob("*") if p.is_file())
+        return sorted(str(p) for p in files if not any(part.startswith(".") for part in p.parts))
+
+    def run(self, command: str, seconds: float, check: Callable[[], None] = lambda: None) -> Output:
+        """Run a shell command and wait for it; `check` runs every POLL seconds and may raise to stop it.
+
+        When it returns or raises, nothing of the command's process group is left.
+        """
+        folder = self.path(".outputs")
+        folder.mkdir(exist_ok=True)
+        file = folder / f"{time.time_ns()}.txt"
+        started = time.monotonic()
+        with open(file, "wb") as sink:
+            process = subprocess.Popen(
+                ["bash", "-c", command],
+                cwd=self.root,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        ended_by = ""
+        try:
+            while process.poll() is None and not ended_by:
+                check()
+                if time.monotonic() - started > seconds:
+                    ended_by = f"ended after its {seconds:g} s"
+                elif file.stat().st_size > LARGEST:
+                    ended_by = f"ended because it printed more than {LARGEST >> 20} MiB"
+                else:
+                    time.sleep(POLL)
+        finally:
+            kill_group(process.pid)
+            code = process.wait()
+        took = time.monotonic() - started
+        return Output(None if ended_by else code, shorten(file, self.root), took, file, ended_by)
+
+
+def shorten(file: Path, root: Path) -> str:
+    """The output in a file as the brain sees it: whole, or its head and tail and where the rest is."""
+    size = file.stat().st_size
+    with open(file, "rb") as source:
+        if size <= SHOWN:
+            return source.read().decode(errors="replace")
+        head = source.read(SHOWN // 4).decode(errors="replace")
+        source.seek(size - SHOWN * 3 // 4)
+        tail = source.read().decode(errors="replace")
+    return f"{head}\n[… {size - SHOWN} bytes left out; all of it is in {file.relative_to(root)} …]\n{tail}"

@@ -1,0 +1,24 @@
+"""The tools that an agent of ours holds, in the order that a session uses them."""
+
+from lab.lab import Lab
+from tools.base import Tool
+from tools.data import AuditData, PrepareData
+from tools.evaluate import Evaluate
+from tools.files import ListFiles, ReadFile, WriteFile
+from tools.finish import FinalAnswer
+from tools.jobs import Cancel, JobLog, Wait
+from tools.note import Note
+from tools.plan import Plan
+from tools.promote import Promote
+from tools.shell import Shell
+from tools.train import Train
+
+TOOLS = (
+    Plan, AuditData, PrepareData, Train, Wait, Evaluate, Promote, Cancel, JobLog,
+    Shell, ReadFile, WriteFile, ListFiles, Note, FinalAnswer,
+)  # fmt: skip
+
+
+def all_tools(lab: Lab) -> list[Tool]:
+    """One of each, on a session's lab."""
+    return [tool(lab) for tool in TOOLS]

@@ -1,0 +1,23 @@
+"""Run a command in the workspace."""
+
+from lab.lab import as_text
+from tools.base import Tool
+
+LONGEST = 3600.0  # seconds; longer work belongs in a job, which is watched and survives
+
+
+class Shell(Tool):
+    name = "shell"
+    effect = "write"
+    repeatable = False
+
+    def forward(self, command: str, seconds: float = 120.0) -> str:
+        """Run a bash command in the workspace and wait for it. Its environment holds no keys. Long training belongs in `train`.
+
+        Args:
+            command: The command line.
+            seconds: End it after this many seconds, at most 3600.
+        """
+        ran = self.lab.workspace.run(command, min(seconds, LONGEST), self.lab.check)
+        ending = ran.ended_by or f"exit code {ran.code}"
+        return as_text({"ended": ending, "seconds": round(ran.seconds, 2), "output": ran.text})
