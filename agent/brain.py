@@ -7,11 +7,13 @@ from typing import Any
 
 from smolagents.models import ChatMessage, MessageRole, Model, get_tool_json_schema
 from smolagents.monitoring import TokenUsage
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from tools.base import Tool
 
 TIMEOUT = 600.0  # seconds for one answer
 ATTEMPTS = 3
+FIRST_WAIT = 1.0  # seconds, doubled after each try, with jitter
 POLL = 0.05  # seconds between looks at the stop while an answer is awaited
 KEYS = {  # a model id's beginning -> the name of its key
     "anthropic/": "ANTHROPIC_API_KEY",
@@ -66,17 +68,30 @@ class Brain(Model):
 
     def _complete(self, messages: list[Any], tools: list[dict]) -> Any:
         import litellm  # 3 s and 180 MB: only a session with a hosted brain pays for it
+        from openai import OpenAIError  # the root of litellm's tree of errors
 
         litellm.drop_params = True
+        litellm.suppress_debug_info = True
+        where = self._api_base or "its provider"
+        passing = (litellm.RateLimitError, litellm.APIConnectionError, litellm.Timeout, litellm.ServiceUnavailableError)
+        passing += (litellm.InternalServerError, litellm.BadGatewayError)
+        again = Retrying(
+            retry=retry_if_exception_type(passing),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_exponential_jitter(initial=FIRST_WAIT, max=60),
+            sleep=self._sleep,
+            reraise=True,
+        )
         try:
-            return litellm.completion(
+            return again(
+                litellm.completion,
                 model=self.model_id or "",
                 messages=messages,
                 tools=tools or None,
                 api_key=self._key,
                 api_base=self._api_base,
                 timeout=TIMEOUT,
-                num_retries=ATTEMPTS - 1,
+                max_retries=0,  # tenacity does it, by kind of error: a refused key is refused once
             )
         except litellm.AuthenticationError as error:
             raise BrainError(f"{self.model_id} refused the key; check it and resume the session.") from error
@@ -85,10 +100,16 @@ class Brain(Model):
         except litellm.ContextWindowExceededError as error:
             raise BrainError(f"The session no longer fits the window of {self.model_id}; use a larger one.") from error
         except (litellm.APIConnectionError, litellm.Timeout) as error:
-            where = self._api_base or "its provider"
             raise BrainError(f"{self.model_id} could not be reached at {where}; check the network and resume.") from error
-        except litellm.exceptions.OpenAIError as error:  # the root of litellm's tree
-            raise BrainError(f"{self.model_id} failed: {str(error)[:300]}") from error
+        except OpenAIError as error:
+            raise BrainError(f"{self.model_id} at {where} failed ({str(error)[:300]}); resume when it is back.") from error
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait between two tries, but leave when the session must stop."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._check()
+            time.sleep(POLL)
 
     def _await(self, future: Future) -> Any:
         while not future.done():
@@ -135,5 +156,5 @@ def _price(response: Any) -> float | None:
 
     try:
         return litellm.completion_cost(response) or None
-    except (litellm.NotFoundError, litellm.BadRequestError, ValueError, KeyError):
+    except litellm.exceptions.ModelNotMappedError:
         return None

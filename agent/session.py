@@ -44,6 +44,10 @@ class Busy(Exception):
     """Another process owns the session."""
 
 
+class NeedsPerson(Stopped):
+    """The brain waits for a person."""
+
+
 class Session:
     """A session and everything that works on it."""
 
@@ -93,6 +97,8 @@ class Session:
             return self._drive(researcher)
         except OutOfBudget as over:
             return _closed("out_of_budget", f"{over}; the best so far is {self._journal.views.best}")
+        except NeedsPerson as idle:
+            return _closed("needs_person", str(idle))
         except Stopped:
             return STOPPED
         except AgentGenerationError as error:  # smolagents wraps whatever the model raised
@@ -110,12 +116,9 @@ class Session:
         for output in researcher.answer_open_calls():
             if output.is_final_answer:
                 return _closed("done", output.output)
-        for step in researcher.run(self._journal.views.goal.text, stream=True):
-            if isinstance(step, ToolOutput) and step.is_final_answer:
-                return _closed("done", step.output)
-            if self._journal.views.idle_replies >= IDLE_REPLIES:
-                return _closed("needs_person", "the model answered without doing anything; tell it what you want")
-        raise AssertionError("smolagents ended the loop without a final answer")
+        steps = researcher.run(self._journal.views.goal.text, stream=True)
+        answers = [s.output for s in steps if isinstance(s, ToolOutput) and s.is_final_answer]
+        return _closed("done", answers[0])  # the loop has no other ending: what stops it raises
 
     def _brain(self) -> Model:
         opened = self._journal.views.opened
@@ -125,12 +128,14 @@ class Session:
         return Brain(opened.driver, self._settings.keys, self._settings.api_base, self._check)
 
     def _check(self) -> None:
-        """Raise Stopped or OutOfBudget when the session must not go on."""
+        """Raise Stopped, NeedsPerson or OutOfBudget when the session must not go on."""
         views = self._watch.views
         if views.halted and views.halted.seq > self._since:
             raise Stopped("a person said stop")
         if over := views.over(datetime.now(UTC)):
             raise OutOfBudget(over)
+        if views.idle_replies >= IDLE_REPLIES:
+            raise NeedsPerson("the model answered without doing anything; tell it what you want")
         if views.spent.replies >= MAX_REPLIES and not views.unanswered:
             raise OutOfBudget(f"{MAX_REPLIES} model calls are used up")
 

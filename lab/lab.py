@@ -102,7 +102,7 @@ class Lab:
         self._preflight(rows, full)
         number = sum(1 for job in self.views.jobs.values() if job.recipe == recipe) + 1
         full |= {"trackio_project": self.views.opened.session, "trackio_run": f"{recipe}-{number}"}  # type: ignore[union-attr]
-        left = self.views.left_s(datetime.now(UTC))
+        left = self._left_s()
         allowed = hours if left is None else min(hours, left / 3600)
         return self._status(self._launch(f"{recipe}-{number}", recipe, full, allowed, idea, call))
 
@@ -212,15 +212,21 @@ class Lab:
         return job
 
     def _preflight(self, rows: list[dict], config: dict[str, Any]) -> None:
-        now, free = datetime.now(UTC), shutil.disk_usage(self.folder).free
+        free = shutil.disk_usage(self.folder).free
         findings = preflight(
-            rows, config, self._index(), _counter(config["model"]), free, self.views.left_s(now), self._eta(config)
+            rows, config, self._index(), _counter(config["model"]), free, self._left_s(), self._eta(config)
         )
         facts: list[Event] = [found(finding) for finding in findings]
         if facts:
             self._journal.append(*facts)
         if stop := next((f for f in findings if f.level == "stop"), None):
             raise Refused(f"{stop.what} {stop.advice}")
+
+    def _left_s(self) -> float | None:
+        """Seconds of the budget that a job may use: what is left, less two evaluations to choose and to close with."""
+        left = self.views.left_s(datetime.now(UTC))
+        evaluations = [j.ended.seconds for j in self.views.jobs.values() if j.recipe == "evaluate" and j.ended]
+        return None if left is None else left - 2 * max(evaluations, default=0.0)
 
     def _eta(self, config: dict[str, Any]) -> float | None:
         """Seconds that training will take by the pace of this session's last finished run; None without one."""

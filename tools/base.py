@@ -1,5 +1,6 @@
 """What a tool of ours is: a smolagents Tool whose schema is its typed `forward`, with a declared effect."""
 
+from types import MethodType
 from typing import Any, Literal
 
 from smolagents import Tool as SmolTool
@@ -22,7 +23,7 @@ class Tool(SmolTool):
     skip_forward_signature_validation = True  # the schema is made from the signature: they cannot differ
 
     def __init_subclass__(cls, **kwargs: Any):
-        schema = get_json_schema(cls.forward)["function"]
+        schema = get_json_schema(MethodType(cls.forward, cls))["function"]  # bound: its schema has no self
         required = set(schema["parameters"].get("required", []))
         cls.description = schema["description"]
         cls.inputs = {

@@ -1,0 +1,27 @@
+# syntax=docker/dockerfile:1
+# A Docker Space, on a GPU or without one. No secret is needed, or read, while building.
+FROM python:3.11-slim
+
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends git make \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --uid 1000 user
+USER user
+ENV HOME=/home/user \
+    PATH=/home/user/app/.venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    ML_INTERN_HOST=0.0.0.0
+WORKDIR /home/user/app
+
+# The layers that change least come first: torch, then everything that is pinned, then our own files.
+# On Linux x86-64 the index's default wheel is the CUDA build. For an image without a GPU build with
+#   --build-arg TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+ARG TORCH="torch==2.13.0"
+COPY --chown=user Makefile ./
+RUN make .venv/torch TORCH="${TORCH}"
+COPY --chown=user requirements.txt requirements.lock ./
+RUN make .venv/ready TORCH="${TORCH}"
+COPY --chown=user . .
+
+EXPOSE 7860
+CMD ["python", "app.py"]

@@ -1,0 +1,79 @@
+"""Find evaluation items inside training text. Pure. Finds copies, not paraphrases or translations."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+NGRAM = 8  # words; Open-R1's scripts/decontaminate.py, after s1 (arXiv 2501.19393)
+
+
+class Question(Protocol):
+    """What the index needs of an item."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def question(self) -> str: ...
+
+
+class Index:
+    """Every dev and held-out question, ready to be looked for. Build and look-up are linear in the text."""
+
+    def __init__(self, items: Iterable[Question]):
+        self._short: dict[tuple[str, ...], str] = {}  # a whole question of fewer than NGRAM words
+        self._grams: dict[tuple[str, ...], str] = {}  # any NGRAM words in a row of a longer one
+        for item in items:
+            tokens = _tokens(item.question)
+            if len([t for t in tokens if t.isalnum()]) < NGRAM:
+                self._short[tuple(tokens)] = item.id
+            else:
+                for words in (_kept(item.question), _stripped(item.question)):
+                    self._grams |= {gram: item.id for gram in _windows(words, NGRAM)}
+        self._lengths = sorted({len(key) for key in self._short})
+
+    def hits(self, text: str) -> list[str]:
+        """Ids of the items that `text` contains: a short question as a whole, a long one by any NGRAM words of it.
+
+        A short question counts only where it stands by itself: 3+4 is not found in 13+4 or in 2+3+4.
+        """
+        found = {self._grams[g] for words in (_kept(text), _stripped(text)) for g in _windows(words, NGRAM) if g in self._grams}
+        tokens = _tokens(text)
+        for length in self._lengths:
+            for start in range(len(tokens) - length + 1):
+                window = tuple(tokens[start : start + length])
+                if window in self._short and _alone(tokens, start, start + length):
+                    found.add(self._short[window])
+        return sorted(found)
+
+
+def _tokens(text: str) -> list[str]:
+    """Words and numbers, and each mark by itself: in 3+4-2 the marks are the content."""
+    return re.findall(r"[^\W_]+|[^\w\s]|_", text.lower())
+
+
+def _alone(tokens: Sequence[str], start: int, end: int) -> bool:
+    """Whether a window is not part of a longer expression: no operator joins it to a neighbour, no number to a number."""
+    before = tokens[start - 1] if start else ""
+    after = tokens[end] if end < len(tokens) else ""
+    return not (_joined(before, tokens[start]) or _joined(after, tokens[end - 1]))
+
+
+def _joined(neighbour: str, edge: str) -> bool:
+    """Whether a neighbour goes on with what the window's edge began: an expression, or a list of numbers."""
+    return neighbour in _JOINERS or (neighbour.isdigit() and edge.isdigit())
+
+
+_JOINERS = frozenset("+-*/^%×÷·")
+
+
+def _kept(text: str) -> list[str]:
+    return text.lower().split()
+
+
+def _stripped(text: str) -> list[str]:
+    return re.sub(r"[^\w\s]", " ", text.lower()).split()
+
+
+def _windows(words: Sequence[str], size: int) -> Iterable[tuple[str, ...]]:
+    return (tuple(words[i : i + size]) for i in range(len(words) - size + 1))

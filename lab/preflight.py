@@ -1,0 +1,114 @@
+"""Say what is wrong with a training job before it starts. Pure. A `stop` finding refuses the launch."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lab.diagnose import TRUNCATED_STOP, TRUNCATED_WARN
+from lab.findings import Finding
+from lab.integrity import Index
+
+COLUMNS = ("prompt", "completion")
+TOLERATED = 3  # rows that share an item with the evaluation; PostTrainBench v1.1 calls 4 contamination
+REPEATED_WARN = 0.30  # share of rows that are copies of another [H]
+DISK_WARN, DISK_STOP = 2**30, 256 * 2**20  # bytes free
+MARGIN = 1.2  # an estimate is at least this wrong, as often as not [H]
+LR_RANGE = (1e-7, 3e-2)  # outside it nothing is learned, or nothing stays finite [H]
+
+Count = Callable[[Sequence[str]], list[int]]
+
+
+def preflight(
+    rows: Sequence[dict[str, Any]],
+    config: dict[str, Any],
+    index: Index,
+    count_tokens: Count | None,
+    free_bytes: int,
+    left_s: float | None,
+    eta_s: float | None,
+) -> list[Finding]:
+    """Everything wrong, worst first.
+
+    Args:
+        count_tokens: Token counts of texts by the model's own tokenizer; None where it is not on this disk.
+        left_s: Seconds that the budget has left; None without a cap.
+        eta_s: Seconds that the job is expected to take; None when nobody knows.
+    """
+    shape = wrong_columns(rows)
+    found = [shape] if shape else [
+        empty_completions(rows),
+        repeated_rows(rows),
+        contaminated(rows, index),
+        truncated_share(rows, config, count_tokens),
+    ]  # fmt: skip
+    found += [no_disk(free_bytes), no_time(left_s, eta_s), odd_learning_rate(config)]
+    return sorted((f for f in found if f), key=lambda finding: finding.severity, reverse=True)
+
+
+def wrong_columns(rows: Sequence[dict[str, Any]]) -> Finding | None:
+    if not rows:
+        return Finding("stop", "no_rows", "The training file has no rows.", "Prepare one with at least a few hundred rows.")
+    bad = next((i for i, row in enumerate(rows) if not all(isinstance(row.get(c), str) for c in COLUMNS)), None)
+    if bad is None:
+        return None
+    what = f"Row {bad + 1} has the columns {', '.join(rows[bad]) or 'none'}; SFT needs the texts prompt and completion."
+    return Finding("stop", "wrong_columns", what, "Write every row with these two columns.", {"row": bad + 1})
+
+
+def empty_completions(rows: Sequence[dict[str, Any]]) -> Finding | None:
+    empty = sum(not row["completion"].strip() or not row["prompt"].strip() for row in rows)
+    if not empty:
+        return None
+    return Finding("stop", "empty_completions", f"{empty} of {len(rows)} rows have an empty text.", "Take them out.", {"rows": empty})
+
+
+def repeated_rows(rows: Sequence[dict[str, Any]]) -> Finding | None:
+    repeated = len(rows) - len(Counter((row["prompt"], row["completion"]) for row in rows))
+    if repeated <= REPEATED_WARN * len(rows):
+        return None
+    what = f"{repeated} of {len(rows)} rows are copies of another."
+    return Finding("warn", "repeated_rows", what, "Take the copies out, or make more rows.", {"rows": repeated})
+
+
+def contaminated(rows: Sequence[dict[str, Any]], index: Index) -> Finding | None:
+    hits = [i for i, row in enumerate(rows) if index.hits(f"{row['prompt']} {row['completion']}")]
+    if not hits:
+        return None
+    what = f"{len(hits)} of {len(rows)} rows contain an item of the evaluation."
+    advice = "Make the file with prepare_data, which takes them out."
+    return Finding("stop" if len(hits) > TOLERATED else "warn", "contaminated", what, advice, {"rows": [i + 1 for i in hits[:20]]})
+
+
+def truncated_share(rows: Sequence[dict[str, Any]], config: dict[str, Any], count_tokens: Count | None) -> Finding | None:
+    limit = config.get("max_length")
+    if not limit or count_tokens is None:
+        return None
+    lengths = count_tokens([row["prompt"] + row["completion"] for row in rows])
+    share = sum(length >= limit for length in lengths) / len(lengths)
+    if share <= TRUNCATED_WARN:
+        return None
+    what = f"{share:.0%} of the rows do not fit into max_length = {limit}; the longest has {max(lengths)} tokens."
+    level = "stop" if share > TRUNCATED_STOP else "warn"
+    return Finding(level, "truncated_share", what, "Raise max_length, or leave the long rows out.", {"share": share})
+
+
+def no_disk(free_bytes: int) -> Finding | None:
+    if free_bytes >= DISK_WARN:
+        return None
+    level = "stop" if free_bytes < DISK_STOP else "warn"
+    return Finding(level, "no_disk", f"{free_bytes >> 20} MiB of disk are free.", "Free some: checkpoints need room.", {"bytes": free_bytes})
+
+
+def no_time(left_s: float | None, eta_s: float | None) -> Finding | None:
+    if left_s is None or (left_s > 0 and (eta_s is None or eta_s * MARGIN <= left_s)):
+        return None
+    needs = "an unknown time" if eta_s is None else f"about {eta_s * MARGIN:.0f} s"
+    what = f"The job needs {needs}, and {max(0.0, left_s):.0f} s of the budget are left beside the final evaluation."
+    return Finding("stop", "no_time", what, "Use fewer steps, or finish with the best model so far.", {"left_s": left_s})
+
+
+def odd_learning_rate(config: dict[str, Any]) -> Finding | None:
+    lr = config.get("lr")
+    if lr is None or LR_RANGE[0] <= lr <= LR_RANGE[1]:
+        return None
+    return Finding("warn", "odd_learning_rate", f"The learning rate is {lr:g}.", "Usual ones lie between 1e-6 and 1e-2.", {"lr": lr})
