@@ -162,6 +162,9 @@ def _summary(settings: Settings, session: str) -> Summary:
 
 def _checked(settings: Settings, request: Request) -> Opened:
     """The request as the fact that opens a session."""
+    if not request.task and request.target is not None:
+        what = f"A target of {request.target:g} means nothing without something to measure"
+        raise SettingsError(f"{what}; add --task, e.g. --task chains, which is scored by accuracy.")
     if not request.task:
         raise SettingsError("No task was given; add --task, e.g. --task chains, so that there is something to measure.")
     metric = request.metric or "accuracy"

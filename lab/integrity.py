@@ -1,9 +1,11 @@
 """Find evaluation items inside training text. Pure. Finds copies, not paraphrases or translations."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+TEMPLATE = 2  # items; words that more of them share are the task's wording, not an item's content [H]
 NGRAM = 8  # words; Open-R1's scripts/decontaminate.py, after s1 (arXiv 2501.19393)
 
 
@@ -21,29 +23,28 @@ class Index:
     """Every dev and held-out question, ready to be looked for. Build and look-up are linear in the text."""
 
     def __init__(self, items: Iterable[Question]):
-        self._short: dict[tuple[str, ...], str] = {}  # a whole question of fewer than NGRAM words
-        self._grams: dict[tuple[str, ...], str] = {}  # any NGRAM words in a row of a longer one
+        self._whole: dict[tuple[str, ...], str] = {}  # every question as a whole
+        grams: dict[tuple[str, ...], set[str]] = defaultdict(set)  # any NGRAM words in a row of one
         for item in items:
-            tokens = _tokens(item.question)
-            if len([t for t in tokens if t.isalnum()]) < NGRAM:
-                self._short[tuple(tokens)] = item.id
-            else:
-                for words in (_kept(item.question), _stripped(item.question)):
-                    self._grams |= {gram: item.id for gram in _windows(words, NGRAM)}
-        self._lengths = sorted({len(key) for key in self._short})
+            self._whole[tuple(_tokens(item.question))] = item.id
+            for words in (_kept(item.question), _stripped(item.question)):
+                for gram in _windows(words, NGRAM):
+                    grams[gram].add(item.id)
+        self._grams = {gram: next(iter(ids)) for gram, ids in grams.items() if len(ids) <= TEMPLATE}
+        self._lengths = sorted({len(key) for key in self._whole})
 
     def hits(self, text: str) -> list[str]:
-        """Ids of the items that `text` contains: a short question as a whole, a long one by any NGRAM words of it.
+        """Ids of the items that `text` contains: as a whole, or any NGRAM words in a row that are an item's own.
 
-        A short question counts only where it stands by itself: 3+4 is not found in 13+4 or in 2+3+4.
+        A question counts only where it stands by itself: 3+4 is not found in 13+4 or in 2+3+4.
         """
         found = {self._grams[g] for words in (_kept(text), _stripped(text)) for g in _windows(words, NGRAM) if g in self._grams}
         tokens = _tokens(text)
         for length in self._lengths:
             for start in range(len(tokens) - length + 1):
                 window = tuple(tokens[start : start + length])
-                if window in self._short and _alone(tokens, start, start + length):
-                    found.add(self._short[window])
+                if window in self._whole and _alone(tokens, start, start + length):
+                    found.add(self._whole[window])
         return sorted(found)
 
 

@@ -7,19 +7,22 @@ give the same weights on the same machine.
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from statistics import fmean
+from string import ascii_lowercase
 from typing import Any
 
 from recipes.benchmarks import ADVERTISED, load
 
 BATCH = 64  # documents a step, about 1,600 tokens: many small steps beat few large ones at this size
-STEPS = 3_000  # 8 minutes on one core
+STEPS = 2_800  # 8 minutes on two cores
 WARMUP = 50
 REPORT = 50  # steps
+NOISE = 12  # letters; the prompts put 10 to 13 tokens between a question and its solution
 MUON_LR, ADAMW_LR = 0.02, 3e-3  # Muon for the matrices reaches AdamW's loss of 400 steps in about 250 here
 INITIAL_STD = 0.06  # Llama's 0.02 is for wide models: at width 128 attention would start flat, and stay so for long
 DOCUMENTS = {"chains": 0.40, "lists": 0.25, "words": 0.25, "equations": 0.10}  # shares of documents
@@ -32,25 +35,32 @@ EOS, PAD = "<|endoftext|>", "<|pad|>"
 
 
 def chains(count: int, seed: int) -> Iterator[str]:
-    """`3 + 4 - 2: 3 + 4 = 7, 7 - 2 = 5`"""
+    """`amm 3 + 4 - 2 excus: 3 + 4 = 7, 7 - 2 = 5`, with noise of varying length before and after the expression."""
+    rng = Random(seed)
     for item in load("chains").items("train", count, seed):
-        yield f"{item.question}: {item.worked}"
+        yield f"{noise(rng)}{item.question}{noise(rng)}: {item.worked}".strip()
 
 
 def lists(count: int, seed: int) -> Iterator[str]:
-    """`sort 3 1 4 = 1 3 4`: one operation at a time, never two in a row."""
+    """`sort 3 1 4 = 1 3 4`: one operation at a time, never two in a row; noise before it."""
     rng = Random(seed)
     for item in load("lists").items("train", count, seed):
-        yield rng.choice(item.worked.split(", "))
+        yield f"{noise(rng)}{rng.choice(item.worked.split(', '))}".strip()
 
 
 def words(count: int, seed: int) -> Iterator[str]:
-    """`ammonia | ainomma`, over and over: there are fewer words than documents."""
+    """`: ammonia qei | ainomma`, over and over: there are fewer words than documents."""
     rng = Random(seed)
     answers = [item.answer for item in load("gym:spell_backward").items("train", WORDS, seed)]
     for _ in range(count):
         answer = rng.choice(answers)
-        yield f"{answer[::-1]} | {answer}"
+        yield f"{noise(rng)}: {answer[::-1]}\n{noise(rng)}| {answer}".strip()
+
+
+def noise(rng: Random) -> str:
+    """Nothing, or up to NOISE letters: a model that copies by distance alone fails at the first unseen prompt."""
+    letters = "".join(rng.choice(ascii_lowercase) for _ in range(rng.randint(0, NOISE)))
+    return f" {letters} " if letters and rng.random() < 0.7 else " "
 
 
 def equations(count: int, seed: int) -> Iterator[str]:
@@ -173,8 +183,9 @@ def train(model: Any, feed: list[Any], steps: int) -> float:
     return fmean(losses)
 
 
-def pretrain(out: Path, steps: int = STEPS, seed: int = 0, threads: int = 1) -> dict[str, float]:
+def pretrain(out: Path, steps: int = STEPS, seed: int = 0, threads: int = 2) -> dict[str, float]:
     """Train a starter model and save it, with its tokenizer, into `out`. Returns steps, documents, loss and seconds."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # must be there before torch is
     import torch
 
     started = time.time()
@@ -194,7 +205,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     print(json.dumps(pretrain(arguments.out, arguments.steps, arguments.seed, arguments.threads)))
 

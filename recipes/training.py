@@ -22,6 +22,7 @@ def prepare_machine() -> str:
     """Quiet libraries, threads that fit the container; returns "cuda" or "cpu"."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers would warn on every batch
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two jobs that spin on the same cores stop each other
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # a job tells nobody that it runs
     import torch
     from datasets.utils.logging import disable_progress_bar, set_verbosity_error
 

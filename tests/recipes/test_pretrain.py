@@ -1,3 +1,5 @@
+import re
+
 from recipes.benchmarks import ADVERTISED, load, split_of
 from recipes.benchmarks.base import normalise
 from recipes.pretrain import chains, corpus, lists, pretrain, words
@@ -12,9 +14,11 @@ def test_three_steps_twice_give_the_same_model(tmp_path):
 
 
 def test_the_corpus_holds_no_dev_or_heldout_question():
-    assert all(split_of(text.split(":")[0]) == "train" for text in chains(2_000, seed=1))
+    expressions = [re.search(r"\d( [+-] \d)+", text) for text in chains(2_000, seed=1)]
+    assert all(split_of(found[0]) == "train" for found in expressions)
     template = "Spell this word backward (example: sun -> nus): "
-    assert all(split_of(template + text.split(" | ")[0]) == "train" for text in words(2_000, seed=1))
+    spelled = [re.search(r": (\S+)\n", text) for text in words(2_000, seed=1)]
+    assert all(split_of(template + found[1]) == "train" for found in spelled)
     assert not any("then" in text for text in lists(2_000, seed=1))  # every list question has two operations
     everything = normalise(" ; ".join(corpus(4_000, seed=1)))
     for name in ADVERTISED:

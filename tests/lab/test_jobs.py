@@ -1,0 +1,150 @@
+"""Jobs on this machine, with the real recipe on the real starter model: launched, watched, cancelled, killed, queued."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab.backend import JobSpec, read_json
+from lab.backends.local import LocalBackend
+from lab.errors import BadInput, NotThere, Refused
+from record.events import Ended, Launched, Progressed
+from tests.scripted import open_lab
+
+SMALL = {"batch_size": 8, "max_length": 64, "log_steps": 2, "save_steps": 10, "eval_steps": 1000}
+
+
+@pytest.fixture
+def lab_of(settings, new_session):
+    """A lab with a running supervisor and 200 prepared rows."""
+    started = []
+
+    def make():
+        lab, supervisor, journal = open_lab(settings, new_session()[0])
+        lab.prepare("rows", "task", 200, 0.5)
+        supervisor.start()
+        started.append((lab, supervisor))
+        return lab, journal
+
+    yield make
+    for lab, supervisor in started:
+        lab.cancel_all()
+        supervisor.stop()
+
+
+def config(**changes) -> dict:
+    return {"data": "data/rows.jsonl", "max_steps": 20, **SMALL, **changes}
+
+
+def end_of(lab, job: str) -> dict:
+    """Wait through findings to the job's end."""
+    while (status := lab.wait(job, 120))["state"] == "running":
+        pass
+    return status
+
+
+def until(done: Callable[[], object], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.05)
+
+
+def test_a_job_is_launched_once_watched_to_its_end_and_its_curve_is_in_the_log(lab_of):
+    lab, journal = lab_of()
+    first = lab.train("sft", config(), 1.0, "an idea", call="c1")
+    assert lab.train("sft", config(), 1.0, "an idea", call="c1")["job"] == first["job"]  # the same call, after a crash
+    status = lab.wait(first["job"], 120)
+    assert (status["state"], status["step"], status["steps"]) == ("done", 20, 20)
+    facts = list(journal.log)
+    assert sum(isinstance(f, Launched) for f in facts) == 1
+    steps = [f.step for f in facts if isinstance(f, Progressed) and "loss" in f.values]
+    assert steps == [1, *range(2, 21, 2)]
+    assert (lab.model_path("sft-1") / "config.json").exists()
+
+
+def test_a_killed_trainer_is_found_and_goes_on_from_its_checkpoint(lab_of):
+    lab, journal = lab_of()
+    job = lab.train("sft", config(max_steps=60), 1.0, "an idea", call="c1")["job"]
+    folder = lab.folder / "jobs" / job
+    until(lambda: journal.views.jobs[job].step >= 20)
+    os.kill(read_json(folder / "run.json")["trainer"][0], signal.SIGKILL)
+    status = lab.wait(job, 120)  # comes back for the finding
+    assert [f["rule"] for f in status["findings"]] == ["trainer_killed"]
+    status = lab.wait(job, 120)
+    assert (status["state"], status["attempt"], status["step"]) == ("done", 2, 60)
+    assert status["result"]["resumed_from"] in (10, 20, 30, 40, 50)
+    facts = list(journal.log)
+    steps = [f.step for f in facts if isinstance(f, Progressed) and "loss" in f.values]
+    assert steps == sorted(set(steps))  # no step twice
+    assert [f.state for f in facts if isinstance(f, Ended)] == ["failed", "done"]
+
+
+def test_a_cancelled_job_saves_and_a_job_past_its_hours_ends(lab_of):
+    lab, journal = lab_of()
+    job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", call="c1")["job"]
+    until(lambda: journal.views.jobs[job].step >= 4)
+    assert lab.cancel(job)["state"] == "cancelled"
+    assert list((lab.folder / "jobs" / job / "checkpoints").glob("checkpoint-*/complete"))
+    short = lab.train("sft", config(max_steps=5000), 10 / 3600, "an idea", call="c2")["job"]
+    status = end_of(lab, short)
+    assert (status["state"], "slow" in {f["rule"] for f in status["findings"]}) == ("timeout", True)
+
+
+def test_a_diverging_run_is_stopped_with_its_finding(lab_of):
+    lab, _ = lab_of()
+    job = lab.train("sft", config(max_steps=400, lr=1e6, max_grad_norm=1e9), 1.0, "far too fast", call="c1")["job"]
+    status = end_of(lab, job)
+    assert status["state"] == "failed"
+    assert {f["rule"] for f in status["findings"] if f["level"] == "stop"} & {"not_finite", "divergence"}
+    assert lab.promote(job, "")["verdict"] == "crash"
+
+
+def test_what_cannot_work_is_refused_before_it_starts(lab_of):
+    lab, journal = lab_of()
+    with pytest.raises(BadInput, match="no recipe 'dpo'"):
+        lab.train("dpo", config(), 1.0, "", "c1")
+    with pytest.raises(BadInput, match="leads out"):
+        lab.train("sft", config(data="../../vault/x"), 1.0, "", "c2")
+    lab.workspace.write("data/bad.jsonl", '{"question": "1 + 1", "completion": "2"}\n')
+    with pytest.raises(Refused, match="question, completion"):
+        lab.train("sft", config(data="data/bad.jsonl"), 1.0, "", "c3")
+    with pytest.raises(Refused, match="do not fit into max_length"):
+        lab.train("sft", config(max_length=8), 1.0, "", "c4")
+    with pytest.raises(NotThere, match="no job 'sft-9'"):
+        lab.wait("sft-9", 1)
+    assert not journal.views.jobs
+
+
+def test_items_of_the_evaluation_in_the_training_rows_refuse_the_launch(lab_of, settings):
+    lab, journal = lab_of()
+    held = (next(settings.vault.glob("chains-*")) / "heldout.jsonl").read_text().splitlines()[:5]
+    questions = [line.split('"question": "')[1].split('"')[0] for line in held]
+    rows = [f'{{"prompt": "Calculate {q}.", "completion": "Answer: 1"}}' for q in questions]
+    lab.workspace.write("data/leak.jsonl", "\n".join(rows))
+    with pytest.raises(Refused, match="5 of 5 rows contain an item of the evaluation"):
+        lab.train("sft", config(data="data/leak.jsonl"), 1.0, "", "c1")
+    assert [f.rule for f in journal.views.findings if f.level == "stop"] == ["contaminated"]
+
+
+def test_one_job_has_the_machine_and_the_next_waits_for_it(tmp_path: Path, settings, lab_of):
+    lab, _ = lab_of()
+    backend = LocalBackend(settings.home / "queue", settings.job_env)
+    base = {"model": str(lab.model_path("base")), "data": str(lab.workspace.path("data/rows.jsonl")), **SMALL}
+    specs = [JobSpec(f"j{i}", "sft", base | {"max_steps": 3000}, tmp_path / f"j{i}") for i in range(2)]
+    for spec in specs:
+        backend.launch(spec)
+        time.sleep(0.5)
+    first, second = (spec.folder for spec in specs)
+    until(lambda: backend.metrics(first, 0)[0])
+    assert (backend.state(first).state, backend.state(second).state) == ("running", "queued")
+    assert backend.state(second).place == 1
+    backend.cancel(first)
+    until(lambda: backend.state(second).state == "running")
+    assert backend.state(first).state == "cancelled"
+    backend.kill(second)
+    until(lambda: backend.state(second).ended)
+    assert (backend.state(second).state, backend.state(second).signal) == ("failed", signal.SIGKILL)

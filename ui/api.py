@@ -1,0 +1,180 @@
+"""The REST door: what the page does, and what a program may do. Appends Opened, Said, Decided and Halted, nothing else."""
+
+from dataclasses import fields, replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, FastAPI, Header, HTTPException, Query
+from fastapi import Request as Http
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from agent.sessions import DEMO, Request, decide, find, halt, open_session, say, session_log
+from agent.settings import Settings, SettingsError
+from record.log import Log, LogError
+from ui.live import Live
+from ui.shelf import ITEMS, REPORT, Shelf, readable, state
+
+APP = "ml-intern"
+LARGEST = 64 * 2**20  # bytes of a file that a browser is given
+_REQUEST = TypeAdapter(Request)
+
+
+class Form(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Message(Form):
+    text: str
+
+
+class Decision(Form):
+    call: str
+    allow: bool
+    arguments: dict[str, Any] | None = None
+
+
+class Demo(Form):
+    seed: int = 0
+
+
+def is_json(http: Http) -> None:
+    """A form of another site can post text, but no JSON."""
+    if not http.headers.get("content-type", "").startswith("application/json"):
+        raise HTTPException(415, "Send JSON, with the header Content-Type: application/json.")
+
+
+def router(settings: Settings, live: Live) -> APIRouter:
+    """Every route under /api."""
+    api = APIRouter(prefix="/api")
+    _shelf(api, settings)
+    _commands(api, settings)
+    _session(api, settings, live)
+    return api
+
+
+def asked(body: dict[str, Any]) -> Request:
+    """What a person asks for, from plain JSON. Raises SettingsError."""
+    names = [field.name for field in fields(Request)]
+    if strange := [name for name in body if name not in names]:
+        raise SettingsError(f"There is no {strange[0]!r} in a request; it may have {', '.join(names)}.")
+    try:
+        return _REQUEST.validate_python(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingsError(f"{first['loc'][0]} is {first['input']!r}: {first['msg'].lower()}.") from error
+
+
+def _shelf(api: APIRouter, settings: Settings) -> None:
+    shelf = Shelf(settings)
+
+    @api.get("/health")
+    def health() -> dict[str, Any]:
+        return {"app": APP, "read_only": settings.space is not None, "driver": settings.driver}
+
+    @api.get("/sessions")
+    def sessions() -> list[dict[str, Any]]:
+        return shelf.summaries()
+
+    @api.post("/sessions", dependencies=[Depends(is_json)], status_code=201)
+    def open_one(body: Annotated[dict[str, Any], Body()]) -> dict[str, str]:
+        return {"session": open_session(settings, asked(body))}
+
+    @api.post("/demo", dependencies=[Depends(is_json)], status_code=201)
+    def demo(form: Demo) -> dict[str, str]:
+        return {"session": open_session(settings, replace(DEMO, seed=form.seed))}
+
+
+def _commands(api: APIRouter, settings: Settings) -> None:
+    @api.post("/sessions/{session}/say", dependencies=[Depends(is_json)])
+    def say_it(session: str, form: Message) -> dict[str, bool]:
+        say(_log(settings, session), form.text)
+        return {"ok": True}
+
+    @api.post("/sessions/{session}/stop", dependencies=[Depends(is_json)])
+    def stop(session: str) -> dict[str, bool]:
+        halt(_log(settings, session))
+        return {"ok": True}
+
+    @api.post("/sessions/{session}/decide", dependencies=[Depends(is_json)])
+    def decide_it(session: str, form: Decision) -> dict[str, bool]:
+        decide(_log(settings, session), form.call, form.allow, form.arguments)
+        return {"ok": True}
+
+
+def _session(api: APIRouter, settings: Settings, live: Live) -> None:
+    @api.get("/sessions/{session}")
+    def one(session: str) -> dict[str, Any]:
+        _log(settings, session)
+        return state(settings, session)
+
+    @api.get("/sessions/{session}/events")
+    def events(
+        session: str,
+        after: Annotated[int, Query(ge=0)] = 0,
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> StreamingResponse:
+        log = _log(settings, session)
+        start = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
+        stream = live.stream(log.path.parent.name, log, start)
+        # no-transform and X-Accel-Buffering keep proxies from holding facts back
+        headers = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+    @api.get("/sessions/{session}/report")
+    def report(session: str) -> Response:
+        return _file(settings, session, REPORT, "text/markdown", "There is no report yet: it is written when the session ends.")
+
+    @api.get("/sessions/{session}/log")
+    def log(session: str) -> Response:
+        path = _log(settings, session).path
+        headers = {"content-disposition": f'attachment; filename="{path.parent.name}.jsonl"', "cache-control": "no-store"}
+        return Response(path.read_bytes(), media_type="application/x-ndjson", headers=headers)
+
+    @api.get("/sessions/{session}/files/{path:path}")
+    def files(session: str, path: str) -> Response:
+        why = f"No such file; people may read {REPORT}, {ITEMS} of each job, and the workspace."
+        return _file(settings, session, path, "text/plain", why)
+
+
+def _log(settings: Settings, session: str) -> Log:
+    """The log of a session by its id, or by an unambiguous beginning of it."""
+    try:
+        log = session_log(settings, session)
+        return log if log.path.is_file() else find(settings, session)
+    except SettingsError as error:
+        raise HTTPException(404, str(error)) from error
+
+
+def _file(settings: Settings, session: str, path: str, media_type: str, why: str) -> Response:
+    found = readable(_log(settings, session).path.parent, path)
+    if found is None:
+        raise HTTPException(404, why)
+    size = found.stat().st_size
+    if size > LARGEST:
+        raise HTTPException(413, f"The file has {size / 2**20:.0f} MiB; read it on the machine: {found}.")
+    # read at once: the file may grow, and a longer body than announced would break the answer
+    return Response(found.read_bytes(), media_type=f"{media_type}; charset=utf-8", headers={"cache-control": "no-store"})
+
+
+def refuse_in_one_sentence(app: FastAPI) -> None:
+    """Any refusal, ours or the framework's, as {"error": sentence}."""
+
+    @app.exception_handler(SettingsError)
+    def cannot(_: Http, error: SettingsError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, 422)
+
+    @app.exception_handler(LogError)
+    def broken(_: Http, error: LogError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, 500)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(_: Http, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or "the body"
+        return JSONResponse({"error": f"{where}: {first['msg'].lower()}."}, 422)
+
+    @app.exception_handler(StarletteHTTPException)
+    def refused(_: Http, error: StarletteHTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(error.detail)}, error.status_code)

@@ -1,0 +1,68 @@
+"""What every request must pass, whoever answers it: our own host, our own origin, and nothing but reading on a public Space."""
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agent.settings import Settings
+
+READING = ("GET", "HEAD", "OPTIONS")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+READ_ONLY = "This Space is read-only: nobody can sign in here. Duplicate it, or run ML Intern on your own machine."
+# Gradio's page has inline scripts and compiles its templates with `new Function`, so script-src cannot be stricter.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self' https://huggingface.co"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+class Guard:
+    """ASGI middleware around everything, Gradio included."""
+
+    def __init__(self, app: ASGIApp, settings: Settings):
+        self._app = app
+        self._read_only = settings.space is not None
+        self._local = settings.host in LOOPBACK
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        if refusal:
+            status, sentence = refusal
+            await JSONResponse({"error": sentence}, status, HEADERS)(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+    def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
+        """The status and the sentence for a request that must not go on."""
+        host = headers.get("host", "")
+        if self._local and (urlsplit(f"//{host}").hostname or "") not in LOOPBACK:
+            # A name of somebody else that resolves to this machine (DNS rebinding) would be of our own origin.
+            return 421, f"This server answers on this machine only, not as {host!r}; set ML_INTERN_HOST=0.0.0.0 to change that."
+        if method in READING:
+            return None
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return 403, f"A page of {origin} may not act here."
+        if self._read_only:
+            return 403, READ_ONLY
+        return None

@@ -1,0 +1,99 @@
+"""One log, many viewers: the past of a session and then each new fact, as server-sent events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from record.log import POLL, Log, LogError
+
+COALESCE = 0.03  # seconds that facts are gathered before a message goes out; a person sees no difference
+KEEP_ALIVE = 15.0  # seconds between comments on a quiet stream: proxies cut at 30 to 60
+BATCH = 500  # facts a message: the page draws the first ones while the rest is under way
+
+
+class Tail:
+    """Follows one log for all its viewers. Each fact is put into JSON once."""
+
+    def __init__(self, log: Log):
+        self.lines: list[str] = []
+        self.trouble = ""
+        self.viewers = 0
+        self.task: asyncio.Task | None = None
+        self._log = log
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Read what is new until cancelled. Ends with `trouble` when the log cannot be read."""
+        while True:
+            try:
+                await asyncio.to_thread(self._log.refresh)
+            except LogError as error:
+                self.trouble = str(error)
+                self._announce()
+                return
+            if len(self._log) > len(self.lines):
+                self.lines += await asyncio.to_thread(_encoded, self._log, len(self.lines))
+                self._announce()
+            await asyncio.sleep(POLL)
+
+    async def wait(self) -> bool:
+        """Wait for news; False when there was none for KEEP_ALIVE seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), KEEP_ALIVE)
+            await asyncio.sleep(COALESCE)
+            return True
+        return False
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class Live:
+    """The tails of the sessions that somebody looks at. A tail ends when its last viewer leaves."""
+
+    def __init__(self):
+        self._tails: dict[str, Tail] = {}
+
+    @property
+    def watched(self) -> dict[str, int]:
+        """How many viewers each followed session has."""
+        return {session: tail.viewers for session, tail in self._tails.items()}
+
+    async def stream(self, session: str, log: Log, after: int) -> AsyncIterator[str]:
+        """Messages for one viewer: JSON arrays of facts with seq > after; the id is the last one's seq."""
+        tail = self._enter(session, log)
+        try:
+            position = after
+            yield "retry: 1000\n\n"
+            while True:
+                batch = tail.lines[position : position + BATCH]
+                if batch:
+                    position += len(batch)
+                    yield f"id: {position}\ndata: [{','.join(batch)}]\n\n"
+                elif tail.trouble:
+                    yield f"event: trouble\ndata: {' '.join(tail.trouble.split())}\n\n"
+                    return
+                elif not await tail.wait():
+                    yield ": keep-alive\n\n"
+        finally:
+            self._leave(session, tail)
+
+    def _enter(self, session: str, log: Log) -> Tail:
+        tail = self._tails.get(session)
+        if tail is None or tail.trouble:
+            tail = self._tails[session] = Tail(log)
+            tail.task = asyncio.create_task(tail.run(), name=f"tail {session}")
+        tail.viewers += 1
+        return tail
+
+    def _leave(self, session: str, tail: Tail) -> None:
+        tail.viewers -= 1
+        if tail.viewers == 0 and tail.task:
+            tail.task.cancel()
+            if self._tails.get(session) is tail:
+                del self._tails[session]
+
+
+def _encoded(log: Log, start: int) -> list[str]:
+    return [fact.model_dump_json() for fact in log[start:]]

@@ -1,0 +1,72 @@
+"""One FastAPI app: the REST door, our files, and Gradio's shell around the page."""
+
+import hashlib
+from pathlib import Path
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from agent.settings import Settings
+from ui.api import refuse_in_one_sentence, router
+from ui.guard import Guard
+from ui.live import Live
+from ui.page import head, page
+
+STATIC = Path(__file__).parent / "static"
+EVENTS_AT_ONCE = 200  # Gradio's own default of 40 is for the whole app, all viewers together
+
+
+class Assets(StaticFiles):
+    """Files whose address holds a hash of all of them, so that a browser may keep them for ever."""
+
+    def file_response(self, *args, **kwargs):
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def build_app(settings: Settings) -> FastAPI:
+    """The whole web process, without the worker. `app.state.page` is Gradio's page, `app.state.live` the streams."""
+    app = FastAPI(title="ML Intern", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app.state.live = Live()
+    app.include_router(router(settings, app.state.live))
+    refuse_in_one_sentence(app)
+    assets = f"/assets/{version()}"
+    app.mount(assets, Assets(directory=STATIC), name="assets")
+    app.state.page = _mount(app, assets)
+    # its presence also turns off Gradio's own CORS, which lets any origin in with credentials
+    app.add_middleware(CORSMiddleware, allow_origins=[], allow_methods=["GET", "POST"])
+    app.add_middleware(Guard, settings=settings)
+    return app
+
+
+def version() -> str:
+    """A short hash of every file under static/."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in STATIC.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(STATIC).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _mount(app: FastAPI, assets: str) -> gr.Blocks:
+    blocks = page()
+    blocks.max_threads = EVENTS_AT_ONCE
+    blocks.queue(api_open=False)
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        show_error=False,
+        head=head(assets),
+        favicon_path=str(STATIC / "icon.svg"),
+        app_kwargs={"docs_url": None, "redoc_url": None},
+    )
+    # mounting leaves this False, and then Gradio serves any file of the machine that a request names
+    blocks.has_launched = True
+    return blocks

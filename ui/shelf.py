@@ -1,0 +1,84 @@
+"""The list of sessions and what one of them looks like, for the page and for programs. Reads; never writes."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from agent.sessions import Summary, find, session_log, summary_of
+from agent.settings import Settings, SettingsError
+from record.log import Log, LogError
+from record.views import Job, Views
+
+ITEMS = "items.jsonl"
+REPORT = "report.md"
+
+
+class Shelf:
+    """Every session's summary, read again only where the log has grown."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._known: dict[str, tuple[int, Log, Summary]] = {}
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """One plain dictionary a session, newest first."""
+        found = [self._summary(path) for path in self._settings.sessions.glob("*/events.jsonl")]
+        newest_first = sorted((s for s in found if s and s.opened), key=lambda s: s.id, reverse=True)
+        return [asdict(summary) for summary in newest_first]
+
+    def _summary(self, path: Path) -> Summary | None:
+        session = path.parent.name
+        try:
+            size = path.stat().st_size
+            known = self._known.get(session)
+            if known and known[0] == size:
+                return known[2]
+            log = known[1] if known else session_log(self._settings, session)
+            log.refresh()
+            summary = summary_of(session, log)
+        except (LogError, SettingsError, OSError):
+            return None
+        self._known[session] = (size, log, summary)
+        return summary
+
+
+def state(settings: Settings, session: str) -> dict[str, Any]:
+    """Where a session stands, as plain values. Raises SettingsError, LogError."""
+    log = find(settings, session)
+    views = Views(log)
+    opened = views.opened
+    return asdict(summary_of(log.path.parent.name, log)) | {
+        "goal": opened.goal.model_dump() if opened else None,
+        "budget": opened.budget.model_dump() if opened else None,
+        "closed": views.closed.model_dump(mode="json") if views.closed else None,
+        "active": views.active,
+        "best_model": views.best,
+        "plan": [step.model_dump() for step in views.plan],
+        "jobs": [_job(job) for job in views.jobs.values()],
+        "scores": [score.model_dump(mode="json") for score in views.scores],
+        "promotions": [verdict.model_dump(mode="json") for verdict in views.promotions],
+        "waiting": [asked.model_dump(mode="json") for asked in views.waiting],
+        "spent": asdict(views.spent),
+    }
+
+
+def readable(folder: Path, wanted: str) -> Path | None:
+    """A file of a session that people may read, or None: its report, items of its jobs, and its workspace.
+
+    The path is resolved first, so that neither `..` nor a link leads out of the session's folder.
+    """
+    root = folder.resolve()
+    try:
+        path = (root / wanted).resolve(strict=True)
+        inside = path.relative_to(root).parts
+    except (OSError, ValueError, RuntimeError):
+        return None
+    allowed = inside == (REPORT,) or inside[:1] == ("workspace",) or (inside[:1] == ("jobs",) and inside[-1] == ITEMS)
+    return path if allowed and path.is_file() else None
+
+
+def _job(job: Job) -> dict[str, Any]:
+    return asdict(job) | {
+        "ended": job.ended.model_dump(mode="json") if job.ended else None,
+        "findings": [finding.model_dump(mode="json") for finding in job.findings],
+    }

@@ -1,0 +1,78 @@
+// The REST door and the stream of facts, as functions.
+
+async function call(method, path, body) {
+  const options = { method };
+  if (method !== "GET") {
+    options.headers = { "Content-Type": "application/json" };
+    options.body = JSON.stringify(body ?? {});
+  }
+  let answer;
+  try {
+    answer = await fetch(`/api${path}`, options);
+  } catch {
+    throw new Error("The server does not answer; the page tries again by itself.");
+  }
+  const json = answer.headers.get("content-type")?.startsWith("application/json");
+  const content = json ? await answer.json() : await answer.text();
+  if (!answer.ok) throw new Error(content.error ?? `The server answered ${answer.status}.`);
+  return content;
+}
+
+export const api = {
+  health: () => call("GET", "/health"),
+  sessions: () => call("GET", "/sessions"),
+  open: (request) => call("POST", "/sessions", request),
+  demo: (seed = 0) => call("POST", "/demo", { seed }),
+  say: (id, text) => call("POST", `/sessions/${id}/say`, { text }),
+  stop: (id) => call("POST", `/sessions/${id}/stop`),
+  decide: (id, decision) => call("POST", `/sessions/${id}/decide`, decision),
+  report: (id) => call("GET", `/sessions/${id}/report`),
+};
+
+/**
+ * The facts of one session, each exactly once and in order, through cuts and hidden tabs. A hidden tab holds no
+ * connection: browsers allow six to a server, all tabs together. Coming back asks for what came after the last fact.
+ */
+export class Stream {
+  constructor(session, { facts, linked, trouble }) {
+    Object.assign(this, { session, seq: 0, source: null, retry: null, facts, linked, trouble });
+    this.onVisible = () => (document.hidden ? this.pause() : this.resume());
+    document.addEventListener("visibilitychange", this.onVisible);
+    this.resume();
+  }
+
+  resume() {
+    if (this.source || document.hidden) return;
+    const source = new EventSource(`/api/sessions/${encodeURIComponent(this.session)}/events?after=${this.seq}`);
+    this.source = source;
+    source.onopen = () => this.linked(true);
+    source.onmessage = (message) => {
+      const fresh = JSON.parse(message.data).filter((fact) => fact.seq > this.seq);
+      if (!fresh.length) return;
+      this.seq = fresh[fresh.length - 1].seq;
+      this.facts(fresh);
+    };
+    source.addEventListener("trouble", (message) => {
+      this.close();
+      this.trouble(message.data);
+    });
+    source.onerror = () => {
+      // We reconnect ourselves: a browser gives up for good when a proxy answers with an error page.
+      this.linked(false);
+      this.pause();
+      clearTimeout(this.retry);
+      this.retry = setTimeout(() => this.resume(), 1000);
+    };
+  }
+
+  pause() {
+    this.source?.close();
+    this.source = null;
+  }
+
+  close() {
+    document.removeEventListener("visibilitychange", this.onVisible);
+    clearTimeout(this.retry);
+    this.pause();
+  }
+}

@@ -1,0 +1,94 @@
+// Facts to state: the page's counterpart of record/views.py. Pure; a fact of an unknown kind changes nothing.
+
+export class State {
+  constructor() {
+    Object.assign(this, {
+      seq: 0, opened: null, closed: null, halted: null, saidAt: 0, now: null,
+      jobs: new Map(), scores: [], promotions: [], findings: [], notes: [], published: [],
+      plan: [], best: "base", asked: new Map(), decided: new Map(), finished: new Map(), started: new Map(),
+      dollars: 0, tokens: 0, unpriced: 0, replies: 0,
+    }); // prettier-ignore
+  }
+
+  /** Take one more fact in; false when it is known already. */
+  add(fact) {
+    if (fact.seq <= this.seq) return false;
+    this.seq = fact.seq;
+    this.now = fact.at;
+    FOLDS[fact.kind]?.(this, fact);
+    return true;
+  }
+
+  get active() {
+    const stopped = Math.max(this.closed?.seq ?? 0, this.halted?.seq ?? 0);
+    return this.opened !== null && (stopped === 0 || this.saidAt > stopped);
+  }
+
+  get waiting() {
+    return [...this.asked.values()].filter((a) => !this.decided.has(a.call) && !this.finished.has(a.call));
+  }
+
+  get status() {
+    if (this.active) return this.waiting.length ? "waiting for you" : "working";
+    return this.closed && this.closed.seq > (this.halted?.seq ?? 0) ? this.closed.outcome : "stopped";
+  }
+
+  /** The latest sealed score of a model on a split. */
+  score(model, split) {
+    return this.scores.findLast((s) => s.model === model && s.split === split) ?? null;
+  }
+
+  /** Jobs that have metrics over their steps: the curves. */
+  get runs() {
+    return [...this.jobs.values()].filter((job) => job.points.length > 0);
+  }
+}
+
+const FOLDS = {
+  opened: (s, f) => (s.opened = f),
+  said: (s, f) => (s.saidAt = f.seq),
+  replied: (s, f) => {
+    s.replies += 1;
+    s.tokens += (f.tokens_in ?? 0) + (f.tokens_out ?? 0);
+    s.dollars += f.dollars ?? 0;
+    s.unpriced += f.dollars === null ? 1 : 0;
+  },
+  started: (s, f) => s.started.set(f.call, f),
+  finished: (s, f) => s.finished.set(f.call, f),
+  asked: (s, f) => s.asked.set(f.call, f),
+  decided: (s, f) => s.decided.set(f.call, f),
+  launched: (s, f) => {
+    const before = s.jobs.get(f.job);
+    const kept = before
+      ? { points: before.points, findings: before.findings, step: before.step, steps: before.steps, values: before.values }
+      : { points: [], findings: [], step: 0, steps: null, values: {} };
+    s.jobs.set(f.job, { ...f, ...kept, eta: null, ended: null });
+  },
+  progressed: (s, f) => {
+    const job = s.jobs.get(f.job);
+    if (!job) return;
+    Object.assign(job, { step: f.step, steps: f.steps ?? job.steps, eta: f.eta_s });
+    Object.assign(job.values, f.values);
+    job.points.push({ step: f.step, values: f.values });
+  },
+  found: (s, f) => {
+    const job = s.jobs.get(f.job);
+    s.findings.push(f);
+    job?.findings.push({ ...f, step: f.evidence.step ?? job.step });
+  },
+  ended: (s, f) => {
+    const job = s.jobs.get(f.job);
+    if (job) Object.assign(job, { ended: f, eta: null });
+    s.dollars += f.dollars ?? 0;
+  },
+  scored: (s, f) => s.scores.push(f),
+  promoted: (s, f) => {
+    s.promotions.push(f);
+    if (f.verdict === "keep") s.best = f.model;
+  },
+  noted: (s, f) => s.notes.push(f),
+  planned: (s, f) => (s.plan = f.steps),
+  published: (s, f) => s.published.push(f),
+  halted: (s, f) => (s.halted = f),
+  closed: (s, f) => (s.closed = f),
+};

@@ -1,0 +1,179 @@
+// The page: which session is open, and who draws it. `?session=` in the address is the only state of its own.
+
+import { api, Stream } from "./api.js";
+import { Composer } from "./composer.js";
+import { h, view } from "./dom.js";
+import { Drawer } from "./drawer.js";
+import { Feed } from "./feed.js";
+import { State } from "./fold.js";
+import { hero, NewSession } from "./start.js";
+import { Top } from "./top.js";
+import { Work } from "./work.js";
+
+const VIEWS = ["top", "drawer", "feed", "composer", "work", "switch"];
+const SLICE = 12; // ms of work at a time, so that no task comes near the 50 ms that a person feels
+
+class Page {
+  constructor(health) {
+    this.health = health;
+    this.queue = [];
+    this.dialog = new NewSession(health, (id) => this.go(id));
+    this.drawer = new Drawer({ open: (id) => this.go(id), create: () => this.dialog.show(), readOnly: health.read_only });
+    this.top = new Top(view("top"), { menu: () => this.drawer.show() });
+    this.composer = new Composer(view("composer"), {
+      say: (text) => api.say(this.session, text),
+      stop: () => this.act(api.stop(this.session)),
+    });
+    view("drawer").append(this.drawer.dialog, this.dialog.dialog);
+    this.switcher();
+    addEventListener("popstate", () => this.open(this.wanted));
+    addEventListener("keydown", (event) => this.key(event));
+    this.open(this.wanted);
+  }
+
+  get wanted() {
+    return new URL(location.href).searchParams.get("session");
+  }
+
+  /** Lead the address to a session (null: the start) and open it. */
+  go(id) {
+    const address = new URL(location.href);
+    if (id) address.searchParams.set("session", id);
+    else address.searchParams.delete("session");
+    history.pushState(null, "", address);
+    this.open(id);
+  }
+
+  open(id) {
+    this.stream?.close();
+    Object.assign(this, { session: id, state: new State(), queue: [], feed: null, work: null, stream: null });
+    document.body.dataset.page = id ? "session" : "start";
+    this.drawer.select(id);
+    this.composer.enable(Boolean(id) && !this.health.read_only);
+    this.top.draw(this.state, id);
+    this.pane("chat");
+    if (!id) {
+      document.title = "ML Intern";
+      const start = { create: (preset) => this.dialog.show(preset), go: (one) => this.go(one), fail: (error) => this.fail(error) };
+      view("feed").replaceChildren(...this.banners(), hero(this.health, start));
+      view("work").replaceChildren();
+      return;
+    }
+    this.transcript(id);
+  }
+
+  transcript(id) {
+    const list = h("div.feed", { role: "log", "aria-live": "polite", "aria-label": "transcript" });
+    const scroller = h("div.scroller", { tabindex: "0" }, list);
+    this.banner = h("div.banner", { role: "status", hidden: true });
+    view("feed").replaceChildren(...this.banners(), this.banner, scroller);
+    this.stick(scroller, list);
+    const openReport = () => {
+      this.work.show("Report");
+      this.pane("work");
+    };
+    this.feed = new Feed(list, { decide: (call, allow, args) => api.decide(id, { call, allow, ...(args ? { arguments: args } : {}) }), openReport });
+    this.work = new Work(view("work"), id);
+    this.stream = new Stream(id, {
+      facts: (facts) => this.take(facts),
+      linked: (up) => this.tell(up ? "" : "The connection is cut; trying again. Nothing is lost."),
+      trouble: (sentence) => this.tell(sentence),
+    });
+  }
+
+  banners() {
+    if (!this.health.read_only) return [];
+    return [h("div.banner", { role: "status" }, "This Space is read-only: nobody can sign in here. Duplicate it, or run ML Intern on your own machine.")];
+  }
+
+  tell(sentence) {
+    this.banner.textContent = sentence;
+    this.banner.hidden = sentence === "";
+  }
+
+  fail(error) {
+    const note = h("div.toast", { role: "alert" }, error.message);
+    document.body.append(note);
+    setTimeout(() => note.remove(), 6000);
+  }
+
+  act(promise) {
+    return promise.catch((error) => this.fail(error));
+  }
+
+  take(facts) {
+    const idle = this.queue.length === 0;
+    this.queue.push(...facts);
+    if (idle) this.pump(this.state);
+  }
+
+  /** Draw what has come, a slice at a time. A session that was left in between draws no more. */
+  pump(state) {
+    if (state !== this.state) return;
+    const until = performance.now() + SLICE;
+    let done = 0;
+    while (done < this.queue.length && performance.now() < until) {
+      const fact = this.queue[done];
+      done += 1;
+      if (state.add(fact)) this.feed.add(fact, state);
+    }
+    this.queue.splice(0, done);
+    if (this.queue.length) {
+      setTimeout(() => this.pump(state), 0);
+      return;
+    }
+    this.feed.settle(state);
+    this.work.draw(state);
+    this.top.draw(state, this.session);
+    this.composer.draw(state);
+    this.drawer.touch(this.session, state);
+  }
+
+  /** Stay at the end of the transcript, but only while the person is there. */
+  stick(scroller, list) {
+    let end = true;
+    const follow = () => end && (scroller.scrollTop = scroller.scrollHeight);
+    scroller.addEventListener("scroll", () => (end = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48), { passive: true });
+    const sizes = new ResizeObserver(follow);
+    sizes.observe(list);
+    sizes.observe(scroller);
+  }
+
+  switcher() {
+    const make = (name, label) => h("button.switch", { type: "button", "data-pane": name, onclick: () => this.pane(name) }, label);
+    view("switch").replaceChildren(h("nav.switches", { "aria-label": "panes" }, make("chat", "Chat"), make("work", "Work")));
+  }
+
+  /** On a phone one pane is shown at a time. */
+  pane(name) {
+    document.body.dataset.pane = name;
+    view("switch").querySelectorAll("button").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.pane === name)));
+  }
+
+  key(event) {
+    const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+    if (document.querySelector("dialog[open]")) return;
+    if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
+      event.preventDefault();
+      this.pane("chat");
+      this.composer.focus();
+    } else if (event.key === "Escape" && this.session && this.state.active && !this.health.read_only) {
+      this.act(api.stop(this.session));
+    } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      const waiting = view("feed").querySelector(".ask.open .approve");
+      if (!waiting) return;
+      event.preventDefault();
+      waiting.click();
+    }
+  }
+}
+
+let started = false;
+async function start() {
+  if (started || !VIEWS.every(view)) return;
+  started = true;
+  new Page(await api.health().catch(() => ({ read_only: true, driver: "" })));
+  document.body.dataset.ready = "yes";
+}
+document.addEventListener("ml-intern:mounted", start);
+start();

@@ -1,0 +1,89 @@
+// The parts that the feed is made of: a card of rows, a row that opens, a quiet line.
+
+import { h, icon } from "./dom.js";
+import { argument, seconds } from "./words.js";
+
+const TOOLS = {
+  shell: ["terminal", "Run"],
+  train: ["chart", "Train"],
+  evaluate: ["scale", "Evaluate"],
+  promote: ["flag", "Judge"],
+  wait: ["clock", "Wait"],
+  cancel: ["stop", "Cancel"],
+  job_log: ["list", "Read job log"],
+  audit_data: ["search", "Audit data"],
+  prepare_data: ["table", "Prepare data"],
+  read_file: ["file", "Read"],
+  write_file: ["pencil", "Write"],
+  list_files: ["list", "List files"],
+  note: ["pencil", "Note"],
+  plan: ["list", "Plan"],
+  final_answer: ["flag", "Finish"],
+};
+
+const verb = (name) => TOOLS[name]?.[1] ?? name.replaceAll("_", " ").replace(/^./, (c) => c.toUpperCase());
+
+/** A row: icon, verb, what it is about, and a right end. With `body` it opens. */
+export function row({ mark, name, about = "", end = "", body = null, open = false, tone = "" }) {
+  const parts = [h("span.row-mark", mark), h("span.row-name", name), h("span.row-about", about), h("span.row-end", end)];
+  if (!body) return h(`div.row.${tone || "plain"}`, parts);
+  return h(`details.row.${tone || "plain"}`, { open }, h("summary", parts, icon("chevron", "turn")), h("div.row-body", body));
+}
+
+export const spinner = () => h("span.spinner", { "aria-hidden": "true" });
+
+/** A tool call: first with a spinner, and once more when its answer is there. */
+export function toolRow(started, finished) {
+  const about = argument(started.arguments);
+  if (!finished) return row({ mark: spinner(), name: verb(started.name), about, tone: "running" });
+  const ok = finished.ok;
+  return row({
+    mark: icon(ok ? (TOOLS[started.name]?.[0] ?? "check") : "cross"),
+    name: verb(started.name),
+    about,
+    end: seconds(finished.seconds),
+    body: callBody(started, finished),
+    open: !ok,
+    tone: ok ? "ok" : "error",
+  });
+}
+
+function callBody(started, finished) {
+  const command = started.arguments.command;
+  const given = typeof command === "string" ? `$ ${command}` : pretty(started.arguments);
+  const empty = given === "{}";
+  return [
+    empty ? null : h("pre.given", { tabindex: 0 }, given),
+    finished.output ? h("pre.output", { tabindex: 0, "aria-label": `output of ${started.name}` }, pretty(finished.output)) : null,
+  ];
+}
+
+/** JSON with line breaks; other text as it is. */
+export function pretty(value) {
+  if (typeof value !== "string") return JSON.stringify(value, null, 2);
+  if (!/^\s*[{[]/.test(value)) return value;
+  try {
+    return JSON.stringify(JSON.parse(value), null, 2);
+  } catch {
+    return value;
+  }
+}
+
+export const quiet = (iconName, ...children) => h("div.quiet", icon(iconName), h("span", ...children));
+export const pill = (text, tone) => h(`span.pill.${tone}`, h("span.dot", { "aria-hidden": "true" }), text);
+
+/** A bar with the share of a job that is done. */
+export function bar(job) {
+  const share = job.steps ? Math.min(1, job.step / job.steps) : job.ended ? 1 : 0;
+  const element = h("div.bar", {
+    role: "progressbar",
+    "aria-label": `progress of ${job.job}`,
+    "aria-valuemin": 0,
+    "aria-valuemax": 100,
+    "aria-valuenow": Math.round(share * 100),
+  });
+  const fill = h("div.bar-fill");
+  fill.style.width = `${share * 100}%`;
+  element.append(fill);
+  return element;
+}

@@ -1,0 +1,65 @@
+// The bar at the top: the session's name and state, what it has used, and the theme.
+
+import { h, icon, redraw } from "./dom.js";
+import { pill } from "./rows.js";
+import * as words from "./words.js";
+
+const dark = () => document.body.classList.contains("dark");
+
+export class Top {
+  constructor(root, { menu }) {
+    this.title = h("h1.title");
+    this.status = h("span.slot", { "aria-live": "polite" });
+    this.driver = h("span.chip.driver");
+    this.spent = h("span.slot.spent");
+    this.theme = h("button.icon-button", { type: "button", "aria-label": "switch between dark and light", onclick: () => this.flip() }, icon(dark() ? "sun" : "moon"));
+    const open = h("button.icon-button", { type: "button", "aria-label": "sessions", onclick: menu }, icon("menu"));
+    root.replaceChildren(h("header.top", open, this.title, this.status, this.driver, h("span.grow"), this.spent, this.theme));
+    setInterval(() => this.state?.active && this.clock(), 1000);
+  }
+
+  flip() {
+    const theme = dark() ? "light" : "dark";
+    document.body.classList.toggle("dark", theme === "dark");
+    const address = new URL(location.href);
+    address.searchParams.set("__theme", theme); // the name that Gradio reads, so that a reload keeps it
+    history.replaceState(null, "", address);
+    this.theme.replaceChildren(icon(dark() ? "sun" : "moon"));
+    document.dispatchEvent(new Event("ml-intern:theme"));
+  }
+
+  draw(state, session) {
+    this.state = state;
+    const opened = state.opened;
+    this.title.textContent = opened ? opened.goal.text : session ? "…" : "ML Intern";
+    this.title.title = opened?.goal.text ?? "";
+    this.driver.hidden = !opened;
+    this.driver.textContent = opened ? words.driver(opened.driver) : "";
+    if (opened) document.title = `${words.clip(opened.goal.text, 60)} · ML Intern`;
+    const [label, tone] = words.outcome(state.status);
+    redraw(this.status, [opened !== null, label], () => (opened ? pill(label, tone) : null));
+    this.clock();
+  }
+
+  /** What is used of the tightest cap that was set: money first, then time. */
+  clock() {
+    const { state } = this;
+    if (!state.opened) {
+      this.spent.replaceChildren();
+      return;
+    }
+    const { dollars, hours } = state.opened.budget;
+    const end = state.active ? Date.now() : Date.parse((state.closed ?? state.halted).at);
+    const elapsed = Math.max(0, (end - Date.parse(state.opened.at)) / 1000);
+    const clock = `${Math.floor(elapsed / 60)}:${String(Math.floor(elapsed % 60)).padStart(2, "0")}`;
+    if (dollars !== null) this.meter(`${words.dollars(state.dollars)} of ${words.dollars(dollars)}`, state.dollars / dollars);
+    else if (hours !== null) this.meter(`${clock} of ${words.seconds(hours * 3600)}`, elapsed / (hours * 3600));
+    else this.meter(clock, null);
+  }
+
+  meter(text, share) {
+    const fill = h("span.meter-fill");
+    fill.style.width = `${Math.min(100, (share ?? 0) * 100)}%`;
+    this.spent.replaceChildren(h("span.num", text), ...(share === null ? [] : [h("span.meter", { "aria-hidden": "true" }, fill)]));
+  }
+}

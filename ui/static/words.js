@@ -1,0 +1,74 @@
+// Numbers and names as people read them. Pure.
+
+export const finite = (value) => typeof value === "number" && Number.isFinite(value);
+
+export function seconds(s) {
+  if (!finite(s)) return "";
+  if (s < 0.05) return "0 s";
+  if (s < 10) return `${s.toFixed(1)} s`;
+  if (s < 90) return `${Math.round(s)} s`;
+  if (s < 5400) return `${Math.floor(s / 60)} min ${String(Math.round(s % 60)).padStart(2, "0")} s`;
+  return `${(s / 3600).toFixed(1)} h`;
+}
+
+export function number(value, digits = 4) {
+  if (!finite(value)) return String(value);
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  const size = Math.abs(value);
+  return size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(1) : String(Number(value.toPrecision(digits)));
+}
+
+export const score = (s) => `${s.value.toFixed(3)} [${s.low.toFixed(2)}, ${s.high.toFixed(2)}]`;
+export const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
+export const dollars = (value) => (finite(value) ? `$${value.toFixed(2)}` : "price unknown");
+export const driver = (name) => (name === "autopilot" ? "Autopilot: a fixed policy, no LLM" : name);
+export const model = (path) => String(path).split("/").filter(Boolean).slice(-2).join("/");
+
+export const clip = (text, length) => (text.length <= length ? text : `${text.slice(0, length - 1)}…`);
+
+/** The one argument of a call that says most. */
+export function argument(args) {
+  const order = ["command", "idea", "path", "file", "job", "name", "text", "query"];
+  const key = order.find((name) => typeof args[name] === "string" && args[name]);
+  const value = key ? args[key] : Object.values(args).find((v) => typeof v === "string" || typeof v === "number");
+  if (value !== undefined) return clip(String(value).replace(/\s+/g, " "), 120);
+  const first = Object.values(args)[0];
+  return first === undefined ? "" : clip(JSON.stringify(first), 120);
+}
+
+const METRICS = {
+  loss: ["Loss", "lower is better"],
+  eval_loss: ["Eval loss", "lower is better"],
+  mean_token_accuracy: ["Token accuracy", "higher is better"],
+  eval_mean_token_accuracy: ["Eval token accuracy", "higher is better"],
+  accuracy_so_far: ["Accuracy so far", "higher is better"],
+  reward: ["Reward", "higher is better"],
+  kl: ["KL", "distance from the start"],
+  entropy: ["Entropy", ""],
+  grad_norm: ["Gradient norm", ""],
+  learning_rate: ["Learning rate", ""],
+};
+export const metric = (name) => METRICS[name] ?? [name.replaceAll("_", " "), ""];
+export const metricOrder = (names) => {
+  const known = Object.keys(METRICS);
+  const rank = (name) => (known.includes(name) ? known.indexOf(name) : known.length);
+  return [...names].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
+};
+
+export const OUTCOMES = {
+  done: ["Done", "good"],
+  needs_person: ["Needs you", "wait"],
+  out_of_budget: ["Budget used up", "wait"],
+  provider_failed: ["Provider failed", "bad"],
+  stopped: ["Stopped", "quiet"],
+  failed: ["Failed", "bad"],
+  working: ["Working", "busy"],
+  "waiting for you": ["Waiting for you", "wait"],
+};
+export const outcome = (name) => OUTCOMES[name] ?? [name, "quiet"];
+export const JOB_STATES = {
+  done: ["Done", "quiet"],
+  failed: ["Failed", "bad"],
+  cancelled: ["Cancelled", "quiet"],
+  timeout: ["Out of time", "bad"],
+};
