@@ -15,7 +15,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(PROG, description=__doc__, epilog=EPILOG, formatter_class=_Raw)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="make a model better at a task", formatter_class=_Raw, epilog=EPILOG)
-    run.add_argument("text", nargs="?", default="", help="what you want, in your words; '-' reads it from standard input")
+    run.add_argument(
+        "text", nargs="?", default="", help="what you want, in your words; '-' reads it from standard input"
+    )
     _goal_options(run)
     demo = commands.add_parser("demo", help="the whole job on the starter model: no key, no GPU, no network")
     demo.add_argument("--seed", type=int, default=0, help="of data and training (default 0)")
@@ -42,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
         )
     worker = commands.add_parser("worker", help="drive the sessions that the web page opens")
     worker.add_argument("--parent", type=int, help="leave when this process is gone")
-    worker.add_argument("--keys-from-stdin", action="store_true", help="read the keys as JSON instead of the environment")
+    worker.add_argument(
+        "--keys-from-stdin", action="store_true", help="read the keys as JSON instead of the environment"
+    )
     return top
 
 

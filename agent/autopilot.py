@@ -8,13 +8,19 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from smolagents import Tool
 from smolagents.models import ChatMessage, ChatMessageToolCall, ChatMessageToolCallFunction, MessageRole, Model
 
 from agent.ideas import Idea, Trial, first_idea, next_idea
 
 NAME = "autopilot (a fixed policy, no LLM)"
 MAX_IDEAS = 8
-PLAN = ("Measure the base model", "Audit the data", "Train and judge one idea after the other", "Measure the best on held-out items")
+PLAN = (
+    "Measure the base model",
+    "Audit the data",
+    "Train and judge one idea after the other",
+    "Measure the best on held-out items",
+)
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,23 @@ class Autopilot(Model):
     def __init__(self) -> None:
         super().__init__(model_id=NAME)
 
-    def generate(self, messages: list[Any], **kwargs: Any) -> ChatMessage:
-        """The next move as a chat message with tool calls."""
+    def generate(
+        self,
+        messages: list[Any],
+        stop_sequences: list[str] | None = None,
+        response_format: dict[str, str] | None = None,
+        tools_to_call_from: list[Tool] | None = None,
+        **kwargs: Any,
+    ) -> ChatMessage:
+        """The next move as a chat message with tool calls; only `messages` matter."""
         past = look_back(messages)
         move = decide(past)
         text = "".join(f"I follow a fixed policy and cannot act on “{said}”. " for said in past.unread) + move.text
         number = sum(1 for message in messages if message["role"] == "assistant") + 1
         calls = [
-            ChatMessageToolCall(ChatMessageToolCallFunction(name=name, arguments=arguments), f"c{number}-{i}", "function")
+            ChatMessageToolCall(
+                ChatMessageToolCallFunction(name=name, arguments=arguments), f"c{number}-{i}", "function"
+            )
             for i, (name, arguments) in enumerate(move.calls, start=1)
         ]
         return ChatMessage(MessageRole.ASSISTANT, text, calls, raw={"model": NAME, "dollars": 0.0})
@@ -103,7 +118,9 @@ def decide(past: Lookback) -> Move:
         if past.score("base", split) is None:
             if said := past.failure("evaluate"):
                 return _end(past, f"The base model could not be measured: {said}")
-            return Move(f"First the base model, on the {split} items.", (("evaluate", {"model": "base", "split": split}),))
+            return Move(
+                f"First the base model, on the {split} items.", (("evaluate", {"model": "base", "split": split}),)
+            )
     return _after_training(past) or _next_training(past)
 
 
@@ -135,8 +152,9 @@ def _next_training(past: Lookback) -> Move:
     assert score is not None, "the best model has a dev score: it was promoted by it"
     if target is not None and score["value"] >= target:
         return _end(past, f"{best} reaches {_say(score)} on dev, and the target is {target:g}.")
-    if said := past.failure("train") or past.failure("prepare_data"):
-        return _end(past, f"The lab refused: {said}")
+    refused = next((e.text for e in past.exchanges if e.name in ("train", "prepare_data") and not e.ok), None)
+    if refused:
+        return _end(past, f"The lab refused: {refused}")
     trials = _trials(past)
     if len(trials) >= MAX_IDEAS:
         return _end(past, f"{MAX_IDEAS} ideas are tried, which is as many as this policy has patience for.")
@@ -171,7 +189,9 @@ def _end(past: Lookback, why: str) -> Move:
         evaluate = ("evaluate", {"model": best, "split": "heldout"})
         return Move(f"{why} Now the held-out items.", (("plan", _plan(4)), evaluate))
     base, target = past.score("base", "heldout"), past.terms["target"]
-    final = f"{best} has {_say(score)} on held-out items" if score else f"{best} could not be measured on held-out items"
+    final = (
+        f"{best} has {_say(score)} on held-out items" if score else f"{best} could not be measured on held-out items"
+    )
     missed = target is not None and score is not None and score["value"] < target
     answer = f"{why} {final}; the base has {_say(base)}." + (f" The target of {target:g} is missed." if missed else "")
     return Move(answer, (("final_answer", {"answer": answer}),))

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from smolagents import Tool
 from smolagents.models import ChatMessage, MessageRole, Model, get_tool_json_schema
 from smolagents.monitoring import TokenUsage
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
-
-from tools.base import Tool
 
 TIMEOUT = 600.0  # seconds for one answer
 ATTEMPTS = 3
@@ -68,13 +67,14 @@ class Brain(Model):
 
     def _complete(self, messages: list[Any], tools: list[dict]) -> Any:
         import litellm  # 3 s and 180 MB: only a session with a hosted brain pays for it
+        from litellm import exceptions as trouble
         from openai import OpenAIError  # the root of litellm's tree of errors
 
         litellm.drop_params = True
         litellm.suppress_debug_info = True
         where = self._api_base or "its provider"
-        passing = (litellm.RateLimitError, litellm.APIConnectionError, litellm.Timeout, litellm.ServiceUnavailableError)
-        passing += (litellm.InternalServerError, litellm.BadGatewayError)
+        passing = (trouble.RateLimitError, trouble.APIConnectionError, trouble.Timeout, trouble.ServiceUnavailableError)
+        passing += (trouble.InternalServerError, trouble.BadGatewayError)
         again = Retrying(
             retry=retry_if_exception_type(passing),
             stop=stop_after_attempt(ATTEMPTS),
@@ -93,16 +93,22 @@ class Brain(Model):
                 timeout=TIMEOUT,
                 max_retries=0,  # tenacity does it, by kind of error: a refused key is refused once
             )
-        except litellm.AuthenticationError as error:
+        except trouble.AuthenticationError as error:
             raise BrainError(f"{self.model_id} refused the key; check it and resume the session.") from error
-        except litellm.RateLimitError as error:
-            raise BrainError(f"{self.model_id} is rate limited or out of quota; wait or add credit, then resume.") from error
-        except litellm.ContextWindowExceededError as error:
+        except trouble.RateLimitError as error:
+            raise BrainError(
+                f"{self.model_id} is rate limited or out of quota; wait or add credit, then resume."
+            ) from error
+        except trouble.ContextWindowExceededError as error:
             raise BrainError(f"The session no longer fits the window of {self.model_id}; use a larger one.") from error
-        except (litellm.APIConnectionError, litellm.Timeout) as error:
-            raise BrainError(f"{self.model_id} could not be reached at {where}; check the network and resume.") from error
+        except (trouble.APIConnectionError, trouble.Timeout) as error:
+            raise BrainError(
+                f"{self.model_id} could not be reached at {where}; check the network and resume."
+            ) from error
         except OpenAIError as error:
-            raise BrainError(f"{self.model_id} at {where} failed ({str(error)[:300]}); resume when it is back.") from error
+            raise BrainError(
+                f"{self.model_id} at {where} failed ({str(error)[:300]}); resume when it is back."
+            ) from error
 
     def _sleep(self, seconds: float) -> None:
         """Wait between two tries, but leave when the session must stop."""

@@ -85,7 +85,9 @@ def faster(idea: Idea, audit: dict[str, Any]) -> Idea | None:
     lr = idea.lr * 3
     if lr > LARGEST_LR:
         return None
-    return replace(idea, lr=lr, text=f"A learning rate of {lr:g} instead of {idea.lr:g}: it may learn more in the same steps.")
+    return replace(
+        idea, lr=lr, text=f"A learning rate of {lr:g} instead of {idea.lr:g}: it may learn more in the same steps."
+    )
 
 
 def slower(idea: Idea, audit: dict[str, Any]) -> Idea | None:
@@ -102,18 +104,29 @@ def worked(idea: Idea, audit: dict[str, Any]) -> Idea | None:
 
 def longer(idea: Idea, audit: dict[str, Any]) -> Idea | None:
     steps = idea.max_steps * 2
-    return replace(idea, max_steps=steps, text=f"{steps} steps instead of {idea.max_steps}: the curve may not be at its end.")
+    return replace(
+        idea, max_steps=steps, text=f"{steps} steps instead of {idea.max_steps}: the curve may not be at its end."
+    )
 
 
 def more_rows(idea: Idea, audit: dict[str, Any]) -> Idea | None:
     if idea.source == "own":
-        return replace(idea, source="both", rows=idea.rows * 2, text="The task's own rows beside the given ones: more to learn from.")
-    return replace(idea, rows=idea.rows * 2, text=f"{idea.rows * 2} rows instead of {idea.rows}: fewer repeats of each.")
+        return replace(
+            idea,
+            source="both",
+            rows=idea.rows * 2,
+            text="The task's own rows beside the given ones: more to learn from.",
+        )
+    return replace(
+        idea, rows=idea.rows * 2, text=f"{idea.rows * 2} rows instead of {idea.rows}: fewer repeats of each."
+    )
 
 
 def longer_texts(idea: Idea, audit: dict[str, Any]) -> Idea | None:
     length = idea.max_length * 2
-    return replace(idea, max_length=length, text=f"A length limit of {length} instead of {idea.max_length}: rows are cut off.")
+    return replace(
+        idea, max_length=length, text=f"A length limit of {length} instead of {idea.max_length}: rows are cut off."
+    )
 
 
 def _order(last: Trial) -> tuple[Change, ...]:

@@ -117,6 +117,7 @@ class Session:
             if output.is_final_answer:
                 return _closed("done", output.output)
         steps = researcher.run(self._journal.views.goal.text, stream=True)
+        assert isinstance(steps, Iterator)
         answers = [s.output for s in steps if isinstance(s, ToolOutput) and s.is_final_answer]
         return _closed("done", answers[0])  # the loop has no other ending: what stops it raises
 

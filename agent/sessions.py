@@ -190,9 +190,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
     return Opened(
         session=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
         goal=Goal(text=text, task=request.task, model=model_path(request.model), target=request.target, metric=metric),
-        budget=Budget(
-            hours=request.hours, job_hours=request.job_hours, dollars=request.dollars, tokens=request.tokens
-        ),
+        budget=Budget(hours=request.hours, job_hours=request.job_hours, dollars=request.dollars, tokens=request.tokens),
         driver=request.driver or settings.driver,
         seed=request.seed,
         person=request.person,
@@ -211,5 +209,7 @@ def model_path(name: str) -> str:
             raise SettingsError(f"{path} holds no config.json; give the folder of a model, a Hub id, or 'starter'.")
         return str(path.resolve())
     if path.is_absolute() or name.startswith((".", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise SettingsError(f"The model {name!r} is unknown; give a model's folder, a Hub id like org/name, or 'starter'.")
+        raise SettingsError(
+            f"The model {name!r} is unknown; give a model's folder, a Hub id like org/name, or 'starter'."
+        )
     return name

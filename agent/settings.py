@@ -78,6 +78,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         "TRACKIO_SQLITE_JOURNAL_MODE": "WAL",
         "TRACKIO_SQLITE_LOCKING_MODE": "NORMAL",
         "TOKENIZERS_PARALLELISM": "false",
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin cost seven times the speed when anything else runs
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PATH": f"{Path(sys.executable).parent}:{env.get('PATH', '/usr/bin:/bin')}",
     }

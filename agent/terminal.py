@@ -35,7 +35,10 @@ def lines(fact: Event) -> list[str]:
     """What to print for a fact; nothing for those that only programs read."""
     match fact:
         case Opened():
-            return [f"● {fact.goal.text}", f"  session {fact.session} · {fact.goal.task} · driver {driver(fact.driver)}"]
+            return [
+                f"● {fact.goal.text}",
+                f"  session {fact.session} · {fact.goal.task} · driver {driver(fact.driver)}",
+            ]
         case Said():
             return [f"you: {fact.text}"]
         case Replied():
@@ -55,9 +58,13 @@ def lines(fact: Event) -> list[str]:
         case Progressed():
             return [_progress(fact)]
         case Found():
-            return [f"  {'!!' if fact.level == 'stop' else '!'} {fact.what} {fact.advice}"] if fact.level != "info" else []
+            return (
+                [f"  {'!!' if fact.level == 'stop' else '!'} {fact.what} {fact.advice}"] if fact.level != "info" else []
+            )
         case Ended():
-            return [f"  ■ {fact.job} {fact.state} after {fact.seconds:.0f} s" + (f": {fact.reason}" if fact.reason else "")]
+            return [
+                f"  ■ {fact.job} {fact.state} after {fact.seconds:.0f} s" + (f": {fact.reason}" if fact.reason else "")
+            ]
         case Scored():
             return [f"  ◆ {fact.model} on {fact.split}: {score_text(fact)}"]
         case Promoted():
@@ -84,7 +91,9 @@ def driver(name: str) -> str:
 
 
 def _progress(fact: Progressed) -> str:
-    values = "  ".join(f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n, v in fact.values.items() if n in SHOWN)
+    values = "  ".join(
+        f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n, v in fact.values.items() if n in SHOWN
+    )
     left = f"  {fact.eta_s:.0f} s left" if fact.eta_s is not None else ""
     return f"    {fact.job} {fact.step}/{fact.steps or '?'}  {values}{left}"
 

@@ -1,6 +1,7 @@
 """Say what is wrong with a running job, from its metrics and from what its trainer was really fed. Pure: no clock."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import isfinite, log
 from statistics import median
 from typing import Any
@@ -39,7 +40,9 @@ def not_finite(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) ->
         return None
     point, name, value = bad
     advice = "Halve the learning rate or more, keep gradients clipped, and train in bf16 or fp32."
-    return Finding("stop", "not_finite", f"{name} is {value} at step {point.step}.", advice, {"metric": name, "step": point.step})
+    return Finding(
+        "stop", "not_finite", f"{name} is {value} at step {point.step}.", advice, {"metric": name, "step": point.step}
+    )
 
 
 def divergence(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
@@ -52,7 +55,9 @@ def divergence(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) ->
         return None
     level = "stop" if now >= DIVERGED_STOP * lowest and now - lowest >= 2 * DIVERGED_FLOOR else "warn"
     what = f"The loss is {now:.3g} at step {losses[-1][0]}, and its lowest was {lowest:.3g}."
-    return Finding(level, "divergence", what, "Lower the learning rate or warm up longer.", {"now": now, "lowest": lowest})
+    return Finding(
+        level, "divergence", what, "Lower the learning rate or warm up longer.", {"now": now, "lowest": lowest}
+    )
 
 
 def bad_start(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
@@ -61,7 +66,9 @@ def bad_start(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> 
     if not losses or losses[0][1] < limit:
         return None
     what = f"The first loss is {losses[0][1]:.3g} nats, worse than guessing among 50,000 tokens ({log(50_000):.1f})."
-    return Finding("warn", "bad_start", what, "Check that tokenizer, template and weights belong together.", {"loss": losses[0][1]})
+    return Finding(
+        "warn", "bad_start", what, "Check that tokenizer, template and weights belong together.", {"loss": losses[0][1]}
+    )
 
 
 def too_good(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
@@ -69,7 +76,13 @@ def too_good(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> F
     if len(early) < 2 or min(v for _, v in early[-2:]) < TOO_GOOD:
         return None
     what = f"Token accuracy is {early[-1][1]:.3f} at step {early[-1][0]} already."
-    return Finding("warn", "too_good", what, "Look for the answer inside the prompt, duplicates, or data it has seen.", {"step": early[-1][0]})
+    return Finding(
+        "warn",
+        "too_good",
+        what,
+        "Look for the answer inside the prompt, duplicates, or data it has seen.",
+        {"step": early[-1][0]},
+    )
 
 
 def all_masked(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
@@ -80,18 +93,24 @@ def all_masked(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) ->
         if len(still) < 2 or len(still) < sum("grad_norm" in p.values for p in points):
             return None
         what = f"Loss and gradient are 0 in all {len(still)} log lines."
-    return Finding("stop", "all_masked", what, "Check the completion column and max_length: the answers may be cut off.", {})
+    return Finding(
+        "stop", "all_masked", what, "Check the completion column and max_length: the answers may be cut off.", {}
+    )
 
 
 def overfit(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
     evals, losses = _series(points, "eval_loss"), _series(points, "loss")
     last = evals[-OVERFIT_EVALS - 1 :]
-    rising = len(last) == OVERFIT_EVALS + 1 and all(a[1] < b[1] for a, b in zip(last, last[1:], strict=False))
+    rising = len(last) == OVERFIT_EVALS + 1 and all(a[1] < b[1] for a, b in pairwise(last))
     since = [value for step, value in losses if step >= last[0][0]] if rising else []
     if len(since) < 2 or since[-1] >= since[0]:
         return None
-    what = f"eval_loss rose from {last[0][1]:.4g} to {last[-1][1]:.4g} in {OVERFIT_EVALS} evaluations while the loss fell."
-    return Finding("warn", "overfit", what, "Train shorter, or on more rows; use an earlier checkpoint.", {"from_step": last[0][0]})
+    what = (
+        f"eval_loss rose from {last[0][1]:.4g} to {last[-1][1]:.4g} in {OVERFIT_EVALS} evaluations while the loss fell."
+    )
+    return Finding(
+        "warn", "overfit", what, "Train shorter, or on more rows; use an earlier checkpoint.", {"from_step": last[0][0]}
+    )
 
 
 def plateau(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
@@ -103,7 +122,13 @@ def plateau(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Fi
     if len(tail) < WINDOW or len(before) < WINDOW or median(tail) < median(before) * (1 - PLATEAU_GAIN):
         return None
     what = f"The loss went from {median(before):.4g} to {median(tail):.4g} over the last fifth of the steps."
-    return Finding("info", "plateau", what, "It has learned what this data and learning rate give; change one of them.", {"step": losses[-1][0]})
+    return Finding(
+        "info",
+        "plateau",
+        what,
+        "It has learned what this data and learning rate give; change one of them.",
+        {"step": losses[-1][0]},
+    )
 
 
 def stop_token_not_trained(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
@@ -112,7 +137,13 @@ def stop_token_not_trained(points: Sequence[Point], spec: JobSpec, probe: dict[s
         return None
     level = "stop" if share < STOP_TOKEN_STOP else "warn"
     what = f"Only {share:.0%} of the rows end in the stop token {probe.get('stop_token')!r}: the model will not learn to stop."
-    return Finding(level, "stop_token_not_trained", what, "End completions in the stop token, and raise max_length if they are cut off.", {"share": share})
+    return Finding(
+        level,
+        "stop_token_not_trained",
+        what,
+        "End completions in the stop token, and raise max_length if they are cut off.",
+        {"share": share},
+    )
 
 
 def truncated(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
@@ -121,7 +152,9 @@ def truncated(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> 
         return None
     level = "stop" if share > TRUNCATED_STOP else "warn"
     what = f"{share:.0%} of the rows are longer than max_length; the longest has {probe.get('length_max')} tokens."
-    return Finding(level, "truncated", what, "Raise max_length to the 95th percentile or drop the long rows.", {"share": share})
+    return Finding(
+        level, "truncated", what, "Raise max_length to the 95th percentile or drop the long rows.", {"share": share}
+    )
 
 
 def slow(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:

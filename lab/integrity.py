@@ -38,7 +38,12 @@ class Index:
 
         A question counts only where it stands by itself: 3+4 is not found in 13+4 or in 2+3+4.
         """
-        found = {self._grams[g] for words in (_kept(text), _stripped(text)) for g in _windows(words, NGRAM) if g in self._grams}
+        found = {
+            self._grams[g]
+            for words in (_kept(text), _stripped(text))
+            for g in _windows(words, NGRAM)
+            if g in self._grams
+        }
         tokens = _tokens(text)
         for length in self._lengths:
             for start in range(len(tokens) - length + 1):

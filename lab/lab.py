@@ -21,11 +21,12 @@ from lab.preflight import preflight
 from lab.supervisor import found, spec_of
 from lab.tasks import Vault, read_rows
 from lab.workspace import Workspace
+from recipes.benchmarks import Split
+from recipes.seal import file_hash, judge_hash, model_hash
 from record.events import Event, Launched, Noted, Promoted, Scored, Seal
 from record.journal import Journal
 from record.log import Log
 from record.views import Job, Views
-from recipes.seal import file_hash, judge_hash, model_hash
 
 RECIPES = ("sft",)  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
 EVAL_HOURS = 1.0
@@ -133,7 +134,7 @@ class Lab:
 
     # Judging
 
-    def measure(self, model: str, split: str, call: str) -> dict[str, Any]:
+    def measure(self, model: str, split: Split, call: str) -> dict[str, Any]:
         """A sealed evaluation of "base", "best" or a job's model on "dev" or "heldout"; waits for it.
 
         The same model, judge and items are measured once: asking again returns the score there is. Items of the
@@ -191,16 +192,16 @@ class Lab:
         job = self._job(name)
         path = self.folder / job.folder / "model"
         if job.running or not (path / "config.json").exists():
-            raise NotThere(f"{name} has no model yet (it is {self._status(job)['state']}); wait for it, or use another.")
+            raise NotThere(
+                f"{name} has no model yet (it is {self._status(job)['state']}); wait for it, or use another."
+            )
         return path
 
     def _append(self, fact: Promoted) -> Promoted:
         self._journal.append(fact)
         return self.views.promotions[-1]
 
-    def _launch(
-        self, name: str, recipe: str, config: dict[str, Any], hours: float, idea: str, call: str
-    ) -> Job:
+    def _launch(self, name: str, recipe: str, config: dict[str, Any], hours: float, idea: str, call: str) -> Job:
         """Log first, then start: after a crash between the two, the supervisor starts what the log says."""
         fact = Launched(
             job=name, recipe=recipe, config=config, machine=this_machine().label, hours=hours, idea=idea,
@@ -238,7 +239,7 @@ class Lab:
         scale = config.get("batch_size", 1) / before.config.get("batch_size", config.get("batch_size", 1))
         return before.seconds / before.steps * steps * scale  # type: ignore[operator]
 
-    def _score(self, job: Job, model: str, split: str, seal: Seal) -> Scored:
+    def _score(self, job: Job, model: str, split: Split, seal: Seal) -> Scored:
         """The score of a finished evaluation, if its seal holds; appended once."""
         if done := next((s for s in self.views.scores if s.job == job.id), None):
             return done
@@ -248,7 +249,9 @@ class Lab:
             raise LabError(f"The evaluation {job.id} failed: {job.ended.reason if job.ended else 'it did not end'}.")
         sealed = Seal(**result["seal"])
         if not _same(sealed, seal) or file_hash(folder / "items.jsonl") != result["items_sha256"]:
-            raise Refused(f"The seal of {job.id} does not hold: judge, items or model changed meanwhile. Measure again.")
+            raise Refused(
+                f"The seal of {job.id} does not hold: judge, items or model changed meanwhile. Measure again."
+            )
         n, correct = int(result["n"]), float(result["correct"])
         interval = wilson(correct, n)
         fact = Scored(

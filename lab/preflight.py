@@ -47,7 +47,9 @@ def preflight(
 
 def wrong_columns(rows: Sequence[dict[str, Any]]) -> Finding | None:
     if not rows:
-        return Finding("stop", "no_rows", "The training file has no rows.", "Prepare one with at least a few hundred rows.")
+        return Finding(
+            "stop", "no_rows", "The training file has no rows.", "Prepare one with at least a few hundred rows."
+        )
     bad = next((i for i, row in enumerate(rows) if not all(isinstance(row.get(c), str) for c in COLUMNS)), None)
     if bad is None:
         return None
@@ -59,7 +61,13 @@ def empty_completions(rows: Sequence[dict[str, Any]]) -> Finding | None:
     empty = sum(not row["completion"].strip() or not row["prompt"].strip() for row in rows)
     if not empty:
         return None
-    return Finding("stop", "empty_completions", f"{empty} of {len(rows)} rows have an empty text.", "Take them out.", {"rows": empty})
+    return Finding(
+        "stop",
+        "empty_completions",
+        f"{empty} of {len(rows)} rows have an empty text.",
+        "Take them out.",
+        {"rows": empty},
+    )
 
 
 def repeated_rows(rows: Sequence[dict[str, Any]]) -> Finding | None:
@@ -76,10 +84,14 @@ def contaminated(rows: Sequence[dict[str, Any]], index: Index) -> Finding | None
         return None
     what = f"{len(hits)} of {len(rows)} rows contain an item of the evaluation."
     advice = "Make the file with prepare_data, which takes them out."
-    return Finding("stop" if len(hits) > TOLERATED else "warn", "contaminated", what, advice, {"rows": [i + 1 for i in hits[:20]]})
+    return Finding(
+        "stop" if len(hits) > TOLERATED else "warn", "contaminated", what, advice, {"rows": [i + 1 for i in hits[:20]]}
+    )
 
 
-def truncated_share(rows: Sequence[dict[str, Any]], config: dict[str, Any], count_tokens: Count | None) -> Finding | None:
+def truncated_share(
+    rows: Sequence[dict[str, Any]], config: dict[str, Any], count_tokens: Count | None
+) -> Finding | None:
     limit = config.get("max_length")
     if not limit or count_tokens is None:
         return None
@@ -96,7 +108,13 @@ def no_disk(free_bytes: int) -> Finding | None:
     if free_bytes >= DISK_WARN:
         return None
     level = "stop" if free_bytes < DISK_STOP else "warn"
-    return Finding(level, "no_disk", f"{free_bytes >> 20} MiB of disk are free.", "Free some: checkpoints need room.", {"bytes": free_bytes})
+    return Finding(
+        level,
+        "no_disk",
+        f"{free_bytes >> 20} MiB of disk are free.",
+        "Free some: checkpoints need room.",
+        {"bytes": free_bytes},
+    )
 
 
 def no_time(left_s: float | None, eta_s: float | None) -> Finding | None:
@@ -104,11 +122,19 @@ def no_time(left_s: float | None, eta_s: float | None) -> Finding | None:
         return None
     needs = "an unknown time" if eta_s is None else f"about {eta_s * MARGIN:.0f} s"
     what = f"The job needs {needs}, and {max(0.0, left_s):.0f} s of the budget are left beside the final evaluation."
-    return Finding("stop", "no_time", what, "Use fewer steps, or finish with the best model so far.", {"left_s": left_s})
+    return Finding(
+        "stop", "no_time", what, "Use fewer steps, or finish with the best model so far.", {"left_s": left_s}
+    )
 
 
 def odd_learning_rate(config: dict[str, Any]) -> Finding | None:
     lr = config.get("lr")
     if lr is None or LR_RANGE[0] <= lr <= LR_RANGE[1]:
         return None
-    return Finding("warn", "odd_learning_rate", f"The learning rate is {lr:g}.", "Usual ones lie between 1e-6 and 1e-2.", {"lr": lr})
+    return Finding(
+        "warn",
+        "odd_learning_rate",
+        f"The learning rate is {lr:g}.",
+        "Usual ones lie between 1e-6 and 1e-2.",
+        {"lr": lr},
+    )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lab.errors import BadInput
 from lab.integrity import Index
-from recipes.benchmarks import Benchmark, Item, load
+from recipes.benchmarks import Benchmark, Item, Split, load
 from recipes.seal import judge_hash
 
-SIZES = {"dev": 200, "heldout": 400}  # items; at n = 400 one standard error is at most 2.5 points
+SIZES: dict[Split, int] = {"dev": 200, "heldout": 400}  # items; at n = 400 one standard error is at most 2.5 points
 COLUMNS = ("prompt", "completion")
 
 
@@ -42,7 +42,9 @@ def check_training_rows(path: Path) -> Path:
     missing = [name for name in COLUMNS if not isinstance(rows[0].get(name), str)]
     if missing:
         there = ", ".join(rows[0]) or "none"
-        raise BadInput(f"{path} has no column {missing[0]!r} (there are: {there}); rename yours to prompt and completion.")
+        raise BadInput(
+            f"{path} has no column {missing[0]!r} (there are: {there}); rename yours to prompt and completion."
+        )
     return path.expanduser().resolve()
 
 
@@ -79,7 +81,7 @@ class Vault:
     def __init__(self, root: Path):
         self._root = root
 
-    def items(self, name: str, split: str) -> Path:
+    def items(self, name: str, split: Split) -> Path:
         """The file of a split's items, made when it is not there. Raises BadInput."""
         path = self._folder(name) / f"{split}.jsonl"
         if not path.exists():

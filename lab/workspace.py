@@ -50,7 +50,9 @@ class Workspace:
             raise BadInput(f"There is no file {name!r} in the workspace; list it to see what there is.")
         text = path.read_text(errors="replace")
         rest = len(text) - start - chars
-        return text[start : start + chars] + (f"\n[{rest} more characters: read on from {start + chars}]" if rest > 0 else "")
+        return text[start : start + chars] + (
+            f"\n[{rest} more characters: read on from {start + chars}]" if rest > 0 else ""
+        )
 
     def write(self, name: str, text: str) -> Path:
         """Write a whole file. Raises BadInput when the disk refuses."""

@@ -99,7 +99,7 @@ def run(main: Callable[[Any, Job], dict[str, Any]], config_type: type[ConfigT]) 
         fail(job, "stopped", "Stopped by SIGTERM.")
     except ConfigError as error:
         fail(job, "config", str(error))
-    except Exception as error:  # noqa: BLE001 - the job's outer edge: whatever it was, result.json says so
+    except Exception as error:
         traceback.print_exc()
         fail(job, "memory" if out_of_memory(error) else "crash", sentence(error))
     write_json(job.folder / "result.json", {"ok": True} | result)

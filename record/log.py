@@ -129,11 +129,15 @@ class Log(Sequence[Event]):
             rest = memoryview(data)
             while rest:
                 rest = rest[file.write(rest) :]
-            if not all(isinstance(fact, Progressed) for fact in facts):  # curves can be read again from the job's folder
+            if not all(
+                isinstance(fact, Progressed) for fact in facts
+            ):  # curves can be read again from the job's folder
                 os.fdatasync(file.fileno())
         except OSError as error:
             os.ftruncate(file.fileno(), self._offset)
-            raise LogError(f"{self.path} could not be written ({error.strerror}): free some disk and resume.") from error
+            raise LogError(
+                f"{self.path} could not be written ({error.strerror}): free some disk and resume."
+            ) from error
         self._offset += len(data)
 
 

@@ -63,7 +63,10 @@ def _outcome(views: Views, opened: Opened) -> str:
 def _scores(views: Views) -> str:
     if not views.scores:
         return "## Scores\n\nNothing was measured."
-    rows = ["| model | split | accuracy | 95 % interval | n | ended by itself | items | seal |", "|---|---|---|---|---|---|---|---|"]
+    rows = [
+        "| model | split | accuracy | 95 % interval | n | ended by itself | items | seal |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for s in views.scores:
         share = "unknown" if s.finished_share is None else f"{s.finished_share:.0%}"
         seal = f"judge `{s.seal.judge[:8]}` split `{s.seal.split[:8]}` model `{s.seal.model[:8]}`"
@@ -94,7 +97,10 @@ def _data(views: Views) -> str:
     made = [note for note in views.notes if note.topic == "data" and "sha256" in note.details]
     if not made:
         return ""
-    rows = ["| file | rows | worked share | left out: duplicates | left out: evaluation items | sha256 |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| file | rows | worked share | left out: duplicates | left out: evaluation items | sha256 |",
+        "|---|---|---|---|---|---|",
+    ]
     for note in made:
         d = note.details
         share = "n/a" if d["worked_share"] is None else f"{d['worked_share']:g}"
@@ -108,7 +114,10 @@ def _data(views: Views) -> str:
 def _findings(views: Views) -> str:
     if not views.findings:
         return ""
-    lines = [f"- **{f.level}** {f.job or 'preflight'}, {f.rule}: {_inline(f.what)} {_inline(f.advice)}" for f in views.findings]
+    lines = [
+        f"- **{f.level}** {f.job or 'preflight'}, {f.rule}: {_inline(f.what)} {_inline(f.advice)}"
+        for f in views.findings
+    ]
     return "## Findings of the lab\n\n" + "\n".join(lines)
 
 
@@ -120,7 +129,9 @@ def _notes(views: Views) -> str:
 def _spent(views: Views, facts: Sequence[Event]) -> str:
     jobs = list(views.jobs.values())
     end = next((f.at for f in reversed(facts) if isinstance(f, Closed)), facts[-1].at)
-    priced = f"${views.spent.dollars:.2f}" + (f" and {views.spent.unpriced} model calls of unknown price" if views.spent.unpriced else "")
+    priced = f"${views.spent.dollars:.2f}" + (
+        f" and {views.spent.unpriced} model calls of unknown price" if views.spent.unpriced else ""
+    )
     lines = [
         f"Wall clock {_time(views.elapsed_s(end))}; jobs {_time(views.spent.job_seconds)}; {priced}; {views.spent.tokens:,} tokens.",
         "",
@@ -134,11 +145,17 @@ def _spent(views: Views, facts: Sequence[Event]) -> str:
 def _job(job: Job) -> str:
     ended = f"{job.ended.state}" + (f": {job.ended.reason}" if job.ended.reason else "") if job.ended else "running"
     again = f" (attempt {job.attempt})" if job.attempt > 1 else ""
-    return f"| {job.id}{again} | {_cell(job.idea)} | {job.machine} | {job.step} | {_time(job.seconds)} | {_cell(ended)} |"
+    return (
+        f"| {job.id}{again} | {_cell(job.idea)} | {job.machine} | {job.step} | {_time(job.seconds)} | {_cell(ended)} |"
+    )
 
 
 def _provenance(views: Views, opened: Opened) -> str:
-    driver = "Autopilot, a fixed policy without a language model" if opened.driver == "autopilot" else f"the model {opened.driver}"
+    driver = (
+        "Autopilot, a fixed policy without a language model"
+        if opened.driver == "autopilot"
+        else f"the model {opened.driver}"
+    )
     return (
         f"## How this was made\n\nSession `{opened.session}`, opened {opened.at:%Y-%m-%d %H:%M} UTC, seed {opened.seed}, "
         f"driven by {driver}. Every number above is folded from `events.jsonl` in this folder; the settings of each job "

@@ -1,5 +1,7 @@
 """Measure a model."""
 
+from typing import Literal
+
 from lab.lab import as_text
 from tools.base import Tool
 
@@ -8,7 +10,7 @@ class Evaluate(Tool):
     name = "evaluate"
     effect = "write"  # it takes the machine for a while
 
-    def forward(self, model: str, split: str = "dev") -> str:
+    def forward(self, model: str, split: Literal["dev", "heldout"] = "dev") -> str:
         """Measure a model by the sealed judge and wait for the score with its 95 % interval. Choose by dev; measure heldout for the base and for the final model only.
 
         Args:

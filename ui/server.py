@@ -7,7 +7,6 @@ import gradio as gr
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
 from agent.settings import Settings
 from ui.api import refuse_in_one_sentence, router

@@ -1,17 +1,20 @@
 """One model call through litellm, against a server on loopback that speaks the real protocol."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.brain import Brain, BrainError
 from agent.session import Session
-from dataclasses import replace
 from tests.fakes import chat_server, fails, says
 
 ASK = [{"role": "user", "content": "hello"}]
 
 
 def brain(base: str) -> Brain:
-    return Brain("openai/scripted", {"ML_INTERN_API_KEY": "sk-of-this-server", "OPENAI_API_KEY": "sk-other"}, base, lambda: None)
+    return Brain(
+        "openai/scripted", {"ML_INTERN_API_KEY": "sk-of-this-server", "OPENAI_API_KEY": "sk-other"}, base, lambda: None
+    )
 
 
 def test_a_reply_comes_back_with_calls_tokens_and_an_unknown_price():

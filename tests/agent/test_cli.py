@@ -31,7 +31,13 @@ def assert_one_sentence(result: subprocess.CompletedProcess, *words: str) -> Non
 def test_help_imports_nothing_of_ours(settings):
     code = "import sys; from agent.__main__ import parser; parser().format_help(); print([m for m in sys.modules if m.split('.')[0] in %r])"
     heavy = ("pydantic", "smolagents", "litellm", "torch", "gradio", "record", "lab", "tools")
-    asked = subprocess.run([sys.executable, "-c", code % (heavy,)], capture_output=True, text=True, check=True, env=cli_environment(settings))
+    asked = subprocess.run(
+        [sys.executable, "-c", code % (heavy,)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=cli_environment(settings),
+    )
     assert asked.stdout.strip() == "[]"
     assert run(settings, "--help").returncode == 0
 
@@ -117,5 +123,7 @@ def test_a_provider_that_fails_is_exit_code_4_and_the_log_can_be_shown(settings)
     session = next(settings.sessions.iterdir()).name
     assert session in run(settings, "list").stdout
     assert "provider_failed" in run(settings, "show", session[:15]).stdout
-    replayed = [json.loads(line)["kind"] for line in run(settings, "replay", session, "--output", "jsonl").stdout.splitlines()]
+    replayed = [
+        json.loads(line)["kind"] for line in run(settings, "replay", session, "--output", "jsonl").stdout.splitlines()
+    ]
     assert replayed[0] == "opened" and replayed[-1] == "closed"

@@ -22,7 +22,15 @@ def finished(call: str) -> Finished:
 def test_each_request_extends_the_last_one_and_a_reopened_log_gives_the_same_bytes(tmp_path: Path):
     log = Log(tmp_path / "events.jsonl")
     context, before = Context(log), []
-    for fact in (OPENED, replied("a", "b"), finished("a"), finished("b"), Said(text="faster"), replied("c"), finished("c")):
+    for fact in (
+        OPENED,
+        replied("a", "b"),
+        finished("a"),
+        finished("b"),
+        Said(text="faster"),
+        replied("c"),
+        finished("c"),
+    ):
         log.append(fact)
         now = context.messages()
         assert now[: len(before)] == before

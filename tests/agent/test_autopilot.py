@@ -1,0 +1,135 @@
+"""The fixed policy: what it does next, given what it has seen."""
+
+import json
+
+import pytest
+
+from agent.autopilot import NAME, Autopilot, decide, look_back
+from agent.ideas import Idea, Trial, first_idea, next_idea
+
+AUDIT = {"model_parameters": 900_000, "worked_solutions": True, "sources": {"task": {"rows": 512}}}
+TERMS = {
+    "task": "chains",
+    "target": 0.9,
+    "own_rows": False,
+    "model": "m",
+    "metric": "accuracy",
+    "budget": {},
+    "seed": 0,
+}
+
+
+class Talk:
+    """A session as messages: each call is answered at once."""
+
+    def __init__(self, **terms):
+        self.messages = [
+            {"role": "system", "content": "…"},
+            {"role": "user", "content": f"Do it.\n\n{json.dumps(TERMS | terms)}"},
+        ]
+
+    def answer(self, name: str, arguments: dict, result: dict | str) -> "Talk":
+        call = f"c{len(self.messages)}"
+        made = {"id": call, "function": {"name": name, "arguments": json.dumps(arguments)}}
+        content = result if isinstance(result, str) else json.dumps(result)
+        self.messages += [
+            {"role": "assistant", "content": "", "tool_calls": [made]},
+            {"role": "tool", "tool_call_id": call, "content": content},
+        ]
+        return self
+
+    def score(self, model: str, split: str, value: float, finished: float = 1.0) -> "Talk":
+        score = {"model": model, "split": split, "value": value, "low": value, "high": value, "n": 200}
+        return self.answer("evaluate", {"model": model, "split": split}, score | {"finished_share": finished})
+
+    def begun(self) -> "Talk":
+        self.answer("plan", {"steps": []}, {"steps": 4}).answer("audit_data", {}, AUDIT)
+        return self.score("base", "heldout", 0.0).score("base", "dev", 0.0)
+
+    def trained(self, job: str, idea: Idea, value: float, verdict: str, findings: tuple = ()) -> "Talk":
+        self.answer("prepare_data", {"name": job, **idea.data()}, {"file": f"data/{job}.jsonl"})
+        config = {"data": f"data/{job}.jsonl", **idea.config()}
+        self.answer("train", {"recipe": "sft", "config": config, "idea": idea.text}, {"job": job})
+        state = {"job": job, "state": "done", "reason": "", "findings": list(findings)}
+        self.answer("wait", {"job": job}, state).score(job, "dev", value)
+        best = job if verdict == "keep" else "base"
+        return self.answer("promote", {"model": job}, {"model": job, "verdict": verdict, "best": best})
+
+    @property
+    def next(self):
+        return decide(look_back(self.messages))
+
+
+def calls(move) -> list[str]:
+    return [name for name, _ in move.calls]
+
+
+def test_it_measures_the_base_before_it_trains():
+    talk = Talk()
+    assert calls(talk.next) == ["plan", "audit_data"]
+    talk.answer("plan", {"steps": []}, {"steps": 4}).answer("audit_data", {}, AUDIT)
+    assert talk.next.calls == (("evaluate", {"model": "base", "split": "heldout"}),)
+    talk.score("base", "heldout", 0.0)
+    assert talk.next.calls == (("evaluate", {"model": "base", "split": "dev"}),)
+    talk.score("base", "dev", 0.0)
+    assert calls(talk.next) == ["plan", "prepare_data", "train"]
+
+
+def test_it_ends_on_held_out_items_when_dev_reaches_the_target():
+    talk = Talk().begun().trained("sft-1", first_idea(AUDIT, False), 0.95, "keep")
+    assert talk.next.calls[-1] == ("evaluate", {"model": "sft-1", "split": "heldout"})
+    talk.score("sft-1", "heldout", 0.94)
+    assert calls(talk.next) == ["final_answer"]
+    assert "0.940" in talk.next.text and "missed" not in talk.next.text
+
+
+def test_it_goes_on_when_the_target_is_missed_and_says_so_at_the_end():
+    talk = Talk().begun().trained("sft-1", first_idea(AUDIT, False), 0.3, "keep")
+    assert "train" in calls(talk.next)
+    talk.answer(
+        "train", {"recipe": "sft", "config": {"data": "data/sft-1.jsonl"}, "idea": "x"}, "The job needs about 90 s."
+    )
+    assert talk.next.calls[-1] == ("evaluate", {"model": "sft-1", "split": "heldout"})
+    talk.score("sft-1", "heldout", 0.31)
+    assert "The target of 0.9 is missed" in talk.next.text
+
+
+@pytest.mark.parametrize(
+    ("trial", "changed"),
+    [
+        (Trial(first_idea(AUDIT, False), "keep", set(), 1.0), "lr"),
+        (Trial(first_idea(AUDIT, False), "crash", {"not_finite"}, None), "lr"),
+        (Trial(first_idea(AUDIT, False), "keep", {"truncated"}, 1.0), "max_length"),
+        (Trial(first_idea(AUDIT, False), "keep", {"overfit"}, 1.0), "rows"),
+        (Trial(first_idea(AUDIT, False), "keep", set(), 0.5), "max_steps"),
+    ],
+)
+def test_the_next_idea_changes_one_thing_for_a_reason_in_the_last_result(trial, changed):
+    idea = next_idea([trial], AUDIT)
+    before, after = trial.idea.settings(), idea.settings()
+    assert [name for name in before if before[name] != after[name]] == [changed]
+    if "not_finite" in trial.findings:
+        assert after["lr"] < before["lr"]
+
+
+def test_no_idea_is_tried_twice_and_a_discarded_one_is_not_built_on():
+    trials, seen = [Trial(first_idea(AUDIT, False), "keep", set(), 1.0)], []
+    while (idea := next_idea(trials, AUDIT)) and len(trials) < 20:
+        assert idea.settings() not in seen
+        seen.append(idea.settings())
+        trials.append(Trial(idea, "discard", set(), 1.0))
+    assert len(seen) == 5  # each of the usual moves once, all from the one that was kept
+
+
+def test_the_same_messages_give_the_same_answer_and_it_says_what_it_is():
+    talk = Talk().begun()
+    first, second = Autopilot().generate(talk.messages), Autopilot().generate(talk.messages)
+    assert first.tool_calls == second.tool_calls
+    assert first.raw["model"] == NAME and "no LLM" in NAME
+    assert "no language model" in decide(look_back(Talk().messages)).text
+
+
+def test_what_a_person_says_is_not_ignored_silently():
+    talk = Talk().begun()
+    talk.messages.append({"role": "user", "content": "try DPO"})
+    assert "cannot act on “try DPO”" in Autopilot().generate(talk.messages).content
