@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.settings import STARTER, Settings, SettingsError
+from agent.settings import Settings, SettingsError
 from lab.errors import LabError
+from lab.models import check_model
 from lab.tasks import check_task, check_training_rows
 from record.events import Budget, Decided, Goal, Halted, Opened, Said
 from record.log import Log, LogError
@@ -178,6 +179,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
             raise SettingsError(f"The budget of {name} is {value:g}; give more than 0, or leave it out for no cap.")
     try:
         check_task(request.task)
+        model = check_model(request.model)
         data = check_training_rows(Path(request.data)) if request.data else None
     except LabError as error:
         raise SettingsError(str(error)) from error
@@ -189,7 +191,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
     text = request.text.strip() or f"Make {request.model} better at {request.task}."
     return Opened(
         session=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
-        goal=Goal(text=text, task=request.task, model=model_path(request.model), target=request.target, metric=metric),
+        goal=Goal(text=text, task=request.task, model=model, target=request.target, metric=metric),
         budget=Budget(hours=request.hours, job_hours=request.job_hours, dollars=request.dollars, tokens=request.tokens),
         driver=request.driver or settings.driver,
         seed=request.seed,
@@ -197,19 +199,3 @@ def _checked(settings: Settings, request: Request) -> Opened:
         approval="ask" if request.approval == "ask" else "auto",
         data=str(data) if data else None,
     )
-
-
-def model_path(name: str) -> str:
-    """A model's folder or Hub id from what a person wrote. Raises SettingsError for a folder that holds no model."""
-    if name == "starter":
-        return str(STARTER)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise SettingsError(f"{path} holds no config.json; give the folder of a model, a Hub id, or 'starter'.")
-        return str(path.resolve())
-    if path.is_absolute() or name.startswith((".", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise SettingsError(
-            f"The model {name!r} is unknown; give a model's folder, a Hub id like org/name, or 'starter'."
-        )
-    return name

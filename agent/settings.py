@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STARTER = ROOT / "starter" / "model"
 
 # Keys of model providers and hubs. They are read once, taken out of our own environment, and given to no subprocess.
 KEY_NAMES = (

@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from lab.backend import Backend, read_json
 from lab.errors import BadInput, LabError, NotThere, Refused
 from lab.grade import paired, verdict, wilson
 from lab.machine import this_machine
+from lab.models import parameters, where
 from lab.preflight import preflight
 from lab.supervisor import found, spec_of
 from lab.tasks import Vault, read_rows
@@ -68,7 +68,7 @@ class Lab:
     def audit(self) -> dict[str, Any]:
         """What there is to train on (see lab.data.audit); noted for the report."""
         result = data.audit(self.views.goal.task, self._own_rows(), self._index(), self._seed())
-        result["model_parameters"] = parameters(self.views.goal.model)
+        result["model_parameters"] = parameters(where(self.views.goal.model))
         self._journal.append(Noted(topic="data", text=f"Audited {', '.join(result['sources'])} rows.", details=result))
         return result
 
@@ -187,8 +187,7 @@ class Lab:
         """Where a model is: "base", "best", or the job that trained it. A Hub id stays one. Raises NotThere."""
         name = self.views.best if name == "best" else name
         if name == "base":
-            base = self.views.goal.model
-            return Path(base) if Path(base).is_dir() else base
+            return where(self.views.goal.model)
         job = self._job(name)
         path = self.folder / job.folder / "model"
         if job.running or not (path / "config.json").exists():
@@ -325,16 +324,6 @@ def _model_hash(path: Path | str) -> str:
 def _same(sealed: Seal, expected: Seal) -> bool:
     """Whether a seal is the expected one; an expected model of "" is whatever the judge loaded."""
     return sealed == expected or (not expected.model and sealed == expected.model_copy(update={"model": sealed.model}))
-
-
-def parameters(model: str) -> int | None:
-    """How many parameters a model has, from the headers of its safetensors files; None when they are not on this disk."""
-    total = 0
-    for file in Path(model).glob("*.safetensors"):
-        with open(file, "rb") as source:
-            header = json.loads(source.read(int.from_bytes(source.read(8), "little")))
-        total += sum(prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
-    return total or None
 
 
 def _counter(model: str) -> Callable[[Any], list[int]] | None:

@@ -5,7 +5,7 @@ import uPlot from "./vendor/uplot/uPlot.esm.js";
 import * as words from "./words.js";
 
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [14, 5], [4, 2, 1, 2]];
-const HEIGHT = 240;
+const HEIGHT = 230;
 const css = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
 
 export class Curves {
@@ -79,7 +79,7 @@ export class Curves {
       legend: { show: false },
       cursor: { points: { size: 7 }, drag: { x: false, y: false } },
       scales: { x: { time: false }, y: { distr: this.log ? 3 : 1 } },
-      axes: [axis, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : words.number(tick, 3))) }],
+      axes: [{ ...axis, size: 26, gap: 6 }, { ...axis, size: (_, ticks) => room(ticks), values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : words.number(tick, 3))) }],
       series: [{}, ...runs.map((_, i) => ({ stroke: colour(i), width: 2, dash: DASHES[i % DASHES.length], points: { show: false } }))],
       hooks: { draw: [(plot) => this.marks(plot)], setCursor: [(plot) => this.tell(plot.cursor.idx ?? null)] },
       padding: [10, 12, 0, 0],
@@ -142,6 +142,7 @@ export function table(runs, metric, log) {
   return { columns: [steps, ...byStep.map(column)], broken };
 }
 
+const room = (ticks) => 16 + 6.5 * Math.max(2, ...(ticks ?? []).map((tick) => tick.length)); // px for the longest label
 const colour = (i) => css(`--run-${(i % 6) + 1}`);
 
 function line(ctx, x1, y1, x2, y2) {

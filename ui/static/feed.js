@@ -6,7 +6,7 @@ import { markdown } from "./markdown.js";
 import { bar, pill, quiet, row, spinner, toolRow } from "./rows.js";
 import * as words from "./words.js";
 
-const SILENT = new Set(["plan", "note"]); // tools whose own fact says it better
+const SILENT = new Set(["plan", "note", "promote", "final_answer"]); // tools whose own fact says it better
 const LEVELS = { info: "info", warn: "warn", stop: "stop" };
 
 export class Feed {
@@ -98,8 +98,8 @@ const READERS = {
     feed.put(quiet(f.allow ? "check" : "cross", `${f.allow ? "Approved" : "Denied"} by ${f.by}: ${name}${edited}`));
   },
   launched: (feed, f, state) => {
-    const fresh = jobRow(state.jobs.get(f.job));
-    feed.jobs.set(f.job, feed.putRow(fresh)); // a resumed job goes on in a new row
+    feed.jobs.get(f.job)?.replaceWith(row({ mark: icon("minus"), name: f.job, about: `goes on as attempt ${f.attempt}`, tone: "over" }));
+    feed.jobs.set(f.job, feed.putRow(jobRow(state.jobs.get(f.job))));
   },
   progressed: (feed, f) => feed.jobsToDraw.add(f.job),
   ended: (feed, f) => feed.jobsToDraw.add(f.job),

@@ -2,7 +2,7 @@
 
 import { api, Stream } from "./api.js";
 import { Composer } from "./composer.js";
-import { h, view } from "./dom.js";
+import { h, icon, view } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { Feed } from "./feed.js";
 import { State } from "./fold.js";
@@ -132,16 +132,23 @@ class Page {
   /** Stay at the end of the transcript, but only while the person is there. */
   stick(scroller, list) {
     let end = true;
+    let top = 0;
     const follow = () => end && (scroller.scrollTop = scroller.scrollHeight);
-    scroller.addEventListener("scroll", () => (end = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48), { passive: true });
+    const moved = () => {
+      // Growing content moves the end away; only a person moves the view up.
+      if (scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48) end = true;
+      else if (scroller.scrollTop < top) end = false;
+      top = scroller.scrollTop;
+    };
+    scroller.addEventListener("scroll", moved, { passive: true });
     const sizes = new ResizeObserver(follow);
     sizes.observe(list);
     sizes.observe(scroller);
   }
 
   switcher() {
-    const make = (name, label) => h("button.switch", { type: "button", "data-pane": name, onclick: () => this.pane(name) }, label);
-    view("switch").replaceChildren(h("nav.switches", { "aria-label": "panes" }, make("chat", "Chat"), make("work", "Work")));
+    const make = (name, label, mark) => h("button.switch", { type: "button", "data-pane": name, onclick: () => this.pane(name) }, icon(mark), label);
+    view("switch").replaceChildren(h("nav.switches", { "aria-label": "panes" }, make("chat", "Chat", "chat"), make("work", "Work", "chart")));
   }
 
   /** On a phone one pane is shown at a time. */

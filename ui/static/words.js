@@ -7,8 +7,8 @@ export function seconds(s) {
   if (s < 0.05) return "0 s";
   if (s < 10) return `${s.toFixed(1)} s`;
   if (s < 90) return `${Math.round(s)} s`;
-  if (s < 5400) return `${Math.floor(s / 60)} min ${String(Math.round(s % 60)).padStart(2, "0")} s`;
-  return `${(s / 3600).toFixed(1)} h`;
+  if (s < 5400) return Math.round(s % 60) % 60 ? `${Math.floor(s / 60)} min ${Math.round(s % 60)} s` : `${Math.round(s / 60)} min`;
+  return `${Number((s / 3600).toFixed(1))} h`;
 }
 
 export function number(value, digits = 4) {
@@ -28,7 +28,7 @@ export const clip = (text, length) => (text.length <= length ? text : `${text.sl
 
 /** The one argument of a call that says most. */
 export function argument(args) {
-  const order = ["command", "idea", "path", "file", "job", "name", "text", "query"];
+  const order = ["command", "recipe", "idea", "path", "file", "job", "name", "text", "query"];
   const key = order.find((name) => typeof args[name] === "string" && args[name]);
   const value = key ? args[key] : Object.values(args).find((v) => typeof v === "string" || typeof v === "number");
   if (value !== undefined) return clip(String(value).replace(/\s+/g, " "), 120);
