@@ -194,7 +194,9 @@ def _end(past: Lookback, why: str) -> Move:
     )
     missed = target is not None and score is not None and score["value"] < target
     answer = f"{why} {final}; the base has {_say(base)}." + (f" The target of {target:g} is missed." if missed else "")
-    return Move(answer, (("final_answer", {"answer": answer}),))
+    if past.named("plan")[-1].arguments != _plan(len(PLAN) + 1):
+        return Move("Everything is measured.", (("plan", _plan(len(PLAN) + 1)),))
+    return Move("I am done.", (("final_answer", {"answer": answer}),))
 
 
 def _trials(past: Lookback) -> list[Trial]:
@@ -225,8 +227,8 @@ def _opening(past: Lookback) -> str:
 
 
 def _plan(doing: int) -> dict[str, Any]:
-    """The plan with its step number `doing` (from 1) under way."""
-    states = ["done"] * (doing - 1) + ["doing"] + ["todo"] * (len(PLAN) - doing)
+    """The plan with its step number `doing` (from 1) under way; one past the last is all done."""
+    states = (["done"] * (doing - 1) + ["doing"] + ["todo"] * len(PLAN))[: len(PLAN)]
     return {"steps": [{"text": text, "state": state} for text, state in zip(PLAN, states, strict=True)]}
 
 

@@ -36,7 +36,7 @@ _NAMED = re.compile(
     (?P<name> \b[A-Z0-9_\-]* (?:api_?key|secret(?:_?key|_?access_?key)?|access_?key|password|passwd
         |auth_?token|access_?token|refresh_?token|write_?token|hf_?token|_token) \b )
     (?P<sep> \\?["']? \s* [:=] \s* \\?["']? )
-    (?P<value> [^\s"'\\,;}&]{6,} )""",
+    (?P<value> [^\s"'\\,;}&<]{6,} )     # no "<": a tokenizer's eos_token is no secret""",
 )
 
 

@@ -22,6 +22,8 @@ def listen(settings: Settings) -> socket.socket:
         AlreadyOpen: One of us is there already.
         SettingsError: Somebody else is there, or the address cannot be used.
     """
+    if not 1 <= settings.port <= 65535:
+        raise SettingsError(f"The port is {settings.port}; give a whole number from 1 to 65535.")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)

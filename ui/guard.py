@@ -37,7 +37,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))
         if refusal:
             status, sentence = refusal
             await JSONResponse({"error": sentence}, status, HEADERS)(scope, receive, send)
@@ -52,7 +52,7 @@ class Guard:
 
         await self._app(scope, receive, with_headers)
 
-    def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
+    def _refusal(self, method: str, path: str, headers: Headers) -> tuple[int, str] | None:
         """The status and the sentence for a request that must not go on."""
         host = headers.get("host", "")
         if self._local and (urlsplit(f"//{host}").hostname or "") not in LOOPBACK:
@@ -65,4 +65,7 @@ class Guard:
             return 403, f"A page of {origin} may not act here."
         if self._read_only:
             return 403, READ_ONLY
+        if not path.startswith("/api/"):
+            # the page has no Gradio events and takes no files, so Gradio's upload and queue would only be open doors
+            return 405, f"{path} takes no commands; see /api/openapi.json."
         return None

@@ -101,10 +101,11 @@ def from_parquet(path: Path) -> list[dict[str, Any]]:
 
 def from_hub(dataset: str) -> list[dict[str, Any]]:
     from datasets import load_dataset
+    from httpx import HTTPError
 
     try:
         splits = load_dataset(dataset)
-    except Exception as error:  # datasets raises its own, huggingface_hub's, httpx's and OS errors here
+    except (OSError, ValueError, RuntimeError, HTTPError) as error:  # datasets' and huggingface_hub's own are OSErrors
         raise ValueError(f"The dataset {dataset!r} cannot be loaded: {first_line(error)}.") from error
     chosen = "train" if "train" in splits else next(iter(splits))
     return [dict(row) for row in splits[chosen]]

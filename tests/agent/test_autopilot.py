@@ -79,8 +79,11 @@ def test_it_ends_on_held_out_items_when_dev_reaches_the_target():
     talk = Talk().begun().trained("sft-1", first_idea(AUDIT, False), 0.95, "keep")
     assert talk.next.calls[-1] == ("evaluate", {"model": "sft-1", "split": "heldout"})
     talk.score("sft-1", "heldout", 0.94)
+    assert {step["state"] for step in talk.next.calls[0][1]["steps"]} == {"done"}
+    talk.answer("plan", talk.next.calls[0][1], {"steps": 4})
     assert calls(talk.next) == ["final_answer"]
-    assert "0.940" in talk.next.text and "missed" not in talk.next.text
+    answer = talk.next.calls[0][1]["answer"]
+    assert "0.940" in answer and "missed" not in answer
 
 
 def test_it_goes_on_when_the_target_is_missed_and_says_so_at_the_end():
@@ -91,7 +94,8 @@ def test_it_goes_on_when_the_target_is_missed_and_says_so_at_the_end():
     )
     assert talk.next.calls[-1] == ("evaluate", {"model": "sft-1", "split": "heldout"})
     talk.score("sft-1", "heldout", 0.31)
-    assert "The target of 0.9 is missed" in talk.next.text
+    talk.answer("plan", talk.next.calls[0][1], {"steps": 4})
+    assert "The target of 0.9 is missed" in talk.next.calls[0][1]["answer"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 // The card that asks a person: what would run, what it costs, and the settings, which may be edited.
 
 import { h } from "./dom.js";
-import { argument, dollars } from "./words.js";
+import { argument, brief, dollars } from "./words.js";
 
 /** A card for one question of the gate; without buttons once it is answered. `decide(call, allow, arguments)` answers. */
 export function decision(asked, state, decide) {
@@ -9,7 +9,7 @@ export function decision(asked, state, decide) {
   const title = `${asked.name.replaceAll("_", " ").replace(/^./, (c) => c.toUpperCase())}: ${argument(asked.arguments)}`;
   const head = h("div.ask-head", h("span.ask-title", title), h("span.ask-price", dollars(asked.dollars)));
   const after = asked.dollars === null ? "" : ` Total after it: ${dollars(state.dollars + asked.dollars)}${cap(state)}.`;
-  const card = h(`div.ask.${open ? "open" : "over"}`, { role: "group", "aria-label": `Approve ${title}` }, head, h("div.ask-why", asked.reason + after));
+  const card = h(`div.ask.${open ? "open" : "over"}`, { role: "group", "aria-label": `Approve ${title}` }, head, h("div.ask-why", asked.reason + after), h("div.ask-brief", brief(asked.arguments)));
   if (!open) return card;
   const original = JSON.stringify(asked.arguments, null, 2);
   const editor = h("textarea.ask-edit", { rows: Math.min(12, original.split("\n").length), spellcheck: "false", "aria-label": "arguments as JSON" });

@@ -95,8 +95,8 @@ export class Curves {
     ctx.lineWidth = ratio;
     this.runs.forEach((job, i) => {
       for (const found of job.findings.filter((f) => f.level !== "info")) {
-        const x = Math.round(plot.valToPos(found.step, "x", true));
-        if (x < bbox.left || x > bbox.left + bbox.width) continue;
+        const at = Math.round(plot.valToPos(found.step, "x", true));
+        const x = Math.min(bbox.left + bbox.width, Math.max(bbox.left, at)); // a run may be stopped before its first point
         ctx.strokeStyle = ctx.fillStyle = css(found.level === "stop" ? "--bad" : "--accent");
         ctx.setLineDash([3 * ratio, 3 * ratio]);
         line(ctx, x, bbox.top, x, bbox.top + bbox.height);
@@ -138,7 +138,8 @@ export function table(runs, metric, log) {
   const steps = [...new Set(byStep.flatMap((points) => [...points.keys()]))].sort((a, b) => a - b);
   const drawable = (value) => words.finite(value) && (!log || value > 0);
   const column = (points) => steps.map((step) => (points.has(step) ? (drawable(points.get(step)) ? points.get(step) : null) : undefined));
-  const broken = byStep.map((points) => [...points].filter(([, value]) => !words.finite(value)).map(([step]) => step));
+  const firsts = (points) => [...points].filter(([, value], i, all) => !words.finite(value) && (i === 0 || words.finite(all[i - 1][1])));
+  const broken = byStep.map((points) => firsts(points).map(([step]) => step));
   return { columns: [steps, ...byStep.map(column)], broken };
 }
 

@@ -23,7 +23,7 @@ export function tiles(state) {
     best ? tile(split, best.value.toFixed(3), `[${best.low.toFixed(2)}, ${best.high.toFixed(2)}]`) : tile("Best held-out", "–", "not measured"),
     tile("Ideas", String(state.promotions.length), `tried, ${kept} kept`),
     running ? tile("Step", String(running.step), `${running.steps ? `/ ${running.steps} ` : ""}${running.job}`) : tile("Jobs", String(done), `of ${state.jobs.size} done`),
-    tile("Spent", words.dollars(state.dollars), state.tokens ? `${words.number(state.tokens)} tokens` : ""),
+    tile("Spent", words.dollars(state.dollars), state.tokens ? `${words.compact(state.tokens)} tok` : ""),
   );
 }
 

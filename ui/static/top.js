@@ -52,14 +52,14 @@ export class Top {
     const end = state.active ? Date.now() : Date.parse((state.closed ?? state.halted).at);
     const elapsed = Math.max(0, (end - Date.parse(state.opened.at)) / 1000);
     const clock = `${Math.floor(elapsed / 60)}:${String(Math.floor(elapsed % 60)).padStart(2, "0")}`;
-    if (dollars !== null) this.meter(`${words.dollars(state.dollars)} of ${words.dollars(dollars)}`, state.dollars / dollars);
-    else if (hours !== null) this.meter(`${clock} of ${words.seconds(hours * 3600)}`, elapsed / (hours * 3600));
-    else this.meter(clock, null);
+    if (dollars !== null) this.meter(words.dollars(state.dollars), words.dollars(dollars), state.dollars / dollars);
+    else if (hours !== null) this.meter(clock, words.seconds(hours * 3600), elapsed / (hours * 3600));
+    else this.meter(clock, null, null);
   }
 
-  meter(text, share) {
+  meter(used, cap, share) {
     const fill = h("span.meter-fill");
     fill.style.width = `${Math.min(100, (share ?? 0) * 100)}%`;
-    this.spent.replaceChildren(h("span.num", text), ...(share === null ? [] : [h("span.meter", { "aria-hidden": "true" }, fill)]));
+    this.spent.replaceChildren(h("span.num", used, cap && h("span.meter-cap", ` of ${cap}`)), ...(share === null ? [] : [h("span.meter", { "aria-hidden": "true" }, fill)]));
   }
 }

@@ -36,6 +36,14 @@ export function argument(args) {
   return first === undefined ? "" : clip(JSON.stringify(first), 120);
 }
 
+/** The settings of a call in one line: name=value, nested ones by their last name. */
+export function brief(args) {
+  const leaves = (value, name) => (value !== null && typeof value === "object" ? Object.entries(value).flatMap(([key, v]) => leaves(v, key)) : [`${name}=${value}`]);
+  return clip(leaves(args, "").join(" "), 200);
+}
+
+export const compact = (value) => new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }).format(value);
+
 const METRICS = {
   loss: ["Loss", "lower is better"],
   eval_loss: ["Eval loss", "lower is better"],

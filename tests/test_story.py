@@ -1,0 +1,201 @@
+"""A session from its goal to its report: through the command line, through the page in a real Chromium, and through
+the death of the process that drives it. All three must tell the same story."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agent.sessions import DEMO, open_session
+from agent.settings import ROOT, Settings
+from lab.backend import read_json
+from record.events import Ended, Event, Launched, Progressed, Promoted, Scored
+from record.journal import Journal
+from record.log import Log
+from record.views import Views
+from tests.browser import browser_page, free_port
+from tests.conftest import cli_environment
+
+pytestmark = pytest.mark.slow
+MINUTES = 60.0
+
+
+def story(facts: Sequence[Event]) -> list[tuple]:
+    """What happened, without the when and how long: kinds, jobs, calls, verdicts and scores, in order.
+
+    The supervisor writes what jobs do beside what the agent does, so each of the two is told by itself.
+    """
+    watched = ("progressed", "ended", "found")
+    agent = [_told(f) for f in facts if f.kind not in watched]
+    jobs = sorted(_told(f) for f in facts if f.kind in watched)
+    return agent + jobs
+
+
+def _told(fact: Event) -> tuple:
+    keep = {
+        "kind",
+        "job",
+        "name",
+        "call",
+        "ok",
+        "recipe",
+        "step",
+        "state",
+        "verdict",
+        "split",
+        "value",
+        "n",
+        "level",
+        "rule",
+    }
+    plain = fact.model_dump(include=keep)
+    return tuple(f"{key}={plain[key]}" for key in sorted(plain))
+
+
+@contextmanager
+def process(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen]:
+    """A process of ours on the test's home; killed at the end with its children, trainers included."""
+    started = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=cli_environment(settings))
+    try:
+        yield started
+    finally:
+        if started.poll() is None:
+            started.terminate()
+            try:
+                started.wait(10)
+            except subprocess.TimeoutExpired:
+                started.kill()
+
+
+def until(done: Callable[[], object], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def told_by_the_command_line(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Event], str, float]:
+    """The demo, headless: its facts, its report, and the most memory that all its processes had together, in GiB."""
+    home = tmp_path_factory.mktemp("cli")
+    environment = dict(os.environ) | {"ML_INTERN_HOME": str(home)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent", "demo"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as demo:
+        peak = 0
+        while demo.poll() is None:
+            peak = max(peak, _memory(demo.pid))
+            time.sleep(0.5)
+        assert demo.returncode == 0, demo.stdout.read()  # type: ignore[union-attr]
+    (folder,) = (home / "sessions").iterdir()
+    log = Log(folder / "events.jsonl")
+    log.refresh()
+    return list(log), (folder / "report.md").read_text(), peak / 2**30
+
+
+def test_the_demo_makes_the_model_better_and_its_report_proves_it(told_by_the_command_line):
+    facts, report, peak = told_by_the_command_line
+    views = Views(facts)
+    base, best = views.score("base", "heldout"), views.score(views.best, "heldout")
+    assert views.closed and views.closed.outcome == "done"
+    assert base and best and views.best != "base"
+    assert min(base.n, best.n) >= 300
+    assert best.low > base.high and best.value >= 0.9
+    verdicts = {p.verdict for p in views.promotions}
+    assert verdicts == {"keep", "discard"}
+    assert all(p.reason for p in views.promotions)
+    assert peak <= 3
+    for score in views.scores:
+        assert f"[{score.items}]({score.items})" in report
+    printed = re.findall(r"\d\.\d{3}", report.split("## Ideas tried")[0])
+    measured = {f"{v:.3f}" for s in views.scores for v in (s.value, s.low, s.high)}
+    assert set(printed) <= measured  # no number of the report comes from anywhere else
+
+
+def test_the_page_tells_the_same_story_through_a_reload_and_in_two_tabs(settings, told_by_the_command_line):
+    port = free_port()
+    with process(settings, "app.py", "--port", str(port)), browser_page(1440, 900) as (page, context):
+        until(lambda: _answers(page, port), 60)
+        page.get_by_role("button", name="Run the demo").first.click()
+        page.wait_for_url("**session=**")
+        session = page.url.split("session=")[1].split("&")[0]
+        journal = Journal(Log(settings.sessions / session / "events.jsonl"))
+        until(lambda: journal.views.jobs.get("sft-1") and journal.views.jobs["sft-1"].step > 20, 3 * MINUTES)
+        page.reload()
+        other = context.new_page()
+        other.goto(page.url)
+        until(lambda: journal.views.closed, 8 * MINUTES)
+        for tab in (page, other):
+            tab.get_by_text("Done", exact=True).first.wait_for(timeout=15_000)
+        score = journal.views.score(journal.views.best, "heldout")
+        assert score
+        for tab in (page, other):
+            assert f"{score.value:.3f}" in tab.inner_text("body")
+        texts = [re.sub(r"\d+:\d+ of", "", tab.inner_text("body")) for tab in (page, other)]
+        assert texts[0] == texts[1]
+    assert story(list(journal.log)) == story(told_by_the_command_line[0])
+
+
+def test_a_killed_worker_loses_nothing_and_does_nothing_twice(settings, told_by_the_command_line):
+    session = open_session(settings, DEMO)
+    journal = Journal(Log(settings.sessions / session / "events.jsonl"))
+    folder = settings.sessions / session / "jobs" / "sft-1"
+    with process(settings, "-m", "agent", "worker") as worker:
+        until(lambda: journal.views.jobs.get("sft-1") and journal.views.jobs["sft-1"].step >= 30, 3 * MINUTES)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+    trainer = read_json(folder / "run.json")["trainer"][0]
+    seen = len(journal.log)
+    lines = _lines(folder / "metrics.jsonl")
+    until(lambda: _lines(folder / "metrics.jsonl") >= lines + 3, MINUTES)  # the trainer goes on by itself
+    assert psutil.pid_exists(trainer)
+    journal.log.refresh()
+    assert len(journal.log) == seen  # and nobody writes facts meanwhile
+    with process(settings, "-m", "agent", "worker"):
+        until(lambda: journal.views.settled, 8 * MINUTES)
+    facts = list(journal.log)
+    assert read_json(folder / "run.json")["trainer"][0] == trainer  # the very same process was adopted
+    assert [f.attempt for f in facts if isinstance(f, Launched)] == [1] * sum(isinstance(f, Launched) for f in facts)
+    assert len({f.job for f in facts if isinstance(f, Launched)}) == sum(isinstance(f, Launched) for f in facts)
+    assert len({f.job for f in facts if isinstance(f, Ended)}) == sum(isinstance(f, Ended) for f in facts)
+    steps = [(f.job, f.step, tuple(sorted(f.values))) for f in facts if isinstance(f, Progressed)]
+    assert len(steps) == len(set(steps))
+    assert story(facts) == story(told_by_the_command_line[0])
+    assert any(isinstance(f, Scored) for f in facts) and any(isinstance(f, Promoted) for f in facts)
+
+
+def _lines(path: Path) -> int:
+    return len(path.read_bytes().splitlines())
+
+
+def _memory(pid: int) -> int:
+    """Resident bytes of a process and all that it started."""
+    total = 0
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for member in family:
+        try:
+            total += member.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def _answers(page, port: int) -> bool:
+    from playwright.sync_api import Error
+
+    try:
+        page.goto(f"http://127.0.0.1:{port}/")
+    except Error:
+        return False
+    return True

@@ -1,0 +1,119 @@
+"""The REST door against real files: what it appends, what it tells, what it keeps to itself."""
+
+import json
+
+import httpx
+import pytest
+
+from record.events import Decided, Halted, Opened, Said
+from tests.ui import story
+from tests.ui.conftest import Site
+
+
+def test_say_stop_and_decide_append_one_fact_each(site: Site, http: httpx.Client):
+    name, log = site.session(story.beginning)
+    before = len(log)
+    assert http.post(f"/api/sessions/{name}/decide", json={"call": "c9", "allow": True, "arguments": {"lr": 1}}).is_success
+    assert http.post(f"/api/sessions/{name}/say", json={"text": " more rows "}).is_success
+    assert http.post(f"/api/sessions/{name}/stop", json={}).is_success
+    log.refresh()
+    decided, said, halted = log[before:]
+    assert isinstance(decided, Decided) and (decided.call, decided.allow, decided.arguments) == ("c9", True, {"lr": 1})
+    assert isinstance(said, Said) and said.text == "more rows"
+    assert isinstance(halted, Halted)
+
+
+def test_a_second_decision_is_refused_in_one_sentence(site: Site, http: httpx.Client):
+    name, _ = site.session(story.beginning)
+    http.post(f"/api/sessions/{name}/decide", json={"call": "c9", "allow": False})
+    again = http.post(f"/api/sessions/{name}/decide", json={"call": "c9", "allow": True})
+    assert again.status_code == 422
+    assert "Nothing waits" in again.json()["error"]
+
+
+def test_a_session_is_opened_from_the_fields_of_a_request(site: Site, http: httpx.Client):
+    answer = http.post("/api/sessions", json={"task": "chains", "target": 0.5, "hours": 0.1, "driver": "autopilot"})
+    assert answer.status_code == 201, answer.text
+    name = answer.json()["session"]
+    state = http.get(f"/api/sessions/{name}").json()
+    assert (state["goal"]["task"], state["goal"]["target"], state["state"]) == ("chains", 0.5, "working")
+    first = json.loads(http.get(f"/api/sessions/{name}/log").text.splitlines()[0])
+    assert first["kind"] == "opened"
+    assert name in [s["id"] for s in http.get("/api/sessions").json()]
+    http.post(f"/api/sessions/{name}/stop", json={})
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"task": "chains", "target": 3}, "target"),
+        ({"task": "no such task"}, "no such task"),
+        ({"task": "chains", "hours": "soon"}, "hours"),
+        ({"task": "chains", "colour": "red"}, "colour"),
+        ({}, "task"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_one_sentence(http: httpx.Client, body: dict, word: str):
+    answer = http.post("/api/sessions", json=body)
+    assert answer.status_code == 422
+    assert list(answer.json()) == ["error"]
+    assert word in answer.json()["error"] and "\n" not in answer.json()["error"]
+
+
+def test_the_demo_needs_nothing(site: Site, http: httpx.Client):
+    name = http.post("/api/demo", json={"seed": 7}).json()["session"]
+    opened = json.loads((site.settings.sessions / name / "events.jsonl").read_text().splitlines()[0])
+    assert Opened.model_validate(opened).seed == 7
+    http.post(f"/api/sessions/{name}/stop", json={})
+
+
+def test_the_state_is_the_fold_of_the_log(site: Site, http: httpx.Client):
+    name, log = site.session(story.beginning)
+    state = http.get(f"/api/sessions/{name}").json()
+    assert state["best_model"] == "sft-2" and state["state"] == "waiting for you"
+    assert [job["id"] for job in state["jobs"]] == ["sft-1", "sft-2"]
+    assert state["spent"]["dollars"] == pytest.approx(0.21)
+    log.append(*story.ending())
+    assert http.get(f"/api/sessions/{name}").json()["state"] == "stopped"
+
+
+def test_the_list_follows_a_log_that_grows(site: Site, http: httpx.Client):
+    name, log = site.session(story.beginning)
+    states = lambda: {s["id"]: s["state"] for s in http.get("/api/sessions").json()}  # noqa: E731
+    assert states()[name] == "waiting for you"
+    log.append(*story.ending())
+    assert states()[name] == "stopped"
+
+
+def test_the_report_comes_as_markdown_or_not_at_all(site: Site, http: httpx.Client):
+    name, log = site.session(story.beginning)
+    missing = http.get(f"/api/sessions/{name}/report")
+    assert missing.status_code == 404 and "no report yet" in missing.json()["error"]
+    (log.path.parent / "report.md").write_text("# Chains\n")
+    report = http.get(f"/api/sessions/{name}/report")
+    assert report.text == "# Chains\n" and report.headers["content-type"] == "text/markdown; charset=utf-8"
+
+
+def test_only_files_for_people_are_given_out(site: Site, http: httpx.Client):
+    name, log = site.session(story.beginning)
+    folder = log.path.parent
+    (folder / "jobs" / "a").mkdir(parents=True)
+    for path in ("jobs/a/items.jsonl", "jobs/a/config.json", "workspace/page.html", "report.md"):
+        (folder / path).write_text("<b>data</b>")
+    (site.settings.home / "secret.txt").write_text("secret")
+    (folder / "workspace" / "link").symlink_to(site.settings.home / "secret.txt")
+    given = http.get(f"/api/sessions/{name}/files/workspace/page.html")
+    assert given.text == "<b>data</b>" and given.headers["content-type"].startswith("text/plain")
+    assert given.headers["x-content-type-options"] == "nosniff"
+    assert http.get(f"/api/sessions/{name}/files/jobs/a/items.jsonl").is_success
+    for path in ("jobs/a/config.json", "events.jsonl", "workspace/link", "workspace/..%2f..%2f..%2fsecret.txt", "%2fetc%2fpasswd", "workspace", ""):
+        answer = http.get(f"/api/sessions/{name}/files/{path}")
+        assert answer.status_code == 404, path
+        assert "secret" not in answer.text
+
+
+def test_a_session_that_is_not_there_is_one_sentence(http: httpx.Client):
+    for path in ("nope-0000", "..%2f..%2fetc", "UPPER"):
+        for tail in ("", "/events", "/log", "/report"):
+            answer = http.get(f"/api/sessions/{path}{tail}")
+            assert answer.status_code == 404

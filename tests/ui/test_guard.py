@@ -1,0 +1,112 @@
+"""What must not pass: other sites, other machines, other files; and on a public Space, any change."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from tests.ui import story
+from tests.ui.conftest import Site
+
+POSTS = ("/api/sessions", "/api/demo", "/gradio_api/upload", "/gradio_api/queue/join", "/gradio_api/run/predict")
+
+
+def test_the_mounted_page_counts_as_launched(site: Site):
+    assert site.app.state.page.has_launched is True
+
+
+def test_gradio_serves_no_file_of_the_machine(site: Site, http: httpx.Client):
+    for path in ("/etc/passwd", "/proc/self/environ", str(site.settings.home)):
+        for address in (f"/gradio_api/file={path}", f"/gradio_api/file/{path}", f"/file={path}"):
+            answer = http.get(address)
+            assert answer.status_code >= 400 and "root:" not in answer.text, address
+    named = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    for address in ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/component_server", "/gradio_api/upload"):
+        answer = http.post(address, json={"fn_index": 0, "fn_name": "load", "component_id": 1, "data": [named], "session_hash": "x"})
+        assert answer.status_code == 405, address
+
+
+def test_there_is_no_gradio_component_that_takes_a_file(site: Site):
+    config = site.app.state.page.get_config_file()
+    assert {c["type"] for c in config["components"]} <= {"html", "column", "row"}
+    assert config["dependencies"] == []
+
+
+def test_another_origin_gets_no_preflight_and_no_post(site: Site, http: httpx.Client):
+    name, log = site.session(story.beginning)
+    before = len(log)
+    evil = {"origin": "https://evil.example"}
+    preflight = http.options(f"/api/sessions/{name}/say", headers=evil | {"access-control-request-method": "POST"})
+    assert preflight.status_code == 400
+    assert "access-control-allow-origin" not in preflight.headers
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
+        assert http.post(f"/api/sessions/{name}/say", json={"text": "hi"}, headers={"origin": origin}).status_code == 403
+    own = http.post(f"/api/sessions/{name}/say", json={"text": "hi"}, headers={"origin": site.url})
+    assert own.is_success
+    log.refresh()
+    assert len(log) == before + 1
+    answer = http.get("/gradio_api/info", headers=evil)
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_form_of_another_site_is_no_json(site: Site, http: httpx.Client):
+    name, _ = site.session(story.beginning)
+    answer = http.post(f"/api/sessions/{name}/say", content='{"text": "hi"}', headers={"content-type": "text/plain"})
+    assert answer.status_code == 415
+
+
+def test_a_name_that_resolves_to_this_machine_is_not_this_machine(http: httpx.Client):
+    answer = http.get("/api/sessions", headers={"host": "evil.example:7860"})
+    assert answer.status_code == 421 and "error" in answer.json()
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_a_public_space_is_read_only(space: Site, path: str):
+    answer = httpx.post(f"{space.url}{path}", json={})
+    assert answer.status_code == 403
+    assert "read-only" in answer.json()["error"]
+
+
+def test_a_public_space_can_be_read_but_not_steered(space: Site):
+    name, log = space.session(story.beginning)
+    before = len(log)
+    for verb in ("say", "stop", "decide"):
+        assert httpx.post(f"{space.url}/api/sessions/{name}/{verb}", json={"text": "x"}).status_code == 403
+    assert httpx.get(f"{space.url}/api/sessions/{name}").json()["state"] == "waiting for you"
+    log.refresh()
+    assert len(log) == before
+
+
+def test_every_answer_has_the_security_headers(http: httpx.Client):
+    for path in ("/", "/api/health", "/config"):
+        headers = http.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'self'" in headers["content-security-policy"]
+
+
+def test_assets_stay_in_their_folder(site: Site, http: httpx.Client):
+    from ui.server import version
+
+    base = f"/assets/{version()}"
+    script = http.get(f"{base}/main.js")
+    assert script.is_success and "immutable" in script.headers["cache-control"]
+    for path in ("..%2fapi.py", "%2e%2e/api.py", "vendor/..%2f..%2fapi.py", "..%2f..%2fapp.py"):
+        assert http.get(f"{base}/{path}").status_code in (400, 404)
+
+
+def test_gradio_refuses_a_path_that_nobody_uploaded(site: Site):
+    """What a component with a file would do with it; on a mounted page that is not "launched" this copies /etc/passwd."""
+    from gradio.context import LocalContext
+    from gradio.exceptions import InvalidPathError
+    from gradio.processing_utils import async_move_files_to_cache
+
+    blocks = site.app.state.page
+
+    async def moved():
+        LocalContext.blocks.set(blocks)
+        named = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+        component = next(b for b in blocks.blocks.values() if b.get_block_name() == "html")
+        await async_move_files_to_cache(named, component, check_in_upload_folder=True)
+
+    with pytest.raises(InvalidPathError):
+        asyncio.run(moved())
