@@ -127,4 +127,3 @@ def test_start_up_imports_nothing_heavy():
     code = f"import lab.backends.runner, sys; print([m for m in ('pydantic', *{HEAVY}) if m in sys.modules])"
     asked = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert asked.stdout.strip() == "[]", "the runner stands beside every trainer: it stays small"
-

@@ -105,7 +105,9 @@ def test_a_full_disk_refuses_the_whole_append_and_what_was_there_stays(tmp_path:
 def test_secrets_are_taken_out_before_they_reach_the_disk(tmp_path: Path):
     path = tmp_path / "events.jsonl"
     log = Log(path, secrets=("my-own-provider-key",))
-    stored = log.append(Said(text="use my-own-provider-key"), Noted(topic="t", text="t", details={"hf_token": "abcdefgh"}))
+    stored = log.append(
+        Said(text="use my-own-provider-key"), Noted(topic="t", text="t", details={"hf_token": "abcdefgh"})
+    )
     assert "my-own-provider-key" not in path.read_text() and "abcdefgh" not in path.read_text()
     assert list(Log(path).follow(stop=lambda: True)) == stored  # the writer and the reader see the same
 

@@ -32,7 +32,9 @@ TAIL = "AbCdEf0123456789AbCdEf0123456789AbCd"
         f"eyJ{TAIL}.eyJ{TAIL}.{TAIL}",
     ],
 )
-@pytest.mark.parametrize("around", ["{}", "token {} ok", '{{"a": "{}"}}', "'{}'", "https://x.y/{}?a=1", "\n{}\n", "({})"])
+@pytest.mark.parametrize(
+    "around", ["{}", "token {} ok", '{{"a": "{}"}}', "'{}'", "https://x.y/{}?a=1", "\n{}\n", "({})"]
+)
 def test_tokens_are_known_by_their_shape_wherever_they_stand(secret, around):
     text = redact(around.format(secret))
     assert secret not in text and secret[8:] not in text and MASK in text

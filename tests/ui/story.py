@@ -13,7 +13,12 @@ CONFIG = {"lr": 0.003, "max_steps": 60}
 
 def opened(session: str, **changes) -> e.Opened:
     goal = e.Goal(text="Teach the starter model chains of sums.", task="chains", model="/models/starter", target=0.9)
-    return e.Opened(**({"session": session, "goal": goal, "budget": e.Budget(hours=1.0, dollars=2.0), "driver": "autopilot"} | changes))
+    return e.Opened(
+        **(
+            {"session": session, "goal": goal, "budget": e.Budget(hours=1.0, dollars=2.0), "driver": "autopilot"}
+            | changes
+        )
+    )
 
 
 def points(job: str, start: float, broken_from: int | None = None) -> list[e.Progressed]:
@@ -35,7 +40,15 @@ def score(model: str, split, value: float) -> e.Scored:
 
 def launched(job: str, attempt: int = 1) -> e.Launched:
     return e.Launched(
-        job=job, recipe="sft", config=CONFIG, machine="local CPU", hours=0.5, idea=IDEA, folder=f"jobs/{job}", call=f"c-{job}", attempt=attempt
+        job=job,
+        recipe="sft",
+        config=CONFIG,
+        machine="local CPU",
+        hours=0.5,
+        idea=IDEA,
+        folder=f"jobs/{job}",
+        call=f"c-{job}",
+        attempt=attempt,
     )
 
 
@@ -45,7 +58,12 @@ def call(name: str, number: int, arguments: dict, output: str, ok: bool = True) 
 
 
 def plan(*states) -> e.Planned:
-    words = ("Measure the base model", "Audit the data", "Train one idea after the other", "Measure the best on held-out items")
+    words = (
+        "Measure the base model",
+        "Audit the data",
+        "Train one idea after the other",
+        "Measure the best on held-out items",
+    )
     return e.Planned(steps=tuple(e.Step(text=text, state=state) for text, state in zip(words, states, strict=True)))
 
 

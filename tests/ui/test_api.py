@@ -13,7 +13,9 @@ from tests.ui.conftest import Site
 def test_say_stop_and_decide_append_one_fact_each(site: Site, http: httpx.Client):
     name, log = site.session(story.beginning)
     before = len(log)
-    assert http.post(f"/api/sessions/{name}/decide", json={"call": "c9", "allow": True, "arguments": {"lr": 1}}).is_success
+    assert http.post(
+        f"/api/sessions/{name}/decide", json={"call": "c9", "allow": True, "arguments": {"lr": 1}}
+    ).is_success
     assert http.post(f"/api/sessions/{name}/say", json={"text": " more rows "}).is_success
     assert http.post(f"/api/sessions/{name}/stop", json={}).is_success
     log.refresh()
@@ -106,7 +108,15 @@ def test_only_files_for_people_are_given_out(site: Site, http: httpx.Client):
     assert given.text == "<b>data</b>" and given.headers["content-type"].startswith("text/plain")
     assert given.headers["x-content-type-options"] == "nosniff"
     assert http.get(f"/api/sessions/{name}/files/jobs/a/items.jsonl").is_success
-    for path in ("jobs/a/config.json", "events.jsonl", "workspace/link", "workspace/..%2f..%2f..%2fsecret.txt", "%2fetc%2fpasswd", "workspace", ""):
+    for path in (
+        "jobs/a/config.json",
+        "events.jsonl",
+        "workspace/link",
+        "workspace/..%2f..%2f..%2fsecret.txt",
+        "%2fetc%2fpasswd",
+        "workspace",
+        "",
+    ):
         answer = http.get(f"/api/sessions/{name}/files/{path}")
         assert answer.status_code == 404, path
         assert "secret" not in answer.text

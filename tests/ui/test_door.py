@@ -57,7 +57,9 @@ def test_it_serves_with_a_worker_until_it_is_told_to_stop(tmp_path: Path):
     port = free_port()
     command = [sys.executable, "app.py", "--port", str(port)]
     secret = {"OPENAI_API_KEY": "sk-test-not-a-real-key-0123456789"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(tmp_path, **secret), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(tmp_path, **secret), stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout and process.stdout.readline() == f"ML Intern is at http://127.0.0.1:{port}\n"
         assert httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=20).json()["app"] == "ml-intern"

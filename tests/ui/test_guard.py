@@ -21,8 +21,15 @@ def test_gradio_serves_no_file_of_the_machine(site: Site, http: httpx.Client):
             answer = http.get(address)
             assert answer.status_code >= 400 and "root:" not in answer.text, address
     named = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
-    for address in ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/component_server", "/gradio_api/upload"):
-        answer = http.post(address, json={"fn_index": 0, "fn_name": "load", "component_id": 1, "data": [named], "session_hash": "x"})
+    for address in (
+        "/gradio_api/queue/join",
+        "/gradio_api/run/predict",
+        "/gradio_api/component_server",
+        "/gradio_api/upload",
+    ):
+        answer = http.post(
+            address, json={"fn_index": 0, "fn_name": "load", "component_id": 1, "data": [named], "session_hash": "x"}
+        )
         assert answer.status_code == 405, address
 
 
@@ -40,7 +47,9 @@ def test_another_origin_gets_no_preflight_and_no_post(site: Site, http: httpx.Cl
     assert preflight.status_code == 400
     assert "access-control-allow-origin" not in preflight.headers
     for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
-        assert http.post(f"/api/sessions/{name}/say", json={"text": "hi"}, headers={"origin": origin}).status_code == 403
+        assert (
+            http.post(f"/api/sessions/{name}/say", json={"text": "hi"}, headers={"origin": origin}).status_code == 403
+        )
     own = http.post(f"/api/sessions/{name}/say", json={"text": "hi"}, headers={"origin": site.url})
     assert own.is_success
     log.refresh()

@@ -65,8 +65,13 @@ def test_new_facts_arrive_and_a_reload_shows_the_same(site: Site, visit):
 
 def test_markup_in_facts_is_text(site: Site, visit):
     name, log = site.session(story.beginning)
-    log.append(Said(text=story.MARKUP), Replied(text=f"## {story.MARKUP}\n- [x](javascript:alert(1)) {story.MARKUP}", thought=story.MARKUP, model="m"))
-    (log.path.parent / "report.md").write_text(f"# {story.MARKUP}\n\n| a |\n|---|\n| {story.MARKUP} |\n\n```\n{story.MARKUP}\n```\n")
+    log.append(
+        Said(text=story.MARKUP),
+        Replied(text=f"## {story.MARKUP}\n- [x](javascript:alert(1)) {story.MARKUP}", thought=story.MARKUP, model="m"),
+    )
+    (log.path.parent / "report.md").write_text(
+        f"# {story.MARKUP}\n\n| a |\n|---|\n| {story.MARKUP} |\n\n```\n{story.MARKUP}\n```\n"
+    )
     page = visit(f"{site.url}/?session={name}")
     ready(page)
     page.get_by_role("tab", name="Report").click()
@@ -139,13 +144,19 @@ def test_a_cut_loses_and_doubles_nothing(site: Site, visit):
     name, log = site.session(story.beginning)
     page = visit(f"{site.url}/?session={name}")
     ready(page)
-    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))")
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', {value: true, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))"
+    )
     page.wait_for_timeout(300)
     assert site.app.state.live.watched.get(name, 0) == 0
     log.append(*(Said(text=f"message {i}") for i in range(20)))
-    page.evaluate("Object.defineProperty(document, 'hidden', {value: false, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))")
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', {value: false, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))"
+    )
     page.locator(".bubble", has_text="message 19").wait_for()
-    assert [b for b in page.locator(".bubble").all_inner_texts() if b.startswith("message")] == [f"message {i}" for i in range(20)]
+    assert [b for b in page.locator(".bubble").all_inner_texts() if b.startswith("message")] == [
+        f"message {i}" for i in range(20)
+    ]
 
 
 def test_a_public_space_says_that_it_is_read_only(space: Site, visit):

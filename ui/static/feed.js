@@ -151,7 +151,7 @@ function jobRow(job) {
   const latest = words.metricOrder(Object.keys(job.values)).slice(0, 2);
   const values = latest.map((name) => `${words.metric(name)[0].toLowerCase()} ${words.number(job.values[name])}`);
   const end = ended ? words.seconds(ended.seconds) : job.eta ? `${words.seconds(job.eta)} left` : steps;
-  const details = [
+  const details = () => [
     h("div.job-line", [job.machine, steps, ...values].join(" · ")),
     ended?.reason ? h("pre.output", { tabindex: 0 }, ended.reason) : null,
     h("pre.given", { tabindex: 0 }, JSON.stringify(job.config, null, 2)),

@@ -11,6 +11,7 @@ import { Top } from "./top.js";
 import { Work } from "./work.js";
 
 const VIEWS = ["top", "drawer", "feed", "composer", "work", "switch"];
+const BACKLOG = 300; // facts; while more than these wait, the transcript is built unseen, and laid out once
 const SLICE = 12; // ms of work at a time, so that no task comes near the 50 ms that a person feels
 
 class Page {
@@ -111,6 +112,7 @@ class Page {
   pump(state) {
     if (state !== this.state) return;
     const until = performance.now() + SLICE;
+    this.feed.list.hidden = this.queue.length > BACKLOG;
     let done = 0;
     while (done < this.queue.length && performance.now() < until) {
       const fact = this.queue[done];
@@ -122,6 +124,7 @@ class Page {
       setTimeout(() => this.pump(state), 0);
       return;
     }
+    this.feed.list.hidden = false;
     this.feed.settle(state);
     this.work.draw(state);
     this.top.draw(state, this.session);

@@ -75,7 +75,7 @@ function table(lines, at, blocks, link) {
   const cells = (line) => line.trim().replace(/^\||(?<!\\)\|$/g, "").split(/(?<!\\)\|/).map((cell) => cell.trim());
   const head = h("thead", h("tr", cells(lines[at]).map((cell) => h("th", { scope: "col" }, inline(cell, link)))));
   const rows = lines.slice(at + 2, end).map((line) => h("tr", cells(line).map((cell) => h("td", inline(cell, link)))));
-  blocks.push(h("div.table", { tabindex: 0, role: "region", "aria-label": "table" }, h("table", head, h("tbody", rows))));
+  blocks.push(h("div.table", { tabindex: 0, role: "group", "aria-label": "table" }, h("table", head, h("tbody", rows))));
   return end;
 }
 

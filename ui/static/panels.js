@@ -71,7 +71,7 @@ export function scores(state, session) {
   const columns = [["Model"], ["Split"], ["Accuracy, 95 %", "num"], ["0 to 1", "wide"], ["n", "num"], ["Answers", "wide"]];
   const head = h("thead", h("tr", columns.map(([name, kind]) => h(`th${kind ? `.${kind}` : ""}`, { scope: "col" }, name))));
   const aside = target === null ? "sealed" : `sealed · target ${target}`;
-  return card("scores", "Scores", aside, h("div.table", { tabindex: 0, role: "region", "aria-label": "scores" }, h("table", head, h("tbody", rows))));
+  return card("scores", "Scores", aside, h("div.table", { tabindex: 0, role: "group", "aria-label": "scores" }, h("table", head, h("tbody", rows))));
 }
 
 function interval(s, target) {

@@ -23,11 +23,16 @@ const TOOLS = {
 
 const verb = (name) => TOOLS[name]?.[1] ?? name.replaceAll("_", " ").replace(/^./, (c) => c.toUpperCase());
 
-/** A row: icon, verb, what it is about, and a right end. With `body` it opens. */
+/** A row: icon, verb, what it is about, and a right end. With `body`, a function, it opens; what is in it is made only then. */
 export function row({ mark, name, about = "", end = "", body = null, open = false, tone = "" }) {
   const parts = [h("span.row-mark", mark), h("span.row-name", name), h("span.row-about", about), h("span.row-end", end)];
   if (!body) return h(`div.row.${tone || "plain"}`, parts);
-  return h(`details.row.${tone || "plain"}`, { open }, h("summary", parts, icon("chevron", "turn")), h("div.row-body", body));
+  const inside = h("div.row-body");
+  const fill = () => inside.childElementCount || inside.append(...body().filter(Boolean));
+  if (open) fill();
+  const details = h(`details.row.${tone || "plain"}`, { ontoggle: () => details.open && fill() }, h("summary", parts, icon("chevron", "turn")), inside);
+  details.open = open;
+  return details;
 }
 
 export const spinner = () => h("span.spinner", { "aria-hidden": "true" });
@@ -42,7 +47,7 @@ export function toolRow(started, finished) {
     name: verb(started.name),
     about,
     end: seconds(finished.seconds),
-    body: callBody(started, finished),
+    body: () => callBody(started, finished),
     open: !ok,
     tone: ok ? "ok" : "error",
   });

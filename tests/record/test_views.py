@@ -1,0 +1,104 @@
+"""Questions to a session."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from record.events import (
+    Asked,
+    Budget,
+    Call,
+    Closed,
+    Decided,
+    Ended,
+    Finished,
+    Goal,
+    Halted,
+    Launched,
+    Opened,
+    Replied,
+    Said,
+)
+from record.journal import Journal
+from record.log import Log
+from record.views import Views
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def opened(**budget) -> Opened:
+    return Opened(
+        session="s", goal=Goal(text="t", task="chains", model="m"), budget=Budget(**budget), driver="autopilot", at=NOW
+    )
+
+
+def launched(job: str, at: datetime = NOW, attempt: int = 1) -> Launched:
+    return Launched(
+        job=job, recipe="sft", config={}, machine="cpu", hours=1, folder=f"jobs/{job}", at=at, attempt=attempt
+    )
+
+
+def numbered(*facts) -> Views:
+    return Views(fact.model_copy(update={"seq": i}) for i, fact in enumerate(facts, start=1))
+
+
+def test_calls_without_an_answer_are_what_a_restart_has_to_finish():
+    reply = Replied(calls=(Call(id="a", name="x", arguments={}), Call(id="b", name="x", arguments={})), model="m")
+    views = numbered(opened(), reply, Finished(call="a", name="x", ok=True, output="", seconds=0))
+    assert [call.id for call in views.unanswered] == ["b"]
+
+
+def test_a_question_waits_until_somebody_decides():
+    asked = Asked(call="a", name="train", arguments={}, reason="it costs")
+    assert [q.call for q in numbered(opened(), asked).waiting] == ["a"]
+    assert numbered(opened(), asked, Decided(call="a", allow=False)).waiting == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "active", "settled"),
+    [
+        ((), True, False),
+        ((Closed(outcome="done", reason=""),), False, True),
+        ((Halted(),), False, False),  # somebody still has to let jobs save and write the report
+        ((Halted(), Closed(outcome="stopped", reason="")), False, True),
+        ((Closed(outcome="done", reason=""), Said(text="go on")), True, False),
+        ((launched("j"), Closed(outcome="stopped", reason="")), False, False),  # a job still saves
+    ],
+)
+def test_a_session_is_active_or_settled(facts, active, settled):
+    views = numbered(opened(), *facts)
+    assert (views.active, views.settled) == (active, settled)
+
+
+def test_every_cap_ends_a_session_in_words():
+    later = NOW + timedelta(hours=2)
+    assert "wall clock budget of 1 h" in (numbered(opened(hours=1)).over(later) or "")
+    assert numbered(opened(hours=3)).over(later) is None
+    running = numbered(opened(job_hours=1), launched("j"))
+    assert "job budget of 1 h" in (running.over(later) or "")  # a running job counts up to now
+    spent = Replied(model="m", tokens_in=600, tokens_out=500, dollars=2.5)
+    assert "$2.50 of $2.00" in (numbered(opened(dollars=2), spent).over(NOW) or "")
+    assert "1,100 of 1,000 tokens" in (numbered(opened(tokens=1000), spent).over(NOW) or "")
+
+
+def test_an_unknown_price_is_counted_as_unknown():
+    views = numbered(opened(), Replied(model="m", dollars=None), Replied(model="m", dollars=0.5))
+    assert (views.spent.dollars, views.spent.unpriced) == (0.5, 1)
+
+
+def test_attempts_of_a_job_are_one_job_with_all_its_run_time():
+    ended = Ended(job="j", state="failed", seconds=10)
+    views = numbered(
+        opened(), launched("j"), ended, launched("j", attempt=2), Ended(job="j", state="done", seconds=5, attempt=2)
+    )
+    assert list(views.jobs) == ["j"]
+    assert (views.jobs["j"].attempt, views.jobs["j"].seconds, views.spent.job_seconds) == (2, 15, 15)
+
+
+def test_a_journal_folds_what_other_processes_append(tmp_path: Path):
+    mine, other = Journal(Log(tmp_path / "e.jsonl")), Log(tmp_path / "e.jsonl")
+    mine.append(opened())
+    other.append(Said(text="hello"))
+    assert mine.views.said_at == 2
+    assert mine.wait(lambda views: views.said_at == 2, timeout=0)

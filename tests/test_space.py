@@ -1,0 +1,42 @@
+"""What the Hub reads of a Space, and what it would run."""
+
+import re
+
+import yaml
+
+from agent.settings import ROOT, read
+
+
+def front_matter() -> dict:
+    return yaml.safe_load((ROOT / "README.md").read_text().split("---")[1])
+
+
+def test_space_yaml_says_what_the_front_matter_says():
+    assert yaml.safe_load((ROOT / "space.yaml").read_text()) == front_matter()
+
+
+def test_the_port_of_the_space_is_the_port_that_the_app_takes():
+    assert front_matter()["sdk"] == "docker"
+    assert front_matter()["app_port"] == read({}).port
+    assert read({"SPACE_ID": "me/space"}).host == "0.0.0.0"
+
+
+def test_the_image_runs_as_uid_1000_with_no_secret_in_its_build():
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.search(r"useradd .*--uid 1000", text) and "\nUSER user\n" in text
+    assert not re.search(r"(?i)(token|secret|password|api_key)\s*=", text)
+
+
+def test_every_requirement_is_pinned_and_locked_at_the_same_version():
+    lock = {_plain(n): v for n, v in (row.split("==") for row in (ROOT / "requirements.lock").read_text().split())}
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / name).read_text().splitlines():
+            requirement = line.split("#")[0].strip()
+            if requirement and not requirement.startswith("-"):
+                package, version = requirement.split("==")
+                assert lock[_plain(package)] == version
+
+
+def _plain(package: str) -> str:
+    """A package's name as the index compares it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", package).lower()
