@@ -211,7 +211,7 @@ def _trials(past: Lookback) -> list[Trial]:
         score = past.score(job, "dev")
         share = score["finished_share"] if score else None
         idea = Idea.of(launch.arguments["idea"], rows[config["data"]], config)
-        trials.append(Trial(idea, verdicts.get(job, "crash"), rules, share))
+        trials.append(Trial(job, idea, verdicts.get(job, "crash"), rules, share))
     return trials
 
 

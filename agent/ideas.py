@@ -22,6 +22,7 @@ class Idea:
     batch_size: int
     max_length: int
     lora_rank: int = 0
+    model: str = "base"  # what is trained on: the base, or an earlier job's model
 
     def data(self) -> dict[str, Any]:
         """The arguments of prepare_data, without the name."""
@@ -29,7 +30,7 @@ class Idea:
 
     def config(self) -> dict[str, Any]:
         """The recipe's settings, without the data."""
-        names = ("lr", "max_steps", "batch_size", "max_length", "lora_rank")
+        names = ("model", "lr", "max_steps", "batch_size", "max_length", "lora_rank")
         return {name: value for name, value in asdict(self).items() if name in names}
 
     def settings(self) -> dict[str, Any]:
@@ -47,6 +48,7 @@ class Idea:
 class Trial:
     """An idea and what came of it."""
 
+    job: str
     idea: Idea
     verdict: str  # keep, discard or crash
     findings: set[str]
@@ -60,7 +62,7 @@ def first_idea(audit: dict[str, Any], own_rows: bool) -> Idea:
     text = "Plain SFT on the data as it is, to learn the task's format and when to stop."
     rows = min(2500, audit["sources"]["own"]["rows"]) if own_rows else 2500
     if parameters is not None and parameters < SMALL:
-        return Idea(text, rows, 0.0, source, 1e-3, 140, 64, 128)
+        return Idea(text, rows, 0.0, source, 3e-3, 100, 64, 128)
     if parameters is not None and parameters < MEDIUM:
         return Idea(text, rows, 0.0, source, 5e-5, 300, 8, 512)
     return Idea(text, rows, 0.0, source, 2e-4, 300, 8, 1024, lora_rank=16)
@@ -69,7 +71,7 @@ def first_idea(audit: dict[str, Any], own_rows: bool) -> Idea:
 def next_idea(trials: Sequence[Trial], audit: dict[str, Any]) -> Idea | None:
     """The first move, in an order set by the last trial's evidence, that leads to settings not tried yet."""
     kept = [trial for trial in trials if trial.verdict == "keep"]
-    start = (kept or trials)[-1].idea
+    start = (kept or trials)[-1]
     tried = [trial.idea.settings() for trial in trials]
     for move in _order(trials[-1]):
         idea = move(start, audit)
@@ -78,10 +80,11 @@ def next_idea(trials: Sequence[Trial], audit: dict[str, Any]) -> Idea | None:
     return None
 
 
-Change = Callable[[Idea, dict[str, Any]], Idea | None]
+Move = Callable[[Trial, dict[str, Any]], Idea | None]  # from the trial to build on and the audit
 
 
-def faster(idea: Idea, audit: dict[str, Any]) -> Idea | None:
+def faster(best: Trial, audit: dict[str, Any]) -> Idea | None:
+    idea = best.idea
     lr = idea.lr * 3
     if lr > LARGEST_LR:
         return None
@@ -90,26 +93,48 @@ def faster(idea: Idea, audit: dict[str, Any]) -> Idea | None:
     )
 
 
-def slower(idea: Idea, audit: dict[str, Any]) -> Idea | None:
+def slower(best: Trial, audit: dict[str, Any]) -> Idea | None:
+    idea = best.idea
     lr = idea.lr / 3
     return replace(idea, lr=lr, text=f"A learning rate of {lr:g} instead of {idea.lr:g}: it may settle lower.")
 
 
-def worked(idea: Idea, audit: dict[str, Any]) -> Idea | None:
+def worked(best: Trial, audit: dict[str, Any]) -> Idea | None:
+    idea = best.idea
     if not audit["worked_solutions"] or idea.worked >= 1 or idea.source == "own":
         return None
     text = "Worked solutions instead of bare answers: steps that it can do one by one instead of a leap."
     return replace(idea, worked=1.0, text=text)
 
 
-def longer(idea: Idea, audit: dict[str, Any]) -> Idea | None:
+def mixed(best: Trial, audit: dict[str, Any]) -> Idea | None:
+    idea = best.idea
+    if not audit["worked_solutions"] or idea.worked == 0.5 or idea.source == "own":
+        return None
+    text = "Half worked solutions, half bare answers: both formats, so that it may choose."
+    return replace(idea, worked=0.5, text=text)
+
+
+def second_stage(best: Trial, audit: dict[str, Any]) -> Idea | None:
+    """Train on from the best model, more gently: what it learned so far, the format above all, is a warm-up."""
+    if best.verdict != "keep" or best.idea.model != "base":
+        return None
+    text = (
+        f"A second stage from {best.job} at a learning rate of {best.idea.lr / 3:g}: the first was its format warm-up."
+    )
+    return replace(best.idea, model=best.job, lr=best.idea.lr / 3, text=text)
+
+
+def longer(best: Trial, audit: dict[str, Any]) -> Idea | None:
+    idea = best.idea
     steps = idea.max_steps * 2
     return replace(
         idea, max_steps=steps, text=f"{steps} steps instead of {idea.max_steps}: the curve may not be at its end."
     )
 
 
-def more_rows(idea: Idea, audit: dict[str, Any]) -> Idea | None:
+def more_rows(best: Trial, audit: dict[str, Any]) -> Idea | None:
+    idea = best.idea
     if idea.source == "own":
         return replace(
             idea,
@@ -122,16 +147,17 @@ def more_rows(idea: Idea, audit: dict[str, Any]) -> Idea | None:
     )
 
 
-def longer_texts(idea: Idea, audit: dict[str, Any]) -> Idea | None:
+def longer_texts(best: Trial, audit: dict[str, Any]) -> Idea | None:
+    idea = best.idea
     length = idea.max_length * 2
     return replace(
         idea, max_length=length, text=f"A length limit of {length} instead of {idea.max_length}: rows are cut off."
     )
 
 
-def _order(last: Trial) -> tuple[Change, ...]:
+def _order(last: Trial) -> tuple[Move, ...]:
     """Which change to try first, by what was found on the last run."""
-    usual: tuple[Change, ...] = (faster, worked, longer, more_rows, slower)
+    usual: tuple[Move, ...] = (faster, worked, second_stage, longer, more_rows, mixed, slower)
     if last.findings & {"not_finite", "divergence", "bad_start"} or last.verdict == "crash":
         return slower, *usual[1:]
     if last.findings & {"truncated", "truncated_share"}:

@@ -124,12 +124,17 @@ def _session(api: APIRouter, settings: Settings, live: Live) -> None:
 
     @api.get("/sessions/{session}/report")
     def report(session: str) -> Response:
-        return _file(settings, session, REPORT, "text/markdown", "There is no report yet: it is written when the session ends.")
+        return _file(
+            settings, session, REPORT, "text/markdown", "There is no report yet: it is written when the session ends."
+        )
 
     @api.get("/sessions/{session}/log")
     def log(session: str) -> Response:
         path = _log(settings, session).path
-        headers = {"content-disposition": f'attachment; filename="{path.parent.name}.jsonl"', "cache-control": "no-store"}
+        headers = {
+            "content-disposition": f'attachment; filename="{path.parent.name}.jsonl"',
+            "cache-control": "no-store",
+        }
         return Response(path.read_bytes(), media_type="application/x-ndjson", headers=headers)
 
     @api.get("/sessions/{session}/files/{path:path}")
@@ -155,7 +160,9 @@ def _file(settings: Settings, session: str, path: str, media_type: str, why: str
     if size > LARGEST:
         raise HTTPException(413, f"The file has {size / 2**20:.0f} MiB; read it on the machine: {found}.")
     # read at once: the file may grow, and a longer body than announced would break the answer
-    return Response(found.read_bytes(), media_type=f"{media_type}; charset=utf-8", headers={"cache-control": "no-store"})
+    return Response(
+        found.read_bytes(), media_type=f"{media_type}; charset=utf-8", headers={"cache-control": "no-store"}
+    )
 
 
 def refuse_in_one_sentence(app: FastAPI) -> None:

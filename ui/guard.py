@@ -57,7 +57,10 @@ class Guard:
         host = headers.get("host", "")
         if self._local and (urlsplit(f"//{host}").hostname or "") not in LOOPBACK:
             # A name of somebody else that resolves to this machine (DNS rebinding) would be of our own origin.
-            return 421, f"This server answers on this machine only, not as {host!r}; set ML_INTERN_HOST=0.0.0.0 to change that."
+            return (
+                421,
+                f"This server answers on this machine only, not as {host!r}; set ML_INTERN_HOST=0.0.0.0 to change that.",
+            )
         if method in READING:
             return None
         origin = headers.get("origin")

@@ -101,11 +101,11 @@ def test_it_goes_on_when_the_target_is_missed_and_says_so_at_the_end():
 @pytest.mark.parametrize(
     ("trial", "changed"),
     [
-        (Trial(first_idea(AUDIT, False), "keep", set(), 1.0), "lr"),
-        (Trial(first_idea(AUDIT, False), "crash", {"not_finite"}, None), "lr"),
-        (Trial(first_idea(AUDIT, False), "keep", {"truncated"}, 1.0), "max_length"),
-        (Trial(first_idea(AUDIT, False), "keep", {"overfit"}, 1.0), "rows"),
-        (Trial(first_idea(AUDIT, False), "keep", set(), 0.5), "max_steps"),
+        (Trial("sft-1", first_idea(AUDIT, False), "keep", set(), 1.0), "lr"),
+        (Trial("sft-1", first_idea(AUDIT, False), "crash", {"not_finite"}, None), "lr"),
+        (Trial("sft-1", first_idea(AUDIT, False), "keep", {"truncated"}, 1.0), "max_length"),
+        (Trial("sft-1", first_idea(AUDIT, False), "keep", {"overfit"}, 1.0), "rows"),
+        (Trial("sft-1", first_idea(AUDIT, False), "keep", set(), 0.5), "max_steps"),
     ],
 )
 def test_the_next_idea_changes_one_thing_for_a_reason_in_the_last_result(trial, changed):
@@ -117,12 +117,12 @@ def test_the_next_idea_changes_one_thing_for_a_reason_in_the_last_result(trial, 
 
 
 def test_no_idea_is_tried_twice_and_a_discarded_one_is_not_built_on():
-    trials, seen = [Trial(first_idea(AUDIT, False), "keep", set(), 1.0)], []
+    trials, seen = [Trial("sft-1", first_idea(AUDIT, False), "keep", set(), 1.0)], []
     while (idea := next_idea(trials, AUDIT)) and len(trials) < 20:
         assert idea.settings() not in seen
         seen.append(idea.settings())
-        trials.append(Trial(idea, "discard", set(), 1.0))
-    assert len(seen) == 5  # each of the usual moves once, all from the one that was kept
+        trials.append(Trial("sft-9", idea, "discard", set(), 1.0))
+    assert len(seen) == 7  # each of the usual moves once, all from the one that was kept
 
 
 def test_the_same_messages_give_the_same_answer_and_it_says_what_it_is():

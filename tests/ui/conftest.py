@@ -1,6 +1,7 @@
 """A real server on a free port, and a real Chromium."""
 
 import os
+import re
 import shutil
 import socket
 import threading
@@ -20,6 +21,7 @@ from record.events import Event
 from record.log import Log
 
 SHOTS = Path(__file__).parent.parent / "shots"
+OWN = re.compile(r"status of 422|net::ERR_(EMPTY_RESPONSE|CONNECTION|INCOMPLETE)")
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -109,8 +111,8 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
         page = context.new_page()
-        refused = "status of 422"  # Chromium itself logs a refusal; the page shows its sentence
-        page.on("console", lambda m: troubles.append(m.text) if m.type == "error" and refused not in m.text else None)
+        # Chromium itself logs a refusal or a cut; the page shows a sentence for each
+        page.on("console", lambda m: troubles.append(m.text) if m.type == "error" and not OWN.search(m.text) else None)
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.goto(address)
         page.wait_for_selector("body[data-ready]", timeout=20_000)

@@ -8,6 +8,7 @@ import pytest
 from record.events import Event, Replied, Said
 from tests.ui import story
 from tests.ui.conftest import SHOTS, Site
+from tests.ui.wire import Wire
 from ui.server import STATIC
 
 
@@ -21,6 +22,19 @@ def colours(page) -> int:
     return page.evaluate(
         """() => { const c = document.querySelector('.plot canvas'); const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
         const seen = new Set(); for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 200) seen.add(`${d[i]},${d[i+1]},${d[i+2]}`); return seen.size; }"""
+    )
+
+
+def messages(page) -> list[str]:
+    return [text for text in page.locator(".bubble").all_inner_texts() if text.startswith("message")]
+
+
+def hide(page, hidden: bool) -> None:
+    """What a browser tells a page when its tab goes to the back, or comes to the front."""
+    page.evaluate(
+        """hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+        document.dispatchEvent(new Event('visibilitychange')); }""",
+        hidden,
     )
 
 
@@ -140,23 +154,35 @@ def test_a_session_begins_at_the_first_page_and_is_found_again(site: Site, visit
     assert page.locator(".session").count() == 1
 
 
-def test_a_cut_loses_and_doubles_nothing(site: Site, visit):
+def test_a_cut_wire_loses_and_doubles_nothing(site: Site, visit):
+    name, log = site.session(story.beginning)
+    wire = Wire(site.settings.port)
+    page = visit(f"http://127.0.0.1:{wire.port}/?session={name}")
+    ready(page)
+    wire.cut()
+    page.get_by_text("The connection is cut").wait_for()
+    log.append(*(Said(text=f"message {i}") for i in range(20)))
+    page.wait_for_timeout(1200)
+    wire.mend()
+    page.locator(".bubble", has_text="message 19").wait_for(timeout=10_000)
+    log.append(Said(text="message 20"))
+    page.locator(".bubble", has_text="message 20").wait_for()
+    assert messages(page) == [f"message {i}" for i in range(21)]
+    assert page.get_by_text("The connection is cut").is_hidden()
+    wire.close()
+
+
+def test_a_hidden_tab_holds_no_connection_and_misses_nothing(site: Site, visit):
     name, log = site.session(story.beginning)
     page = visit(f"{site.url}/?session={name}")
     ready(page)
-    page.evaluate(
-        "Object.defineProperty(document, 'hidden', {value: true, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))"
-    )
+    hide(page, True)
     page.wait_for_timeout(300)
     assert site.app.state.live.watched.get(name, 0) == 0
     log.append(*(Said(text=f"message {i}") for i in range(20)))
-    page.evaluate(
-        "Object.defineProperty(document, 'hidden', {value: false, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))"
-    )
+    hide(page, False)
     page.locator(".bubble", has_text="message 19").wait_for()
-    assert [b for b in page.locator(".bubble").all_inner_texts() if b.startswith("message")] == [
-        f"message {i}" for i in range(20)
-    ]
+    assert messages(page) == [f"message {i}" for i in range(20)]
 
 
 def test_a_public_space_says_that_it_is_read_only(space: Site, visit):
