@@ -21,7 +21,7 @@ from record.events import Event
 from record.log import Log
 
 SHOTS = Path(__file__).parent.parent / "shots"
-OWN = re.compile(r"status of 422|net::ERR_(EMPTY_RESPONSE|CONNECTION|INCOMPLETE)")
+OWN = re.compile(r"status of 422|^Failed to load resource: net::ERR_")
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",

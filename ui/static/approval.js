@@ -8,11 +8,22 @@ export function decision(asked, state, decide) {
   const open = !state.decided.has(asked.call) && !state.finished.has(asked.call);
   const title = `${asked.name.replaceAll("_", " ").replace(/^./, (c) => c.toUpperCase())}: ${argument(asked.arguments)}`;
   const head = h("div.ask-head", h("span.ask-title", title), h("span.ask-price", dollars(asked.dollars)));
-  const after = asked.dollars === null ? "" : ` Total after it: ${dollars(state.dollars + asked.dollars)}${cap(state)}.`;
-  const card = h(`div.ask.${open ? "open" : "over"}`, { role: "group", "aria-label": `Approve ${title}` }, head, h("div.ask-why", asked.reason + after), h("div.ask-brief", brief(asked.arguments)));
+  const after =
+    asked.dollars === null ? "" : ` Total after it: ${dollars(state.dollars + asked.dollars)}${cap(state)}.`;
+  const card = h(
+    `div.ask.${open ? "open" : "over"}`,
+    { role: "group", "aria-label": `Approve ${title}` },
+    head,
+    h("div.ask-why", asked.reason + after),
+    h("div.ask-brief", brief(asked.arguments)),
+  );
   if (!open) return card;
   const original = JSON.stringify(asked.arguments, null, 2);
-  const editor = h("textarea.ask-edit", { rows: Math.min(12, original.split("\n").length), spellcheck: "false", "aria-label": "arguments as JSON" });
+  const editor = h("textarea.ask-edit", {
+    rows: Math.min(12, original.split("\n").length),
+    spellcheck: "false",
+    "aria-label": "arguments as JSON",
+  });
   editor.value = original;
   const problem = h("div.ask-problem", { role: "alert" });
   const answer = (allow) => {
@@ -28,9 +39,18 @@ export function decision(asked, state, decide) {
       card.querySelectorAll("button").forEach((button) => (button.disabled = false));
     });
   };
-  const approve = h("button.primary.approve", { type: "button", onclick: () => answer(true) }, "Approve", h("kbd", { "aria-hidden": "true" }, "⌘↵"));
+  const approve = h(
+    "button.primary.approve",
+    { type: "button", onclick: () => answer(true) },
+    "Approve",
+    h("kbd", { "aria-hidden": "true" }, "⌘↵"),
+  );
   const deny = h("button.plain", { type: "button", onclick: () => answer(false) }, "Deny");
-  card.append(h("details.ask-settings", h("summary", "Settings"), editor), problem, h("div.ask-buttons", approve, deny));
+  card.append(
+    h("details.ask-settings", h("summary", "Settings"), editor),
+    problem,
+    h("div.ask-buttons", approve, deny),
+  );
   return card;
 }
 

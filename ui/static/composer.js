@@ -6,9 +6,20 @@ import * as words from "./words.js";
 export class Composer {
   constructor(root, { say, stop }) {
     this.say = say;
-    this.box = h("textarea.box", { rows: "1", placeholder: "Ask a follow-up, or change the plan…", "aria-label": "message", oninput: () => this.grow(), onkeydown: (event) => this.key(event) });
+    this.box = h("textarea.box", {
+      rows: "1",
+      placeholder: "Ask a follow-up, or change the plan…",
+      "aria-label": "message",
+      oninput: () => this.grow(),
+      onkeydown: (event) => this.key(event),
+    });
     this.send = h("button.send", { type: "submit", "aria-label": "send" }, icon("send"));
-    this.stop = h("button.halt", { type: "button", "aria-label": "stop the session", title: "Stop (Esc)", hidden: true, onclick: stop }, icon("stop"), h("span", "Stop"));
+    this.stop = h(
+      "button.halt",
+      { type: "button", "aria-label": "stop the session", title: "Stop (Esc)", hidden: true, onclick: stop },
+      icon("stop"),
+      h("span", "Stop"),
+    );
     this.problem = h("div.problem", { role: "alert", hidden: true });
     this.note = h("div.composer-note");
     const form = h("form.box-frame", { onsubmit: (event) => this.submit(event) }, this.box, this.stop, this.send);

@@ -16,7 +16,11 @@ export class Curves {
     this.made = "";
     this.select = h("select.metric", { "aria-label": "metric", onchange: () => this.choose(this.select.value) });
     this.hint = h("span.hint");
-    this.toggle = h("button.chip", { type: "button", "aria-pressed": "false", onclick: () => this.flip() }, "Log scale");
+    this.toggle = h(
+      "button.chip",
+      { type: "button", "aria-pressed": "false", onclick: () => this.flip() },
+      "Log scale",
+    );
     this.plotArea = h("div.plot", { role: "img" });
     this.legend = h("div.legend");
     const head = h("div.card-head", this.select, this.hint, h("span.grow"), this.toggle);
@@ -73,14 +77,34 @@ export class Curves {
   build(runs, data, made) {
     this.plot?.destroy();
     Object.assign(this, { made, runs, data });
-    const axis = { stroke: css("--faint"), font: "11px 'Inter Variable'", grid: { stroke: css("--line"), width: 1 }, ticks: { show: false } };
+    const axis = {
+      stroke: css("--faint"),
+      font: "11px 'Inter Variable'",
+      grid: { stroke: css("--line"), width: 1 },
+      ticks: { show: false },
+    };
     const options = {
       ...this.size(),
       legend: { show: false },
       cursor: { points: { size: 7 }, drag: { x: false, y: false } },
       scales: { x: { time: false }, y: { distr: this.log ? 3 : 1 } },
-      axes: [{ ...axis, size: 26, gap: 6 }, { ...axis, size: (_, ticks) => room(ticks), values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : words.number(tick, 3))) }],
-      series: [{}, ...runs.map((_, i) => ({ stroke: colour(i), width: 2, dash: DASHES[i % DASHES.length], points: { show: false } }))],
+      axes: [
+        { ...axis, size: 26, gap: 6 },
+        {
+          ...axis,
+          size: (_, ticks) => room(ticks),
+          values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : words.number(tick, 3))),
+        },
+      ],
+      series: [
+        {},
+        ...runs.map((_, i) => ({
+          stroke: colour(i),
+          width: 2,
+          dash: DASHES[i % DASHES.length],
+          points: { show: false },
+        })),
+      ],
       hooks: { draw: [(plot) => this.marks(plot)], setCursor: [(plot) => this.tell(plot.cursor.idx ?? null)] },
       padding: [10, 12, 0, 0],
     };
@@ -109,7 +133,8 @@ export class Curves {
       }
       ctx.strokeStyle = colour(i);
       ctx.lineWidth = 2 * ratio;
-      for (const step of this.data.broken[i]) cross(ctx, plot.valToPos(step, "x", true), bbox.top + 16 * ratio, 4 * ratio);
+      for (const step of this.data.broken[i])
+        cross(ctx, plot.valToPos(step, "x", true), bbox.top + 16 * ratio, 4 * ratio);
     });
     ctx.restore();
   }
@@ -134,11 +159,15 @@ export class Curves {
 
 /** Columns for uPlot: steps, then each run. `undefined` is no point, and null a gap: a value that cannot be drawn. */
 export function table(runs, metric, log) {
-  const byStep = runs.map((job) => new Map(job.points.filter((p) => metric in p.values).map((p) => [p.step, p.values[metric]])));
+  const byStep = runs.map(
+    (job) => new Map(job.points.filter((p) => metric in p.values).map((p) => [p.step, p.values[metric]])),
+  );
   const steps = [...new Set(byStep.flatMap((points) => [...points.keys()]))].sort((a, b) => a - b);
   const drawable = (value) => words.finite(value) && (!log || value > 0);
-  const column = (points) => steps.map((step) => (points.has(step) ? (drawable(points.get(step)) ? points.get(step) : null) : undefined));
-  const firsts = (points) => [...points].filter(([, value], i, all) => !words.finite(value) && (i === 0 || words.finite(all[i - 1][1])));
+  const column = (points) =>
+    steps.map((step) => (points.has(step) ? (drawable(points.get(step)) ? points.get(step) : null) : undefined));
+  const firsts = (points) =>
+    [...points].filter(([, value], i, all) => !words.finite(value) && (i === 0 || words.finite(all[i - 1][1])));
   const broken = byStep.map((points) => firsts(points).map(([step]) => step));
   return { columns: [steps, ...byStep.map(column)], broken };
 }

@@ -9,16 +9,34 @@ const FRESH = 5000; // ms between looks while the list is open
 export class Drawer {
   constructor({ open, create, readOnly }) {
     Object.assign(this, { open, selected: null, sessions: [], timer: null, seen: "" });
-    this.search = h("input.search", { type: "search", placeholder: "Search sessions", "aria-label": "search sessions", oninput: () => this.draw() });
+    this.search = h("input.search", {
+      type: "search",
+      placeholder: "Search sessions",
+      "aria-label": "search sessions",
+      oninput: () => this.draw(),
+    });
     this.list = h("div.sessions");
-    const close = h("button.icon-button", { type: "button", "aria-label": "close", onclick: () => this.dialog.close() }, icon("chevron", "back"));
+    const close = h(
+      "button.icon-button",
+      { type: "button", "aria-label": "close", onclick: () => this.dialog.close() },
+      icon("chevron", "back"),
+    );
     const begin = () => {
       this.dialog.close();
       create();
     };
-    const button = readOnly ? null : h("button.primary.wide", { type: "button", onclick: begin }, icon("plus"), "New session");
+    const button = readOnly
+      ? null
+      : h("button.primary.wide", { type: "button", onclick: begin }, icon("plus"), "New session");
     const home = h("button.link", { type: "button", onclick: () => this.leave(null) }, "ML Intern");
-    this.dialog = h("dialog.drawer", { "aria-label": "sessions" }, h("div.drawer-head", home, h("span.grow"), close), button, this.search, this.list);
+    this.dialog = h(
+      "dialog.drawer",
+      { "aria-label": "sessions" },
+      h("div.drawer-head", home, h("span.grow"), close),
+      button,
+      this.search,
+      this.list,
+    );
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
     this.dialog.addEventListener("close", () => clearInterval(this.timer));
   }
@@ -60,7 +78,9 @@ export class Drawer {
     const found = this.sessions.filter((s) => `${s.title} ${s.id} ${s.driver}`.toLowerCase().includes(wanted));
     const groups = grouped(found);
     const parts = [...groups].flatMap(([name, sessions]) => [h("h2.day", name), ...sessions.map((s) => this.line(s))]);
-    this.list.replaceChildren(...(parts.length ? parts : [h("div.empty", wanted ? "No session matches." : "There is no session yet.")]));
+    this.list.replaceChildren(
+      ...(parts.length ? parts : [h("div.empty", wanted ? "No session matches." : "There is no session yet.")]),
+    );
   }
 
   line(session) {
@@ -68,7 +88,12 @@ export class Drawer {
     const current = session.id === this.selected;
     return h(
       `button.session${current ? ".current" : ""}`,
-      { type: "button", title: session.title, "aria-current": current ? "page" : null, onclick: () => this.leave(session.id) },
+      {
+        type: "button",
+        title: session.title,
+        "aria-current": current ? "page" : null,
+        onclick: () => this.leave(session.id),
+      },
       h(`span.dot.${tone}`, { "aria-hidden": "true" }),
       h("span.session-title", session.title),
       h("span.sr", label),

@@ -12,7 +12,15 @@ const LEVELS = { info: "info", warn: "warn", stop: "stop" };
 export class Feed {
   /** `list` is the element that the transcript grows in; `acts` are {decide, openReport}. */
   constructor(list, acts) {
-    Object.assign(this, { list, acts, calls: new Map(), jobs: new Map(), cards: new Map(), plan: "", jobsToDraw: new Set() });
+    Object.assign(this, {
+      list,
+      acts,
+      calls: new Map(),
+      jobs: new Map(),
+      cards: new Map(),
+      plan: "",
+      jobsToDraw: new Set(),
+    });
   }
 
   /** Show one more fact. `state` has it already. */
@@ -73,7 +81,12 @@ const READERS = {
   said: (feed, f) => feed.put(h("div.said", f.by === "local" ? null : h("span.who", f.by), h("div.bubble", f.text))),
   replied: (feed, f) => {
     if (f.thought) {
-      const summary = h("summary", icon("spark"), `Thought${f.seconds >= 1 ? ` for ${words.seconds(f.seconds)}` : ""}`, icon("chevron", "turn"));
+      const summary = h(
+        "summary",
+        icon("spark"),
+        `Thought${f.seconds >= 1 ? ` for ${words.seconds(f.seconds)}` : ""}`,
+        icon("chevron", "turn"),
+      );
       feed.put(h("details.thought", summary, h("div.thought-text", markdown(f.thought))), f);
     }
     if (f.text) feed.put(h("div.reply", markdown(f.text)), f);
@@ -98,7 +111,9 @@ const READERS = {
     feed.put(quiet(f.allow ? "check" : "cross", `${f.allow ? "Approved" : "Denied"} by ${f.by}: ${name}${edited}`));
   },
   launched: (feed, f, state) => {
-    feed.jobs.get(f.job)?.replaceWith(row({ mark: icon("minus"), name: f.job, about: `goes on as attempt ${f.attempt}`, tone: "over" }));
+    feed.jobs
+      .get(f.job)
+      ?.replaceWith(row({ mark: icon("minus"), name: f.job, about: `goes on as attempt ${f.attempt}`, tone: "over" }));
     feed.jobs.set(f.job, feed.putRow(jobRow(state.jobs.get(f.job))));
   },
   progressed: (feed, f) => feed.jobsToDraw.add(f.job),
@@ -125,14 +140,19 @@ const READERS = {
     feed.put(quiet("list", h("b", "Plan"), ` ${done} of ${f.steps.length} done`, doing ? ` · now: ${doing.text}` : ""));
   },
   published: (feed, f) => {
-    const link = f.what === "report" ? h("button.link", { onclick: feed.acts.openReport }, "Read the report") : h("span.mono", f.where);
+    const link =
+      f.what === "report"
+        ? h("button.link", { onclick: feed.acts.openReport }, "Read the report")
+        : h("span.mono", f.where);
     feed.put(quiet("file", `${f.what === "report" ? "The report is written." : `Published ${f.what}:`} `, link));
   },
   compacted: (feed) => feed.put(quiet("minus", "Earlier messages are summarised for the model; nothing is lost here.")),
   halted: (feed, f) => feed.put(quiet("stop", `Stopped by ${f.by}${f.reason ? `: ${f.reason}` : ""}`)),
   closed: (feed, f) => {
     const [label, tone] = words.outcome(f.outcome);
-    feed.put(h(`div.ending.${tone}`, h("div.ending-head", pill(label, tone)), h("div.ending-text", markdown(f.reason))));
+    feed.put(
+      h(`div.ending.${tone}`, h("div.ending-head", pill(label, tone)), h("div.ending-text", markdown(f.reason))),
+    );
   },
 };
 
@@ -172,14 +192,33 @@ function jobRow(job) {
 
 export function finding(f) {
   const level = LEVELS[f.level] ?? "info";
-  const head = h("div.finding-head", icon(level === "info" ? "info" : "warn"), h("span.finding-rule", f.rule.replaceAll("_", " ")), f.job ? h("span.mono", f.job) : null);
-  return h(`div.finding.${level}`, head, h("div.finding-what", f.what), f.advice ? h("div.finding-advice", f.advice) : null);
+  const head = h(
+    "div.finding-head",
+    icon(level === "info" ? "info" : "warn"),
+    h("span.finding-rule", f.rule.replaceAll("_", " ")),
+    f.job ? h("span.mono", f.job) : null,
+  );
+  return h(
+    `div.finding.${level}`,
+    head,
+    h("div.finding-what", f.what),
+    f.advice ? h("div.finding-advice", f.advice) : null,
+  );
 }
 
 export function verdict(f) {
   const keep = f.verdict === "keep";
-  const change = f.delta === null ? "" : `${words.signed(f.delta)} on dev${f.low === null ? "" : ` [${words.signed(f.low)}, ${words.signed(f.high)}]`}`;
+  const change =
+    f.delta === null
+      ? ""
+      : `${words.signed(f.delta)} on dev${f.low === null ? "" : ` [${words.signed(f.low)}, ${words.signed(f.high)}]`}`;
   const p = f.p === null ? "" : ` · p ${f.p < 0.001 ? "< 0.001" : `= ${f.p.toFixed(3)}`}`;
-  const head = h("div.verdict-head", icon(keep ? "check" : "cross"), h("b", keep ? "Keep" : f.verdict === "crash" ? "Crash" : "Discard"), h("span.mono", f.model), h("span.verdict-change", change + p));
+  const head = h(
+    "div.verdict-head",
+    icon(keep ? "check" : "cross"),
+    h("b", keep ? "Keep" : f.verdict === "crash" ? "Crash" : "Discard"),
+    h("span.mono", f.model),
+    h("span.verdict-change", change + p),
+  );
   return h(`div.verdict.${keep ? "keep" : "discard"}`, head, h("div.verdict-why", f.reason));
 }

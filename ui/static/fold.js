@@ -7,7 +7,7 @@ export class State {
       jobs: new Map(), scores: [], promotions: [], findings: [], notes: [], published: [],
       plan: [], best: "base", asked: new Map(), decided: new Map(), finished: new Map(), started: new Map(),
       dollars: 0, tokens: 0, unpriced: 0, replies: 0,
-    }); // prettier-ignore
+    });
   }
 
   /** Take one more fact in; false when it is known already. */
@@ -60,7 +60,13 @@ const FOLDS = {
   launched: (s, f) => {
     const before = s.jobs.get(f.job);
     const kept = before
-      ? { points: before.points, findings: before.findings, step: before.step, steps: before.steps, values: before.values }
+      ? {
+          points: before.points,
+          findings: before.findings,
+          step: before.step,
+          steps: before.steps,
+          values: before.values,
+        }
       : { points: [], findings: [], step: 0, steps: null, values: {} };
     s.jobs.set(f.job, { ...f, ...kept, eta: null, ended: null });
   },

@@ -19,7 +19,11 @@ class Page {
     this.health = health;
     this.queue = [];
     this.dialog = new NewSession(health, (id) => this.go(id));
-    this.drawer = new Drawer({ open: (id) => this.go(id), create: () => this.dialog.show(), readOnly: health.read_only });
+    this.drawer = new Drawer({
+      open: (id) => this.go(id),
+      create: () => this.dialog.show(),
+      readOnly: health.read_only,
+    });
     this.top = new Top(view("top"), { menu: () => this.drawer.show() });
     this.composer = new Composer(view("composer"), {
       say: (text) => api.say(this.session, text),
@@ -55,7 +59,11 @@ class Page {
     this.pane("chat");
     if (!id) {
       document.title = "ML Intern";
-      const start = { create: (preset) => this.dialog.show(preset), go: (one) => this.go(one), fail: (error) => this.fail(error) };
+      const start = {
+        create: (preset) => this.dialog.show(preset),
+        go: (one) => this.go(one),
+        fail: (error) => this.fail(error),
+      };
       view("feed").replaceChildren(...this.banners(), hero(this.health, start));
       view("work").replaceChildren();
       return;
@@ -73,7 +81,10 @@ class Page {
       this.work.show("Report");
       this.pane("work");
     };
-    this.feed = new Feed(list, { decide: (call, allow, args) => api.decide(id, { call, allow, ...(args ? { arguments: args } : {}) }), openReport });
+    this.feed = new Feed(list, {
+      decide: (call, allow, args) => api.decide(id, { call, allow, ...(args ? { arguments: args } : {}) }),
+      openReport,
+    });
     this.work = new Work(view("work"), id);
     this.stream = new Stream(id, {
       facts: (facts) => this.take(facts),
@@ -84,7 +95,13 @@ class Page {
 
   banners() {
     if (!this.health.read_only) return [];
-    return [h("div.banner", { role: "status" }, "This Space is read-only: nobody can sign in here. Duplicate it, or run ML Intern on your own machine.")];
+    return [
+      h(
+        "div.banner",
+        { role: "status" },
+        "This Space is read-only: nobody can sign in here. Duplicate it, or run ML Intern on your own machine.",
+      ),
+    ];
   }
 
   tell(sentence) {
@@ -150,14 +167,19 @@ class Page {
   }
 
   switcher() {
-    const make = (name, label, mark) => h("button.switch", { type: "button", "data-pane": name, onclick: () => this.pane(name) }, icon(mark), label);
-    view("switch").replaceChildren(h("nav.switches", { "aria-label": "panes" }, make("chat", "Chat", "chat"), make("work", "Work", "chart")));
+    const make = (name, label, mark) =>
+      h("button.switch", { type: "button", "data-pane": name, onclick: () => this.pane(name) }, icon(mark), label);
+    view("switch").replaceChildren(
+      h("nav.switches", { "aria-label": "panes" }, make("chat", "Chat", "chat"), make("work", "Work", "chart")),
+    );
   }
 
   /** On a phone one pane is shown at a time. */
   pane(name) {
     document.body.dataset.pane = name;
-    view("switch").querySelectorAll("button").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.pane === name)));
+    view("switch")
+      .querySelectorAll("button")
+      .forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.pane === name)));
   }
 
   key(event) {

@@ -3,7 +3,8 @@
 
 import { h } from "./dom.js";
 
-const INLINE = /\\([\\`*_{}[\]()#+\-.!|<>])|(`+)(.+?)\2|\*\*(.+?)\*\*|\*([^*\s][^*]*?)\*|\[([^\]]+)\]\(([^()\s]+)\)|&(lt|gt|amp);/g;
+const INLINE =
+  /\\([\\`*_{}[\]()#+\-.!|<>])|(`+)(.+?)\2|\*\*(.+?)\*\*|\*([^*\s][^*]*?)\*|\[([^\]]+)\]\(([^()\s]+)\)|&(lt|gt|amp);/g;
 const ENTITIES = { lt: "<", gt: ">", amp: "&" };
 
 /** Text as a list of block elements. `link` makes the address of a relative link, or null for none. */
@@ -72,10 +73,28 @@ function heading(lines, at, blocks, link) {
 function table(lines, at, blocks, link) {
   let end = at + 2;
   while (end < lines.length && /^\s*\|/.test(lines[end])) end += 1;
-  const cells = (line) => line.trim().replace(/^\||(?<!\\)\|$/g, "").split(/(?<!\\)\|/).map((cell) => cell.trim());
-  const head = h("thead", h("tr", cells(lines[at]).map((cell) => h("th", { scope: "col" }, inline(cell, link)))));
-  const rows = lines.slice(at + 2, end).map((line) => h("tr", cells(line).map((cell) => h("td", inline(cell, link)))));
-  blocks.push(h("div.table", { tabindex: 0, role: "group", "aria-label": "table" }, h("table", head, h("tbody", rows))));
+  const cells = (line) =>
+    line
+      .trim()
+      .replace(/^\||(?<!\\)\|$/g, "")
+      .split(/(?<!\\)\|/)
+      .map((cell) => cell.trim());
+  const head = h(
+    "thead",
+    h(
+      "tr",
+      cells(lines[at]).map((cell) => h("th", { scope: "col" }, inline(cell, link))),
+    ),
+  );
+  const rows = lines.slice(at + 2, end).map((line) =>
+    h(
+      "tr",
+      cells(line).map((cell) => h("td", inline(cell, link))),
+    ),
+  );
+  blocks.push(
+    h("div.table", { tabindex: 0, role: "group", "aria-label": "table" }, h("table", head, h("tbody", rows))),
+  );
   return end;
 }
 

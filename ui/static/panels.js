@@ -8,8 +8,14 @@ import * as words from "./words.js";
 const STEPS = { done: "check", todo: "circle", dropped: "minus" };
 
 const card = (name, title, aside, ...body) =>
-  h(`section.card.${name}`, { "aria-label": title }, h("div.card-head", h("h2", title), h("span.hint", aside)), ...body);
-const tile = (label, value, aside) => h("div.tile", h("div.tile-label", label), h("div.tile-value", value, h("span.tile-aside", aside)));
+  h(
+    `section.card.${name}`,
+    { "aria-label": title },
+    h("div.card-head", h("h2", title), h("span.hint", aside)),
+    ...body,
+  );
+const tile = (label, value, aside) =>
+  h("div.tile", h("div.tile-label", label), h("div.tile-value", value, h("span.tile-aside", aside)));
 
 export function tiles(state) {
   const best = state.score(state.best, "heldout") ?? state.score(state.best, "dev");
@@ -20,9 +26,13 @@ export function tiles(state) {
   return h(
     "section.tiles",
     { "aria-label": "numbers" },
-    best ? tile(split, best.value.toFixed(3), `[${best.low.toFixed(2)}, ${best.high.toFixed(2)}]`) : tile("Best held-out", "–", "not measured"),
+    best
+      ? tile(split, best.value.toFixed(3), `[${best.low.toFixed(2)}, ${best.high.toFixed(2)}]`)
+      : tile("Best held-out", "–", "not measured"),
     tile("Ideas", String(state.promotions.length), `tried, ${kept} kept`),
-    running ? tile("Step", String(running.step), `${running.steps ? `/ ${running.steps} ` : ""}${running.job}`) : tile("Jobs", String(done), `of ${state.jobs.size} done`),
+    running
+      ? tile("Step", String(running.step), `${running.steps ? `/ ${running.steps} ` : ""}${running.job}`)
+      : tile("Jobs", String(done), `of ${state.jobs.size} done`),
     tile("Spent", words.dollars(state.dollars), state.tokens ? `${words.compact(state.tokens)} tok` : ""),
   );
 }
@@ -30,8 +40,11 @@ export function tiles(state) {
 export function plan(state) {
   if (!state.plan.length) return null;
   const done = state.plan.filter((step) => step.state === "done").length;
-  const mark = (step) => (step.state === "doing" ? (state.active ? spinner() : icon("circle")) : icon(STEPS[step.state]));
-  const items = state.plan.map((step) => h(`li.step.${step.state}`, mark(step), h("span", step.text), h("span.sr", `, ${step.state}`)));
+  const mark = (step) =>
+    step.state === "doing" ? (state.active ? spinner() : icon("circle")) : icon(STEPS[step.state]);
+  const items = state.plan.map((step) =>
+    h(`li.step.${step.state}`, mark(step), h("span", step.text), h("span.sr", `, ${step.state}`)),
+  );
   return card("plan", "Plan", `${done} of ${state.plan.length}`, h("ol.steps", items));
 }
 
@@ -65,13 +78,34 @@ export function scores(state, session) {
       h("td.num", h("b", s.value.toFixed(3)), ` [${s.low.toFixed(2)}, ${s.high.toFixed(2)}]`),
       h("td.wide", interval(s, target)),
       h("td.num", String(s.n)),
-      h("td.wide", h("a", { href: `/api/sessions/${session}/files/${s.items}`, target: "_blank", rel: "noopener" }, "items")),
+      h(
+        "td.wide",
+        h("a", { href: `/api/sessions/${session}/files/${s.items}`, target: "_blank", rel: "noopener" }, "items"),
+      ),
     ),
   );
-  const columns = [["Model"], ["Split"], ["Accuracy, 95 %", "num"], ["0 to 1", "wide"], ["n", "num"], ["Answers", "wide"]];
-  const head = h("thead", h("tr", columns.map(([name, kind]) => h(`th${kind ? `.${kind}` : ""}`, { scope: "col" }, name))));
+  const columns = [
+    ["Model"],
+    ["Split"],
+    ["Accuracy, 95 %", "num"],
+    ["0 to 1", "wide"],
+    ["n", "num"],
+    ["Answers", "wide"],
+  ];
+  const head = h(
+    "thead",
+    h(
+      "tr",
+      columns.map(([name, kind]) => h(`th${kind ? `.${kind}` : ""}`, { scope: "col" }, name)),
+    ),
+  );
   const aside = target === null ? "sealed" : `sealed · target ${target}`;
-  return card("scores", "Scores", aside, h("div.table", { tabindex: 0, role: "group", "aria-label": "scores" }, h("table", head, h("tbody", rows))));
+  return card(
+    "scores",
+    "Scores",
+    aside,
+    h("div.table", { tabindex: 0, role: "group", "aria-label": "scores" }, h("table", head, h("tbody", rows))),
+  );
 }
 
 function interval(s, target) {
@@ -87,7 +121,12 @@ function interval(s, target) {
 export function findings(state) {
   const told = state.findings.filter((f) => f.level !== "info");
   if (!told.length) return null;
-  return card("findings", "Findings", `${told.length}, each with advice`, h("div.finding-list", [...told].reverse().map(finding)));
+  return card(
+    "findings",
+    "Findings",
+    `${told.length}, each with advice`,
+    h("div.finding-list", [...told].reverse().map(finding)),
+  );
 }
 
 export function jobs(state) {
@@ -101,12 +140,27 @@ export function jobs(state) {
     return h(
       "section.card.job",
       { "aria-label": job.job },
-      h("div.job-head", h("span.mono.job-name", job.job), job.attempt > 1 ? h("span.hint", `attempt ${job.attempt}`) : null, h("span.grow"), pill(label, tone)),
+      h(
+        "div.job-head",
+        h("span.mono.job-name", job.job),
+        job.attempt > 1 ? h("span.hint", `attempt ${job.attempt}`) : null,
+        h("span.grow"),
+        pill(label, tone),
+      ),
       job.idea ? h("div.job-idea", job.idea) : null,
-      h("div.job-facts", h("span", [job.machine, ...metrics].join(" · ")), h("span.num", job.steps ? `${job.step} / ${job.steps}` : ""), h("span.num", left)),
+      h(
+        "div.job-facts",
+        h("span", [job.machine, ...metrics].join(" · ")),
+        h("span.num", job.steps ? `${job.step} / ${job.steps}` : ""),
+        h("span.num", left),
+      ),
       bar(job),
       job.ended?.reason ? h("div.job-reason", job.ended.reason) : null,
-      h("details.job-config", h("summary", "Settings", icon("chevron", "turn")), h("pre.given", { tabindex: 0 }, JSON.stringify(job.config, null, 2))),
+      h(
+        "details.job-config",
+        h("summary", "Settings", icon("chevron", "turn")),
+        h("pre.given", { tabindex: 0 }, JSON.stringify(job.config, null, 2)),
+      ),
     );
   });
 }

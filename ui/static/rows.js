@@ -25,12 +25,22 @@ const verb = (name) => TOOLS[name]?.[1] ?? name.replaceAll("_", " ").replace(/^.
 
 /** A row: icon, verb, what it is about, and a right end. With `body`, a function, it opens; what is in it is made only then. */
 export function row({ mark, name, about = "", end = "", body = null, open = false, tone = "" }) {
-  const parts = [h("span.row-mark", mark), h("span.row-name", name), h("span.row-about", about), h("span.row-end", end)];
+  const parts = [
+    h("span.row-mark", mark),
+    h("span.row-name", name),
+    h("span.row-about", about),
+    h("span.row-end", end),
+  ];
   if (!body) return h(`div.row.${tone || "plain"}`, parts);
   const inside = h("div.row-body");
   const fill = () => inside.childElementCount || inside.append(...body().filter(Boolean));
   if (open) fill();
-  const details = h(`details.row.${tone || "plain"}`, { ontoggle: () => details.open && fill() }, h("summary", parts, icon("chevron", "turn")), inside);
+  const details = h(
+    `details.row.${tone || "plain"}`,
+    { ontoggle: () => details.open && fill() },
+    h("summary", parts, icon("chevron", "turn")),
+    inside,
+  );
   details.open = open;
   return details;
 }
@@ -59,7 +69,9 @@ function callBody(started, finished) {
   const empty = given === "{}";
   return [
     empty ? null : h("pre.given", { tabindex: 0 }, given),
-    finished.output ? h("pre.output", { tabindex: 0, "aria-label": `output of ${started.name}` }, pretty(finished.output)) : null,
+    finished.output
+      ? h("pre.output", { tabindex: 0, "aria-label": `output of ${started.name}` }, pretty(finished.output))
+      : null,
   ];
 }
 

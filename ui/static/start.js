@@ -28,14 +28,27 @@ export function hero(health, { create, go, fail }) {
     h("button.plain.large", { type: "button", onclick: () => create() }, icon("plus"), "New session"),
   );
   const examples = TASKS.map(([task, about]) =>
-    h("button.example", { type: "button", onclick: () => create({ task }) }, h("span.mono", task), h("span.example-about", about)),
+    h(
+      "button.example",
+      { type: "button", onclick: () => create({ task }) },
+      h("span.mono", task),
+      h("span.example-about", about),
+    ),
   );
   return h(
     "div.hero",
     h("h2.hero-title", "What should the model learn?"),
-    h("p.hero-text", "Give a task and a model. ML Intern measures it, trains it, judges each idea on items that it never trained on, and writes a report of what it measured."),
+    h(
+      "p.hero-text",
+      "Give a task and a model. ML Intern measures it, trains it, judges each idea on items that it never trained on, and writes a report of what it measured.",
+    ),
     health.read_only ? null : buttons,
-    health.read_only ? null : h("p.hero-hint", "The demo trains the starter model on arithmetic chains here, with a fixed policy: no key, no GPU, no network, a few minutes."),
+    health.read_only
+      ? null
+      : h(
+          "p.hero-hint",
+          "The demo trains the starter model on arithmetic chains here, with a fixed policy: no key, no GPU, no network, a few minutes.",
+        ),
     health.read_only ? null : h("div.examples", { role: "group", "aria-label": "tasks" }, examples),
   );
 }
@@ -48,26 +61,71 @@ export class NewSession {
     this.opened = opened;
     this.problem = h("div.problem", { role: "alert", hidden: true });
     this.submit = h("button.primary", { type: "submit" }, "Start");
-    const text = h("textarea", { name: "text", rows: "3", placeholder: "Make the model solve chains of sums: at least 90 % of the held-out items right." });
-    const approval = h("select", { name: "approval" }, h("option", { value: "auto" }, "Automatic within the caps"), h("option", { value: "ask" }, "Ask before each training"));
+    const text = h("textarea", {
+      name: "text",
+      rows: "3",
+      placeholder: "Make the model solve chains of sums: at least 90 % of the held-out items right.",
+    });
+    const approval = h(
+      "select",
+      { name: "approval" },
+      h("option", { value: "auto" }, "Automatic within the caps"),
+      h("option", { value: "ask" }, "Ask before each training"),
+    );
     this.form = h(
       "form.form",
       { onsubmit: (event) => this.send(event) },
       field("What do you want?", "in your words", text),
-      field("Task", "chains, lists, gym:<family>, or table:<file>", input("task", { list: "ml-tasks", required: true, value: "chains" })),
-      h("datalist", { id: "ml-tasks" }, TASKS.map(([task, about]) => h("option", { value: task }, about))),
+      field(
+        "Task",
+        "chains, lists, gym:<family>, or table:<file>",
+        input("task", { list: "ml-tasks", required: true, value: "chains" }),
+      ),
+      h(
+        "datalist",
+        { id: "ml-tasks" },
+        TASKS.map(([task, about]) => h("option", { value: task }, about)),
+      ),
       field("Model", "a folder, a Hub id, or starter", input("model", { required: true, value: "starter" })),
       h(
         "div.field-row",
-        field("Target", "accuracy to reach, 0 to 1", input("target", { type: "number", min: "0.01", max: "1", step: "0.01", placeholder: "none", inputmode: "decimal" })),
-        field("Hours", "wall clock for all of it", input("hours", { type: "number", min: "0.01", step: "0.01", value: "1", inputmode: "decimal" })),
+        field(
+          "Target",
+          "accuracy to reach, 0 to 1",
+          input("target", {
+            type: "number",
+            min: "0.01",
+            max: "1",
+            step: "0.01",
+            placeholder: "none",
+            inputmode: "decimal",
+          }),
+        ),
+        field(
+          "Hours",
+          "wall clock for all of it",
+          input("hours", { type: "number", min: "0.01", step: "0.01", value: "1", inputmode: "decimal" }),
+        ),
       ),
-      field("Driver", `${words.driver("autopilot")}; or a model like anthropic/claude-sonnet-4-5`, input("driver", { value: health.driver, required: true })),
+      field(
+        "Driver",
+        `${words.driver("autopilot")}; or a model like anthropic/claude-sonnet-4-5`,
+        input("driver", { value: health.driver, required: true }),
+      ),
       field("Approval", "who says yes to a training", approval),
       this.problem,
-      h("div.form-buttons", h("button.plain", { type: "button", onclick: () => this.dialog.close() }, "Cancel"), this.submit),
+      h(
+        "div.form-buttons",
+        h("button.plain", { type: "button", onclick: () => this.dialog.close() }, "Cancel"),
+        this.submit,
+      ),
     );
-    this.dialog = h("dialog.sheet", { "aria-labelledby": "ml-new" }, h("h2", { id: "ml-new" }, "New session"), this.form);
+    this.dialog = h(
+      "dialog.sheet",
+      { "aria-labelledby": "ml-new" },
+      h("h2", { id: "ml-new" }, "New session"),
+      this.form,
+    );
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
   }
 

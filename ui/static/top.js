@@ -12,9 +12,15 @@ export class Top {
     this.status = h("span.slot", { "aria-live": "polite" });
     this.driver = h("span.chip.driver");
     this.spent = h("span.slot.spent");
-    this.theme = h("button.icon-button", { type: "button", "aria-label": "switch between dark and light", onclick: () => this.flip() }, icon(dark() ? "sun" : "moon"));
+    this.theme = h(
+      "button.icon-button",
+      { type: "button", "aria-label": "switch between dark and light", onclick: () => this.flip() },
+      icon(dark() ? "sun" : "moon"),
+    );
     const open = h("button.icon-button", { type: "button", "aria-label": "sessions", onclick: menu }, icon("menu"));
-    root.replaceChildren(h("header.top", open, this.title, this.status, this.driver, h("span.grow"), this.spent, this.theme));
+    root.replaceChildren(
+      h("header.top", open, this.title, this.status, this.driver, h("span.grow"), this.spent, this.theme),
+    );
     setInterval(() => this.state?.active && this.clock(), 1000);
   }
 
@@ -60,6 +66,9 @@ export class Top {
   meter(used, cap, share) {
     const fill = h("span.meter-fill");
     fill.style.width = `${Math.min(100, (share ?? 0) * 100)}%`;
-    this.spent.replaceChildren(h("span.num", used, cap && h("span.meter-cap", ` of ${cap}`)), ...(share === null ? [] : [h("span.meter", { "aria-hidden": "true" }, fill)]));
+    this.spent.replaceChildren(
+      h("span.num", used, cap && h("span.meter-cap", ` of ${cap}`)),
+      ...(share === null ? [] : [h("span.meter", { "aria-hidden": "true" }, fill)]),
+    );
   }
 }

@@ -7,7 +7,8 @@ export function seconds(s) {
   if (s < 0.05) return "0 s";
   if (s < 10) return `${s.toFixed(1)} s`;
   if (s < 90) return `${Math.round(s)} s`;
-  if (s < 5400) return Math.round(s % 60) % 60 ? `${Math.floor(s / 60)} min ${Math.round(s % 60)} s` : `${Math.round(s / 60)} min`;
+  if (s < 5400)
+    return Math.round(s % 60) % 60 ? `${Math.floor(s / 60)} min ${Math.round(s % 60)} s` : `${Math.round(s / 60)} min`;
   return `${Number((s / 3600).toFixed(1))} h`;
 }
 
@@ -15,7 +16,9 @@ export function number(value, digits = 4) {
   if (!finite(value)) return String(value);
   if (Number.isInteger(value)) return value.toLocaleString("en");
   const size = Math.abs(value);
-  return size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(1) : String(Number(value.toPrecision(digits)));
+  return size !== 0 && (size < 1e-3 || size >= 1e5)
+    ? value.toExponential(1)
+    : String(Number(value.toPrecision(digits)));
 }
 
 export const score = (s) => `${s.value.toFixed(3)} [${s.low.toFixed(2)}, ${s.high.toFixed(2)}]`;
@@ -38,11 +41,15 @@ export function argument(args) {
 
 /** The settings of a call in one line: name=value, nested ones by their last name. */
 export function brief(args) {
-  const leaves = (value, name) => (value !== null && typeof value === "object" ? Object.entries(value).flatMap(([key, v]) => leaves(v, key)) : [`${name}=${value}`]);
+  const leaves = (value, name) =>
+    value !== null && typeof value === "object"
+      ? Object.entries(value).flatMap(([key, v]) => leaves(v, key))
+      : [`${name}=${value}`];
   return clip(leaves(args, "").join(" "), 200);
 }
 
-export const compact = (value) => new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }).format(value);
+export const compact = (value) =>
+  new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }).format(value);
 
 const METRICS = {
   loss: ["Loss", "lower is better"],

@@ -14,7 +14,9 @@ export class Work {
     this.reportAt = null;
     this.tab = "Live";
     this.curves = new Curves();
-    this.slots = Object.fromEntries(["tiles", "plan", "ideas", "scores", "findings", "Jobs", "Report"].map((name) => [name, h("div.slot")]));
+    this.slots = Object.fromEntries(
+      ["tiles", "plan", "ideas", "scores", "findings", "Jobs", "Report"].map((name) => [name, h("div.slot")]),
+    );
     const { tiles, plan, ideas, scores, findings } = this.slots;
     this.panes = {
       Live: h("div.pane", tiles, this.curves.element, plan, ideas, scores, findings),
@@ -24,14 +26,32 @@ export class Work {
     this.buttons = TABS.map((name) => this.button(name));
     for (const name of TABS) {
       const pane = this.panes[name];
-      Object.entries({ role: "tabpanel", id: `ml-pane-${name}`, "aria-labelledby": `ml-tab-${name}`, tabindex: "0" }).forEach((a) => pane.setAttribute(...a));
+      Object.entries({
+        role: "tabpanel",
+        id: `ml-pane-${name}`,
+        "aria-labelledby": `ml-tab-${name}`,
+        tabindex: "0",
+      }).forEach((a) => pane.setAttribute(...a));
     }
-    root.replaceChildren(h("div.tabs", { role: "tablist", "aria-label": "work" }, this.buttons), ...Object.values(this.panes));
+    root.replaceChildren(
+      h("div.tabs", { role: "tablist", "aria-label": "work" }, this.buttons),
+      ...Object.values(this.panes),
+    );
     this.show("Live");
   }
 
   button(name) {
-    const button = h("button.tab", { role: "tab", id: `ml-tab-${name}`, "aria-controls": `ml-pane-${name}`, type: "button", onclick: () => this.show(name) }, name);
+    const button = h(
+      "button.tab",
+      {
+        role: "tab",
+        id: `ml-tab-${name}`,
+        "aria-controls": `ml-pane-${name}`,
+        type: "button",
+        onclick: () => this.show(name),
+      },
+      name,
+    );
     button.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step) return;
@@ -54,14 +74,27 @@ export class Work {
   draw(state) {
     this.state = state;
     if (this.tab === "Live") this.drawLive(state);
-    else if (this.tab === "Jobs") redraw(this.slots.Jobs, [[...state.jobs.values()].map(jobKey)], () => panels.jobs(state));
+    else if (this.tab === "Jobs")
+      redraw(this.slots.Jobs, [[...state.jobs.values()].map(jobKey)], () => panels.jobs(state));
     else this.drawReport(state);
   }
 
   drawLive(state) {
     const jobs = [...state.jobs.values()];
     const live = jobs.findLast((job) => !job.ended);
-    redraw(this.slots.tiles, [state.scores.length, state.best, state.promotions.length, state.dollars, state.tokens, jobs.length, live && jobKey(live)], () => panels.tiles(state));
+    redraw(
+      this.slots.tiles,
+      [
+        state.scores.length,
+        state.best,
+        state.promotions.length,
+        state.dollars,
+        state.tokens,
+        jobs.length,
+        live && jobKey(live),
+      ],
+      () => panels.tiles(state),
+    );
     redraw(this.slots.plan, [state.plan, state.active], () => panels.plan(state));
     redraw(this.slots.ideas, [state.promotions.length], () => panels.ideas(state));
     redraw(this.slots.scores, [state.scores.length, state.best], () => panels.scores(state, this.session));
@@ -73,7 +106,12 @@ export class Work {
     const at = state.published.findLast((p) => p.what === "report")?.seq ?? 0;
     if (this.reportAt === at) return;
     this.reportAt = at;
-    const log = h("a.button", { href: `/api/sessions/${this.session}/log`, download: "" }, icon("download"), "Log (JSONL)");
+    const log = h(
+      "a.button",
+      { href: `/api/sessions/${this.session}/log`, download: "" },
+      icon("download"),
+      "Log (JSONL)",
+    );
     const link = (target) => `/api/sessions/${this.session}/files/${target}`;
     let body;
     try {
@@ -81,7 +119,14 @@ export class Work {
     } catch (error) {
       body = h("div.empty", error.message);
     }
-    const save = body.matches(".report") ? h("a.button", { href: `/api/sessions/${this.session}/report`, download: "report.md" }, icon("download"), "Report") : null;
+    const save = body.matches(".report")
+      ? h(
+          "a.button",
+          { href: `/api/sessions/${this.session}/report`, download: "report.md" },
+          icon("download"),
+          "Report",
+        )
+      : null;
     this.slots.Report.replaceChildren(h("div.report-bar", save, log), body);
   }
 }
