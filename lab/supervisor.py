@@ -77,7 +77,7 @@ class Supervisor:
         state = self._backend.state(spec.folder)  # before the metrics: what it wrote before it ended is then read
         points, watch.offset = self._backend.metrics(spec.folder, watch.offset)
         watch.points += points
-        facts: list[Event] = [_progressed(job, p, watch) for p in points if p.step > job.step]
+        facts: list[Event] = [_progressed(job, p, watch) for p in points if not job.has(p.step, p.values)]
         if points or state.ended or job.step == 0:
             facts += self._findings(job, watch, spec)
         if state.ended:

@@ -50,6 +50,7 @@ class Job:
     step: int = 0
     steps: int | None = None
     values: dict[str, float | str] = field(default_factory=dict)  # the latest of each metric
+    names: set[str] = field(default_factory=set)  # metrics that the latest step has brought so far
     eta_s: float | None = None
     ended: Ended | None = None
     findings: list[Found] = field(default_factory=list)
@@ -58,6 +59,10 @@ class Job:
     @property
     def running(self) -> bool:
         return self.ended is None
+
+    def has(self, step: int, names: Iterable[str]) -> bool:
+        """Whether these metrics of this step are logged; a step may bring its loss first and its eval_loss later."""
+        return step < self.step or (step == self.step and self.names.issuperset(names))
 
     @property
     def seconds(self) -> float:
@@ -238,7 +243,7 @@ class Views:
             )
             if before:
                 job.attempt, job.seconds_before, job.findings = fact.attempt, before.seconds, before.findings
-                job.step, job.steps, job.values = before.step, before.steps, before.values
+                job.step, job.steps, job.values, job.names = before.step, before.steps, before.values, before.names
             self.jobs[fact.job] = job
             return
         job = self.jobs[fact.job]
@@ -247,5 +252,6 @@ class Views:
             self.spent.job_seconds += fact.seconds
             self.spent.dollars += fact.dollars or 0.0
         else:
+            job.names = set(fact.values) | (job.names if fact.step == job.step else set())
             job.step, job.steps, job.eta_s = fact.step, fact.steps or job.steps, fact.eta_s
             job.values = job.values | fact.values

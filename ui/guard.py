@@ -1,4 +1,4 @@
-"""What every request must pass, whoever answers it: our own host, our own origin, and nothing but reading on a public Space."""
+"""What every request must pass, whoever answers it: our own host and origin, and only reading on a public Space."""
 
 from urllib.parse import urlsplit
 

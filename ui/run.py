@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import uvicorn
 
+from agent.keeper import Keeper
 from agent.settings import Settings
-from agent.worker import Keeper
 from ui.server import build_app
 
 GOODBYE = 3  # seconds that open streams get when the server stops; they would never end by themselves

@@ -52,6 +52,8 @@ class LocalBackend:
 
     def state(self, folder: Path) -> JobState:
         """Where the job stands, from its folder alone: it need not be our child."""
+        if not (folder / "job.json").exists():  # logged, and about to be launched
+            return JobState("queued")
         if over := read_json(folder / "exit.json"):
             reason = over.get("reason") or self._failure(folder, over)
             return JobState(over["state"], over["seconds"], reason, signal=over.get("signal"))

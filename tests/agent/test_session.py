@@ -124,5 +124,6 @@ def test_keys_do_not_reach_a_command(driven, monkeypatch):
         says("", ("shell", {"command": "echo [${HF_TOKEN:-none}] [${ANTHROPIC_API_KEY:-none}]"})), QUIET
     )
     end()
+    journal.log.refresh()
     (ran,) = (f for f in journal.log if isinstance(f, Finished))
     assert "[none] [none]" in ran.output  # not even masked: it was never there

@@ -17,6 +17,7 @@ from record.events import (
     Halted,
     Launched,
     Opened,
+    Progressed,
     Replied,
     Said,
 )
@@ -102,3 +103,13 @@ def test_a_journal_folds_what_other_processes_append(tmp_path: Path):
     other.append(Said(text="hello"))
     assert mine.views.said_at == 2
     assert mine.wait(lambda views: views.said_at == 2, timeout=0)
+
+
+def test_a_step_may_bring_its_metrics_in_two_parts():
+    loss = Progressed(job="j", step=50, values={"loss": 1.0})
+    views = numbered(opened(), launched("j"), loss)
+    job = views.jobs["j"]
+    assert job.has(49, ["loss"]) and job.has(50, ["loss"])
+    assert not job.has(50, ["eval_loss"]) and not job.has(51, ["loss"])
+    views.add(Progressed(job="j", step=50, values={"eval_loss": 1.0}))
+    assert job.has(50, ["eval_loss"])

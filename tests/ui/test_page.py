@@ -5,7 +5,7 @@ import typing
 
 import pytest
 
-from record.events import Event, Replied, Said
+from record.events import Event, Published, Replied, Said
 from tests.ui import story
 from tests.ui.conftest import SHOTS, Site
 from tests.ui.wire import Wire
@@ -82,6 +82,7 @@ def test_markup_in_facts_is_text(site: Site, visit):
     log.append(
         Said(text=story.MARKUP),
         Replied(text=f"## {story.MARKUP}\n- [x](javascript:alert(1)) {story.MARKUP}", thought=story.MARKUP, model="m"),
+        Published(what="report", where="report.md"),
     )
     (log.path.parent / "report.md").write_text(
         f"# {story.MARKUP}\n\n| a |\n|---|\n| {story.MARKUP} |\n\n```\n{story.MARKUP}\n```\n"

@@ -50,7 +50,7 @@ export class Feed {
 
   swap(map, key, fresh) {
     const old = map.get(key);
-    if (old instanceof HTMLDetailsElement && fresh instanceof HTMLDetailsElement) fresh.open = old.open;
+    if (old instanceof HTMLDetailsElement && fresh instanceof HTMLDetailsElement) fresh.open ||= old.open;
     if (old) old.replaceWith(fresh);
     map.set(key, fresh);
   }

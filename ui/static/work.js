@@ -106,28 +106,19 @@ export class Work {
     const at = state.published.findLast((p) => p.what === "report")?.seq ?? 0;
     if (this.reportAt === at) return;
     this.reportAt = at;
-    const log = h(
-      "a.button",
-      { href: `/api/sessions/${this.session}/log`, download: "" },
-      icon("download"),
-      "Log (JSONL)",
-    );
-    const link = (target) => `/api/sessions/${this.session}/files/${target}`;
-    let body;
-    try {
-      body = h("article.report", markdown(await api.report(this.session), link));
-    } catch (error) {
-      body = h("div.empty", error.message);
+    const here = `/api/sessions/${this.session}`;
+    const save = (href, name, label) => h("a.button", { href, download: name }, icon("download"), label);
+    const buttons = [save(`${here}/log`, "", "Log (JSONL)")];
+    let body = h("div.empty", "There is no report yet: it is written when the session ends.");
+    if (at) {
+      try {
+        body = h("article.report", markdown(await api.report(this.session), (target) => `${here}/files/${target}`));
+        buttons.unshift(save(`${here}/report`, "report.md", "Report"));
+      } catch (error) {
+        body = h("div.empty", error.message);
+      }
     }
-    const save = body.matches(".report")
-      ? h(
-          "a.button",
-          { href: `/api/sessions/${this.session}/report`, download: "report.md" },
-          icon("download"),
-          "Report",
-        )
-      : null;
-    this.slots.Report.replaceChildren(h("div.report-bar", save, log), body);
+    this.slots.Report.replaceChildren(h("div.report-bar", buttons), body);
   }
 }
 
