@@ -1,14 +1,23 @@
 """One model call through litellm, as a smolagents Model. Knows providers and their errors; knows nothing of the work."""
 
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from smolagents import Tool
 from smolagents.models import ChatMessage, MessageRole, Model, get_tool_json_schema
 from smolagents.monitoring import TokenUsage
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_any,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
 
 TIMEOUT = 600.0  # seconds for one answer
 ATTEMPTS = 3
@@ -52,12 +61,13 @@ class Brain(Model):
         """One answer. `messages` are in the protocol's own shape. Raises BrainError; Stopped from `check`."""
         started = time.monotonic()
         tools = [get_tool_json_schema(tool) for tool in tools_to_call_from or []]
-        pool = ThreadPoolExecutor(1)
-        future = pool.submit(self._complete, messages, tools)
+        left = threading.Event()  # set when nobody waits for the answer any more
+        answer: Future[Any] = Future()
+        threading.Thread(target=self._ask, args=(answer, messages, tools, left), daemon=True).start()
         try:
-            response = self._await(future)
+            response = self._await(answer)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            left.set()
         return self._message(response, time.monotonic() - started)
 
     def parse_tool_calls(self, message: ChatMessage) -> ChatMessage:
@@ -65,7 +75,14 @@ class Brain(Model):
         message.tool_calls = message.tool_calls or []
         return message
 
-    def _complete(self, messages: list[Any], tools: list[dict]) -> Any:
+    def _ask(self, answer: Future, messages: list[Any], tools: list[dict], left: threading.Event) -> None:
+        """Bring the answer, or the reason why there is none, to whoever waits: a hanging provider holds up nobody."""
+        try:
+            answer.set_result(self._complete(messages, tools, left))
+        except BaseException as error:  # handed over to the thread that waits, whatever it is
+            answer.set_exception(error)
+
+    def _complete(self, messages: list[Any], tools: list[dict], left: threading.Event) -> Any:
         import litellm  # 3 s and 180 MB: only a session with a hosted brain pays for it
         from litellm import exceptions as trouble
         from openai import OpenAIError  # the root of litellm's tree of errors
@@ -77,9 +94,9 @@ class Brain(Model):
         passing += (trouble.InternalServerError, trouble.BadGatewayError)
         again = Retrying(
             retry=retry_if_exception_type(passing),
-            stop=stop_after_attempt(ATTEMPTS),
+            stop=stop_any(stop_after_attempt(ATTEMPTS), stop_when_event_set(left)),
             wait=wait_exponential_jitter(initial=FIRST_WAIT, max=60),
-            sleep=self._sleep,
+            sleep=sleep_using_event(left),
             reraise=True,
         )
         try:
@@ -109,13 +126,6 @@ class Brain(Model):
             raise BrainError(
                 f"{self.model_id} at {where} failed ({str(error)[:300]}); resume when it is back."
             ) from error
-
-    def _sleep(self, seconds: float) -> None:
-        """Wait between two tries, but leave when the session must stop."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            self._check()
-            time.sleep(POLL)
 
     def _await(self, future: Future) -> Any:
         while not future.done():

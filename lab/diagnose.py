@@ -12,6 +12,7 @@ from lab.findings import Finding
 # Thresholds. [H]: a heuristic of ours, held by the galleries of healthy and broken runs in the tests.
 DIVERGED_WARN, DIVERGED_STOP = 1.5, 2.0  # times the lowest smoothed loss so far [H]
 DIVERGED_FLOOR = 0.5  # nats that the loss must have risen as well: near 0 a ratio means nothing [H]
+DIVERGED_NOISE = 4.0  # times the noise of one log line, likewise: small batches over a long run wander by that much [H]
 WINDOW = 5  # log lines that a loss is smoothed over: one batch is noise
 BAD_START = 1.3  # times ln(vocabulary)-like start of 11 nats; text normally starts at 1 to 6 [H]
 TOO_GOOD = 0.98  # mean token accuracy in the first tenth of the steps: a leak, or nothing left to learn [H]
@@ -49,11 +50,13 @@ def divergence(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) ->
     losses = _series(points, "loss")
     if len(losses) < 2 * WINDOW:
         return None
-    smooth = _smoothed([value for _, value in losses])
+    values = [value for _, value in losses]
+    smooth = _smoothed(values)
     lowest, now = min(smooth), smooth[-1]
-    if now < DIVERGED_WARN * lowest or now - lowest < DIVERGED_FLOOR:
+    least = max(DIVERGED_FLOOR, DIVERGED_NOISE * _noise(values))
+    if now < DIVERGED_WARN * lowest or now - lowest < least:
         return None
-    level = "stop" if now >= DIVERGED_STOP * lowest and now - lowest >= 2 * DIVERGED_FLOOR else "warn"
+    level = "stop" if now >= DIVERGED_STOP * lowest and now - lowest >= 2 * least else "warn"
     what = f"The loss is {now:.3g} at step {losses[-1][0]}, and its lowest was {lowest:.3g}."
     return Finding(
         level, "divergence", what, "Lower the learning rate or warm up longer.", {"now": now, "lowest": lowest}
@@ -182,6 +185,14 @@ def _series(points: Sequence[Point], name: str) -> list[tuple[int, float]]:
 def _smoothed(values: Sequence[float]) -> list[float]:
     """Medians over WINDOW values: one bad batch does not move them."""
     return [median(values[max(0, i - WINDOW + 1) : i + 1]) for i in range(WINDOW - 1, len(values))]
+
+
+def _noise(values: Sequence[float]) -> float:
+    """The standard deviation of one log line around its trend: robust, from the steps between neighbours.
+
+    The median of |a - b| of two normal values is 0.954 standard deviations.
+    """
+    return median(abs(b - a) for a, b in pairwise(values)) / 0.954
 
 
 def _steps(points: Sequence[Point], probe: dict[str, Any]) -> int:

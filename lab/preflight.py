@@ -1,6 +1,6 @@
 """Say what is wrong with a training job before it starts. Pure. A `stop` finding refuses the launch."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +11,7 @@ from lab.integrity import Index
 COLUMNS = ("prompt", "completion")
 TOLERATED = 3  # rows that share an item with the evaluation; PostTrainBench v1.1 calls 4 contamination
 REPEATED_WARN = 0.30  # share of rows that are copies of another [H]
+CONFLICTING_INFO = 0.05  # share of rows whose prompt has several completions [H]
 DISK_WARN, DISK_STOP = 2**30, 256 * 2**20  # bytes free
 MARGIN = 1.2  # an estimate is at least this wrong, as often as not [H]
 LR_RANGE = (1e-7, 3e-2)  # outside it nothing is learned, or nothing stays finite [H]
@@ -34,10 +35,11 @@ def preflight(
         left_s: Seconds that the budget has left; None without a cap.
         eta_s: Seconds that the job is expected to take; None when nobody knows.
     """
-    shape = wrong_columns(rows)
+    shape = no_rows(rows) or wrong_columns(rows)
     found = [shape] if shape else [
         empty_completions(rows),
         repeated_rows(rows),
+        conflicting_answers(rows),
         contaminated(rows, index),
         truncated_share(rows, config, count_tokens),
     ]  # fmt: skip
@@ -45,11 +47,13 @@ def preflight(
     return sorted((f for f in found if f), key=lambda finding: finding.severity, reverse=True)
 
 
+def no_rows(rows: Sequence[dict[str, Any]]) -> Finding | None:
+    if rows:
+        return None
+    return Finding("stop", "no_rows", "The training file has no rows.", "Prepare one with at least a few hundred rows.")
+
+
 def wrong_columns(rows: Sequence[dict[str, Any]]) -> Finding | None:
-    if not rows:
-        return Finding(
-            "stop", "no_rows", "The training file has no rows.", "Prepare one with at least a few hundred rows."
-        )
     bad = next((i for i, row in enumerate(rows) if not all(isinstance(row.get(c), str) for c in COLUMNS)), None)
     if bad is None:
         return None
@@ -76,6 +80,19 @@ def repeated_rows(rows: Sequence[dict[str, Any]]) -> Finding | None:
         return None
     what = f"{repeated} of {len(rows)} rows are copies of another."
     return Finding("warn", "repeated_rows", what, "Take the copies out, or make more rows.", {"rows": repeated})
+
+
+def conflicting_answers(rows: Sequence[dict[str, Any]]) -> Finding | None:
+    """Only information: a worked and a bare answer to one prompt are both right, and we cannot tell."""
+    answers: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        answers[row["prompt"]].add(row["completion"].strip())
+    several = sum(len(answers[row["prompt"]]) > 1 for row in rows)
+    if several <= CONFLICTING_INFO * len(rows):
+        return None
+    what = f"{several} of {len(rows)} rows share their prompt with a row that has another completion."
+    advice = "Fine for a worked and a bare answer; take them out where the answers contradict each other."
+    return Finding("info", "conflicting_answers", what, advice, {"rows": several})
 
 
 def contaminated(rows: Sequence[dict[str, Any]], index: Index) -> Finding | None:

@@ -1,4 +1,4 @@
-"""Take secrets out of text before it is stored. Pure. Knows shapes of tokens and the values it is told; cannot know others.
+"""Take secrets out of text before it is stored. Pure. Knows shapes of tokens and the values it is told, and no others.
 
 It runs while the log is locked, on whatever a tool printed, so every pattern is linear in the text: it starts at a
 literal or at an edge, and what it looks ahead over is bounded.
@@ -14,7 +14,7 @@ MIN_SECRET = 8  # characters; shorter values would mask ordinary words
 
 # A token starts at an edge: no letter or digit before it, but for an escaped line break (\n) or a percent escape (%3D).
 _EDGE = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"
-# Whole tokens by their published prefixes. Bodies that are lower-case words only are names: hf_raise_for_status, sk-learn.
+# Whole tokens by their published prefixes. A body of lower-case words is a name: hf_raise_for_status, sk-learn.
 _TOKENS = re.compile(
     _EDGE
     + r"""(?:
@@ -62,7 +62,8 @@ _NAMED = re.compile(
 _FLAG = re.compile(rf"(?i)((?<![\w\-])--(?:[a-z0-9_\-]{{0,40}}{_NAMES}|token)[ =]{{1,8}}){_PLAIN}{{6,}}")
 # A token of any other name (pad_token, first_token) is a secret when its value looks random: long, letters and digits.
 _RANDOM = (
-    r"(?=[^\s\d]{0,200}\d)(?=[^\sA-Za-z]{0,200}[A-Za-z])(?![\d.eE+\-]{1,60}(?:[\s\"',;}\]]|$))[A-Za-z0-9._~+/=\-]{16,}"
+    r"(?=[A-Za-z._~+/=\-]{0,200}\d)(?=[\d._~+/=\-]{0,200}[A-Za-z])"
+    r"""(?![\d.eE+\-]{1,60}(?:[\s"',;}\]]|$))[A-Za-z0-9._~+/=\-]{16,}"""
 )
 _OTHER = re.compile(rf"((?:(?<![A-Za-z])(?:token|TOKEN)|Token){_QUOTE}\s{{0,8}}[:=]\s{{0,8}}{_QUOTE}){_RANDOM}")
 

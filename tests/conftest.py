@@ -1,11 +1,15 @@
 """What tests share: a home of their own, and sessions opened in it."""
 
+import os
+import shutil
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from agent import settings as env
 from agent.sessions import Request, open_session
@@ -14,6 +18,27 @@ from record.journal import Journal
 from record.log import Log
 
 sys.path.insert(0, str(ROOT))
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real Chromium: the system's where there is one, else Playwright's own."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=list(QUIET))
+        yield chromium
+        chromium.close()
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return door.getsockname()[1]
 
 
 @pytest.fixture
@@ -37,8 +62,6 @@ def new_session(settings: Settings) -> Callable[..., tuple[str, Journal]]:
 
 
 def _environ() -> dict[str, str]:
-    import os
-
     return {name: value for name, value in os.environ.items() if name not in env.KEY_NAMES}
 
 

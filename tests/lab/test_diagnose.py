@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from lab.backend import JobSpec, Point
-from lab.diagnose import diagnose
+from lab.diagnose import RULES, diagnose
 
 SPEC = JobSpec("sft-1", "sft", {}, Path("jobs/sft-1"), hours=1.0)
 HEALTHY_PROBE = {
@@ -101,3 +101,36 @@ def test_findings_come_worst_first_with_evidence_and_advice():
     assert [f.level for f in found] == sorted((f.level for f in found), key=["stop", "warn", "info"].index)
     assert all(f.what and f.advice for f in found)
     assert "step 195" in found[0].what
+
+
+@pytest.mark.parametrize(("floor", "noise"), [(1.0, 0.2), (1.0, 0.4), (2.0, 0.5), (0.6, 0.3)])
+@pytest.mark.parametrize("seed", range(4))
+def test_small_batches_that_wander_for_long_are_no_divergence(seed, floor, noise):
+    rng = Random(seed)
+    points = run(lambda s: max(0.01, floor + 2 * exp(-s / 75) + rng.gauss(0, noise)), steps=750)
+    assert not [n for n in range(1, len(points) + 1) if "divergence" in rules(points[:n])]
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.4])
+def test_a_loss_that_jumps_is_stopped_within_five_log_lines_in_spite_of_noise(noise):
+    rng = Random(0)
+    points = run(lambda s: 1.0 + (10.0 if s > 300 else 0.0) + rng.gauss(0, noise), steps=325)
+    assert rules(points[:60]).get("divergence") is None
+    assert rules(points)["divergence"] == "stop"
+
+
+def test_a_random_head_and_a_leak_are_warned_of():
+    assert rules(run(lambda s: 15.0 if s == 5 else 3.0, steps=10))["bad_start"] == "warn"
+    assert "bad_start" not in rules(run(lambda s: 10.2 if s == 5 else 3.0, steps=10))  # the starter on a new format
+    leak = run(lambda s: 0.1, steps=30, total=300, mean_token_accuracy=lambda s: 0.99)
+    assert rules(leak)["too_good"] == "warn"
+    learned = run(lambda s: 0.1, steps=200, mean_token_accuracy=lambda s: 0.5 if s <= 20 else 0.995)
+    assert "too_good" not in rules(learned)
+
+
+def test_a_finding_carries_the_name_of_its_rule():
+    points = run(lambda s: nan if s == 50 else 1.0, steps=60)
+    probe = {"truncated_share": 1.0, "masked_share": 1.0, "stop_token_trained": 0.0}
+    found = {rule.__name__: finding.rule for rule in RULES if (finding := rule(points, SPEC, probe))}
+    assert {"not_finite", "truncated", "all_masked", "stop_token_not_trained"} <= set(found)
+    assert all(name == said for name, said in found.items())

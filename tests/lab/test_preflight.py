@@ -52,3 +52,17 @@ def test_disk_and_time_must_be_there():
 
 def test_a_learning_rate_beyond_reason_is_warned_of():
     assert rules(config={"lr": 1.0}) == {"odd_learning_rate": "warn"}
+
+
+def test_a_finding_names_the_columns_and_the_rows_that_it_saw():
+    index = Index([Item(id="a", question="7 + 1 =", answer="")])
+    wrong = preflight([{"question": "1", "answer": "2"}], {}, index, None, 10 * GIB, None, None)[0]
+    assert "question, answer" in wrong.what
+    shared = preflight(GOOD, {}, index, None, 10 * GIB, None, None)[0]
+    assert shared.evidence == {"rows": [8]} and "1 of 100" in shared.what
+
+
+def test_several_answers_to_one_prompt_are_said_but_refuse_nothing():
+    bare = [{"prompt": row["prompt"], "completion": "Answer:" + row["completion"]} for row in GOOD[:10]]
+    assert rules(GOOD + bare) == {"conflicting_answers": "info"}
+    assert rules(GOOD + bare[:2]) == {}  # 4 of 102 rows

@@ -2,8 +2,6 @@
 
 import os
 import re
-import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,19 +11,16 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from agent import settings as env
 from agent.settings import Settings
 from record.events import Event
 from record.log import Log
+from tests.conftest import free_port
 
 SHOTS = Path(__file__).parent.parent / "shots"
 OWN = re.compile(r"status of 422|^Failed to load resource: net::ERR_")
-ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 
 
 @dataclass
@@ -46,12 +41,6 @@ class Site:
         log = Log(folder / "events.jsonl")
         log.append(*facts(name))
         return name, log
-
-
-def free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return door.getsockname()[1]
 
 
 def served(settings: Settings) -> Iterator[Site]:
@@ -91,15 +80,6 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def http(site: Site) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=site.url, timeout=10) as client:
         yield client
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=list(ARGUMENTS))
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
