@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import comb, exp, lgamma, log, log1p, sqrt
 from typing import Literal
 
+SIGNIFICANT = 0.05  # p below which a change counts, beside its interval
 Z95 = 1.959964  # two-sided 95 % of the normal distribution
 
 
@@ -68,7 +69,7 @@ def paired(candidate: Sequence[float], best: Sequence[float], seed: int = 0, res
 
 
 def _means_of_flips(gained: int, lost: int, n: int, rng: random.Random, resamples: int) -> list[float]:
-    """Bootstrap means over right-or-wrong items, drawn as counts and not item by item: the same law, 40 times as fast.
+    """Bootstrap means over right-or-wrong items, drawn as counts and not item by item: the same law, in 6 ms at n = 400 and not in 70.
 
     A resample holds Bin(n, changed / n) changed items, and of those Bin(·, gained / changed) are gains.
     """
@@ -98,12 +99,15 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def verdict(compared: Comparison) -> tuple[Literal["keep", "discard"], str]:
-    """Keep a candidate only when the whole interval of its change lies above 0; with the numbers, for people."""
+    """Keep a candidate only when its change is above 0 by the whole interval and by McNemar's p; with the numbers.
+
+    Both, because each is lax where the other is not: 4 gained and 0 lost has an interval above 0 and p = 0.125.
+    """
     numbers = (
         f"{compared.delta:+.3f} [{compared.low:+.3f}, {compared.high:+.3f}] on {compared.n} items "
         f"({compared.gained} gained, {compared.lost} lost, p = {compared.p:.2g})"
     )
-    if compared.low > 0:
+    if compared.low > 0 and compared.p < SIGNIFICANT:
         return "keep", f"Better by {numbers}."
     if compared.high < 0:
         return "discard", f"Worse: {numbers}."

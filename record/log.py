@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import overload
+from typing import IO, overload
 
 from pydantic import ValidationError
 
@@ -57,6 +58,7 @@ class Log(Sequence[Event]):
                 if os.stat(self.path).st_size <= self._offset:
                     return 0
                 with open(self.path, "rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_SH)  # a failed append is being rolled back, or nobody writes
                     return self._read(file)
             except FileNotFoundError:
                 return 0
@@ -67,7 +69,7 @@ class Log(Sequence[Event]):
         Raises:
             LogError: The disk refused; nothing of this call is stored then.
         """
-        with self._mutex, open(self.path, "a+b", buffering=0) as file:
+        with self._mutex, self._opened() as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # released when the file closes, also by a kill
             self._read(file)
             self._mend(file)
@@ -100,7 +102,13 @@ class Log(Sequence[Event]):
                 return False
             time.sleep(POLL)
 
-    def _read(self, file) -> int:
+    def _opened(self) -> FileIO:
+        try:
+            return open(self.path, "a+b", buffering=0)
+        except OSError as error:
+            raise LogError(f"{self.path} could not be opened ({error.strerror}).") from error
+
+    def _read(self, file: IO[bytes]) -> int:
         file.seek(self._offset)
         data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
@@ -114,7 +122,7 @@ class Log(Sequence[Event]):
         self._offset += len(whole)
         return len(facts)
 
-    def _mend(self, file) -> None:
+    def _mend(self, file: FileIO) -> None:
         """Cut off a last line that a killed writer left torn: it was never acknowledged."""
         if os.fstat(file.fileno()).st_size > self._offset:
             os.ftruncate(file.fileno(), self._offset)
@@ -123,7 +131,7 @@ class Log(Sequence[Event]):
         plain = fact.model_dump()
         return from_dict(redact_tree(plain, self._secrets) | {"seq": seq, "at": datetime.now(UTC)})
 
-    def _write(self, file, facts: Sequence[Event]) -> None:
+    def _write(self, file: FileIO, facts: Sequence[Event]) -> None:
         data = b"".join(_line(fact) for fact in facts)
         try:
             rest = memoryview(data)

@@ -71,11 +71,14 @@ _SECRET_NAME = re.compile(rf"(?i){_NAMES}\Z")
 
 
 def redact(text: str, known: Iterable[str] = ()) -> str:
-    """`text` with every secret replaced by MASK. Redacting twice changes nothing more.
+    """`text` with every secret replaced by MASK, and half characters (lone surrogates), which no file can hold, by "?".
+
+    Redacting twice changes nothing more.
 
     Args:
         known: Exact values to remove wherever they stand, e.g. the keys of this process.
     """
+    text = text.encode("utf-8", "replace").decode()
     for value in known:
         if len(value) >= MIN_SECRET:
             text = text.replace(value, MASK).replace(json.dumps(value)[1:-1], MASK)

@@ -82,3 +82,9 @@ def test_part_marks_move_the_interval_and_count_for_mcnemar_from_one_half_on():
     assert (compared.gained, compared.lost) == (1, 1)
     assert compared.delta == pytest.approx((0.1 + 0.1 + 0.3 - 0.5) / 4)
     assert compared.low < 0 < compared.high
+
+
+def test_four_gained_and_none_lost_is_not_enough():
+    compared = paired([1.0] * 4 + [0.0] * 196, [0.0] * 200)
+    assert compared.low > 0 and compared.p == 0.125
+    assert verdict(compared)[0] == "discard"

@@ -1,10 +1,12 @@
 """One file of facts, many processes."""
 
+import fcntl
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -127,3 +129,32 @@ def test_a_line_that_is_no_fact_is_an_error_with_its_place(tmp_path: Path):
         file.write(b'{"kind":"sang"}\n')
     with pytest.raises(LogError, match="line 2"):
         Log(path).refresh()
+
+
+def test_half_a_character_from_a_model_is_stored_as_a_question_mark(tmp_path: Path):
+    log = Log(tmp_path / "events.jsonl")
+    stored = log.append(Said(text="\ud83d cut"), Noted(topic="t", text="t", details={"k": ["\udc80"]}))
+    assert list(Log(log.path).follow(stop=lambda: True)) == stored
+    assert stored[0].text == "? cut"  # type: ignore[union-attr]
+
+
+def test_a_log_that_cannot_be_opened_is_a_log_error(tmp_path: Path):
+    with pytest.raises(LogError, match="could not be opened"):
+        Log(tmp_path / "no folder" / "events.jsonl").append(Said(text="x"))
+
+
+def test_a_reader_never_sees_an_append_that_is_being_rolled_back(tmp_path: Path):
+    path = tmp_path / "events.jsonl"
+    Log(path).append(Said(text="one"))
+    reader = Log(path)
+    with open(path, "ab") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        size = path.stat().st_size
+        writer.write(Path(path).read_bytes())  # a whole line, which the disk then refuses to complete
+        writer.flush()
+        seen = threading.Thread(target=reader.refresh)
+        seen.start()
+        seen.join(0.2)
+        os.ftruncate(writer.fileno(), size)
+    seen.join(10)
+    assert texts(reader) == ["one"]
