@@ -5,6 +5,7 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 
@@ -135,24 +136,22 @@ def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int
 
 def _run(work: Callable[[], Closed], log: Log) -> Closed:
     """Run the session in a thread, so that Ctrl-C is heard at once and becomes a fact like any other stop."""
-    result: list[Closed | BaseException] = []
+    ending: Future[Closed] = Future()
 
     def target() -> None:
         try:
-            result.append(work())
-        except BaseException as error:  # handed to the caller's thread below
-            result.append(error)
+            ending.set_result(work())
+        except BaseException as error:  # handed over to the thread that waits, whatever it is
+            ending.set_exception(error)
 
-    thread = threading.Thread(target=target, name="session", daemon=True)
-    thread.start()
-    while thread.is_alive():
+    threading.Thread(target=target, name="session", daemon=True).start()
+    while True:
         try:
-            thread.join(timeout=0.2)
+            return ending.result(timeout=0.2)
+        except TimeoutError:
+            continue
         except KeyboardInterrupt:
             halt(log, reason="Ctrl-C")
-    if isinstance(result[0], BaseException):
-        raise result[0]
-    return result[0]
 
 
 def _follow(log: Log, after: int, output: str, ended: threading.Event) -> None:

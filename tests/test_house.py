@@ -19,7 +19,7 @@ ONLY_IN_FUNCTIONS = {"torch", "trl", "transformers", "peft", "datasets"}  # and 
 ENVIRONMENT = ("agent/settings.py", "recipes/")
 BOUNDARIES = {"agent/researcher.py": 1, "agent/session.py": 1, "lab/supervisor.py": 1, "recipes/job.py": 1}
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_TOOL = 400, 60, 120
-HANDS_OVER = ("set_exception", "append")
+HANDS_OVER = ("set_exception",)
 HEAVY = ("torch", "trl", "transformers", "litellm", "gradio", "datasets", "trackio")
 
 

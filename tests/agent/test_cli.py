@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +128,18 @@ def test_a_provider_that_fails_is_exit_code_4_and_the_log_can_be_shown(settings)
         json.loads(line)["kind"] for line in run(settings, "replay", session, "--output", "jsonl").stdout.splitlines()
     ]
     assert replayed[0] == "opened" and replayed[-1] == "closed"
+
+
+def test_ctrl_c_stops_the_session_answers_its_calls_and_lets_its_job_end(settings):
+    command = [sys.executable, "-m", "agent", "demo", "--output", "jsonl"]
+    kinds = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=cli_environment(settings)) as demo:
+        assert demo.stdout
+        for line in demo.stdout:
+            fact = parse(line)
+            kinds.append(fact.kind)
+            if fact.kind == "launched":
+                demo.send_signal(signal.SIGINT)
+    assert demo.returncode == 2
+    after = kinds[kinds.index("halted") :]
+    assert after[:2] == ["halted", "finished"] and "closed" in after and after[-1] == "ended"
