@@ -1,22 +1,26 @@
 """The agent. `from agent import Session` is the Python API; importing this alone costs nothing."""
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent.session import Session
+    from agent.sessions import Request
+    from agent.settings import Settings
+    from agent.settings import read as read_settings
 
 __all__ = ["Request", "Session", "Settings", "read_settings"]
+_WHERE = {
+    "Session": ("agent.session", "Session"),
+    "Request": ("agent.sessions", "Request"),
+    "Settings": ("agent.settings", "Settings"),
+    "read_settings": ("agent.settings", "read"),
+}
 
 
 def __getattr__(name: str) -> Any:
     """The API by name, imported when it is first asked for: `python -m agent --help` must not pay for smolagents."""
-    if name == "Session":
-        from agent.session import Session
-
-        return Session
-    if name == "Request":
-        from agent.sessions import Request
-
-        return Request
-    if name in ("Settings", "read_settings"):
-        from agent import settings
-
-        return settings.Settings if name == "Settings" else settings.read
-    raise AttributeError(f"module 'agent' has no attribute {name!r}")
+    if name not in _WHERE:
+        raise AttributeError(f"module 'agent' has no attribute {name!r}")
+    module, attribute = _WHERE[name]
+    return getattr(import_module(module), attribute)
