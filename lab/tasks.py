@@ -9,7 +9,7 @@ from pathlib import Path
 from lab.errors import BadInput
 from lab.integrity import Index
 from recipes.benchmarks import Benchmark, Item, Split, load
-from recipes.seal import judge_hash
+from recipes.seal import file_hash, judge_hash
 
 SIZES: dict[Split, int] = {"dev": 200, "heldout": 400}  # items; at n = 400 one standard error is at most 2.5 points
 COLUMNS = ("prompt", "completion")
@@ -98,5 +98,7 @@ class Vault:
     def _folder(self, name: str) -> Path:
         self._root.mkdir(parents=True, exist_ok=True)
         self._root.chmod(0o700)
-        version = hashlib.sha256(f"{name}\n{judge_hash(name)}".encode()).hexdigest()[:12]
+        source = Path(name.partition(":")[2])  # a person's own file may change, and is then another task
+        content = file_hash(source) if source.is_file() else ""
+        version = hashlib.sha256(f"{name}\n{judge_hash(name)}\n{content}".encode()).hexdigest()[:12]
         return self._root / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')[-40:]}-{version}"
