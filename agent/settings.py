@@ -42,7 +42,6 @@ class Settings:
     port: int = 7860
     driver: str = "autopilot"  # the brain of new sessions
     api_base: str | None = None  # an OpenAI-compatible server for the driver
-    max_hours: float = 24.0  # the longest job that may be asked for
     keys: dict[str, str] = field(default_factory=dict, repr=False)
     job_env: dict[str, str] = field(default_factory=dict, repr=False)
     space: str | None = None  # owner/name when we run as a Space
@@ -55,10 +54,6 @@ class Settings:
     def vault(self) -> Path:
         """Held-out items: outside every workspace."""
         return self.home / "vault"
-
-    @property
-    def trackio(self) -> Path:
-        return self.home / "trackio"
 
 
 def read(environ: dict[str, str] | None = None) -> Settings:

@@ -203,7 +203,7 @@ class Lab:
     def _launch(self, name: str, recipe: str, config: dict[str, Any], hours: float, idea: str, call: str) -> Job:
         """Log first, then start: after a crash between the two, the supervisor starts what the log says."""
         fact = Launched(
-            job=name, recipe=recipe, config=config, machine=this_machine().label, hours=hours, idea=idea,
+            job=name, recipe=recipe, config=config, machine=this_machine(), hours=hours, idea=idea,
             call=call, folder=f"jobs/{name}",
         )  # fmt: skip
         self._journal.append(fact)

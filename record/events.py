@@ -78,7 +78,6 @@ class Opened(Fact):
     person: str = "local"
     approval: Literal["ask", "auto"] = "auto"  # auto: within the caps of the budget, without asking
     data: str | None = None  # the person's own training rows (JSONL), when given
-    forked_from: str | None = None
 
 
 class Said(Fact):

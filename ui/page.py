@@ -3,7 +3,6 @@
 import gradio as gr
 
 VIEWS = ("top", "drawer", "feed", "composer", "work", "switch")
-FONT = ("Inter Variable", "ui-sans-serif", "system-ui", "sans-serif")
 # A script of `head` may run before or after Gradio has made its elements: each announces itself, and the script looks too.
 MOUNTED = "document.dispatchEvent(new Event('ml-intern:mounted'))"
 
