@@ -101,6 +101,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        print(f"ml-intern: {error.filename or 'a file'} cannot be used ({error.strerror}).", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 

@@ -5,6 +5,7 @@ import secrets
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 
 from agent.settings import Settings, SettingsError
@@ -175,7 +176,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
         raise SettingsError(f"The target is {request.target:g}; give an accuracy above 0 and up to 1, e.g. 0.9.")
     for name in ("hours", "job_hours", "dollars", "tokens"):
         value = getattr(request, name)
-        if value is not None and value <= 0:
+        if value is not None and not (value > 0 and isfinite(value)):
             raise SettingsError(f"The budget of {name} is {value:g}; give more than 0, or leave it out for no cap.")
     try:
         check_task(request.task)
@@ -183,7 +184,12 @@ def _checked(settings: Settings, request: Request) -> Opened:
         data = check_training_rows(Path(request.data)) if request.data else None
     except LabError as error:
         raise SettingsError(str(error)) from error
-    settings.home.mkdir(parents=True, exist_ok=True)
+    if not 0 <= request.seed < 2**31:
+        raise SettingsError(f"The seed is {request.seed}; give a whole number from 0 to {2**31 - 1}.")
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{settings.home} cannot be made ({error.strerror}); set ML_INTERN_HOME.") from error
     free = shutil.disk_usage(settings.home).free
     if free < MIN_FREE:
         raise SettingsError(f"Only {free / 2**20:.0f} MiB are free under {settings.home}; free at least 512 MiB.")

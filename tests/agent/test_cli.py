@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,8 @@ def test_help_imports_nothing_of_ours(settings):
         ("a target beyond 1", ["--task", "chains", "--target", "90"], ("90", "0.9")),
         ("a budget of 0 hours", ["--task", "chains", "--hours", "0"], ("hours", "0")),
         ("a budget of 0 dollars", ["--task", "chains", "--dollars", "0"], ("dollars", "0")),
+        ("a budget of nan hours", ["--task", "chains", "--hours", "nan"], ("hours", "nan")),
+        ("a seed beyond what trainers take", ["--task", "chains", "--seed", "99999999999"], ("99999999999",)),
         ("an unknown task", ["--task", "poetry"], ("poetry", "chains")),
         ("an unknown gym family", ["--task", "gym:nothing_like_this"], ("nothing_like_this",)),
         ("asking without a terminal", ["--task", "chains", "--approval", "ask"], ("terminal",)),
@@ -76,6 +79,11 @@ def test_bad_input_is_one_sentence_and_exit_code_2(settings, tmp_path: Path, nam
     paths = {stem: str(tmp_path / f"{stem}.jsonl") for stem in files}
     assert_one_sentence(run(settings, "run", "do it", *(a.format(**paths) for a in arguments)), *words)
     assert not list(settings.home.glob("sessions/*"))  # nothing half made is left
+
+
+def test_a_home_that_cannot_be_made_is_one_sentence(settings):
+    nowhere = replace(settings, home=Path("/proc/nowhere"))
+    assert_one_sentence(run(nowhere, "run", "do it", "--task", "chains"), "/proc/nowhere", "ML_INTERN_HOME")
 
 
 def test_an_unknown_session_is_one_sentence(settings):
