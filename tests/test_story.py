@@ -22,7 +22,7 @@ from record.log import Log
 from record.views import Views
 from tests.conftest import cli_environment, free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # a loaded machine trains several times slower
 MINUTES = 60.0
 
 
