@@ -57,6 +57,11 @@ class Lookback:
         found = [e for e in self.named("evaluate") if e.ok and (e.result["model"], e.result["split"]) == (model, split)]
         return found[-1].result if found else None
 
+    def unmeasured(self) -> str | None:
+        """The text of an evaluation that failed since the last training, if one did."""
+        last = max((i for i, e in enumerate(self.exchanges) if e.name == "train" and e.ok), default=-1)
+        return next((e.text for e in self.exchanges[last + 1 :] if e.name == "evaluate" and not e.ok), None)
+
     def failure(self, name: str) -> str | None:
         """The text of the last answer, if it was this tool's and a refusal."""
         last = self.exchanges[-1] if self.exchanges else None
@@ -116,7 +121,7 @@ def decide(past: Lookback) -> Move:
         return Move(_opening(past), (("plan", _plan(1)), ("audit_data", {})))
     for split in ("heldout", "dev"):
         if past.score("base", split) is None:
-            if said := past.failure("evaluate"):
+            if said := past.unmeasured():
                 return _end(past, f"The base model could not be measured: {said}")
             return Move(
                 f"First the base model, on the {split} items.", (("evaluate", {"model": "base", "split": split}),)
@@ -185,7 +190,7 @@ def _end(past: Lookback, why: str) -> Move:
         answer = f"{why} Nothing was trained."
         return Move(answer, (("final_answer", {"answer": answer}),))
     score = past.score(best, "heldout")
-    if score is None and not past.failure("evaluate"):
+    if score is None and not past.unmeasured():
         evaluate = ("evaluate", {"model": best, "split": "heldout"})
         return Move(f"{why} Now the held-out items.", (("plan", _plan(4)), evaluate))
     base, target = past.score("base", "heldout"), past.terms["target"]

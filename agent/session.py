@@ -85,7 +85,10 @@ class Session:
             vault = Vault(self._settings.vault)
             lab = Lab(self.log, self.folder, backend, vault, self._settings.job_env, self._check)
             supervisor.start()
+            last_word = max(views.said_at, views.halted.seq if views.halted else 0)
             try:
+                if views.closed and views.closed.seq > last_word:  # it had ended, and its jobs were still saving
+                    return self._let_jobs_save(views.closed, lab)
                 return self._close(self._work(lab) if views.active else STOPPED, lab)
             finally:
                 supervisor.stop()
@@ -147,12 +150,16 @@ class Session:
             self._journal.append(Finished(call=call.id, name=call.name, ok=False, output=reason, seconds=0.0))
         self._write_report(closed)
         stored = self._journal.append(Published(what="report", where="report.md"), closed)[-1]
+        assert isinstance(stored, Closed)
+        return self._let_jobs_save(stored, lab)
+
+    def _let_jobs_save(self, closed: Closed, lab: Lab) -> Closed:
+        """Ask what still runs to save and stop, and write the report again with how it ended."""
         if self._journal.views.running:
             lab.cancel_all()
             self._journal.wait(lambda views: not views.running, GRACE)
             self._write_report(closed)
-        assert isinstance(stored, Closed)
-        return stored
+        return closed
 
     def _write_report(self, closed: Closed) -> None:
         self.log.refresh()

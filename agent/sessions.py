@@ -16,6 +16,7 @@ from record.events import Budget, Decided, Goal, Halted, Opened, Said
 from record.log import Log, LogError
 from record.views import Views
 
+NAMES = re.compile(r"[a-z0-9][a-z0-9-]{3,60}")  # of sessions' folders; others that lie there are not ours
 MIN_FREE = 512 * 2**20  # bytes: two checkpoints of a small model and its logs
 
 
@@ -81,7 +82,7 @@ def open_session(settings: Settings, request: Request) -> str:
 
 def session_log(settings: Settings, session: str) -> Log:
     """The log of a session. Raises SettingsError for an id that is not one."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{3,60}", session):
+    if not NAMES.fullmatch(session):
         raise SettingsError(f"{session!r} is not the id of a session; see `python -m agent list`.")
     return Log(settings.sessions / session / "events.jsonl", secrets=tuple(settings.keys.values()))
 
@@ -150,7 +151,8 @@ def halt(log: Log, by: str = "local", reason: str = "") -> None:
 def _folders(settings: Settings) -> list[Path]:
     if not settings.sessions.is_dir():
         return []
-    return [path for path in settings.sessions.iterdir() if (path / "events.jsonl").is_file()]
+    found = (path for path in settings.sessions.iterdir() if NAMES.fullmatch(path.name))
+    return [path for path in found if (path / "events.jsonl").is_file()]
 
 
 def _summary(settings: Settings, session: str) -> Summary:

@@ -7,7 +7,7 @@ import threading
 import time
 
 from agent.session import Busy, Session
-from agent.sessions import session_log
+from agent.sessions import NAMES, session_log
 from agent.settings import Settings
 from record.journal import Journal
 from record.log import LogError
@@ -48,7 +48,8 @@ class Worker:
         """Sessions with something to do that nobody here drives, oldest first."""
         folder = self._settings.sessions
         names = sorted(p.parent.name for p in folder.glob("*/events.jsonl")) if folder.is_dir() else []
-        return [name for name in names if name not in self._threads and self._has_work(name)]
+        ours = (name for name in names if NAMES.fullmatch(name) and name not in self._threads)
+        return [name for name in ours if self._has_work(name)]
 
     def _has_work(self, name: str) -> bool:
         if time.monotonic() < self._not_before.get(name, 0.0):

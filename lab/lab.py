@@ -60,7 +60,9 @@ class Lab:
         views = self.views
         if views.running:
             raise Refused(f"The job {views.running[0].id} still runs; wait for it or cancel it first.")
-        if views.score(views.best, "heldout") is None:
+        measured = [job for job in views.jobs.values() if job.recipe == "evaluate" and job.ended]
+        broken = measured and measured[-1].ended and measured[-1].ended.state != "done"  # nothing more can be measured
+        if views.score(views.best, "heldout") is None and not broken:
             raise Refused(f"The best model ({views.best}) has no held-out score yet; evaluate it on heldout first.")
 
     # Data

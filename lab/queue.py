@@ -3,23 +3,25 @@
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from lab.backend import read_json, write_json
 
 
 class Queue:
     """Tickets in a folder, oldest first; the oldest live ticket has the machine. A dead job's ticket counts for nothing."""
 
-    def __init__(self, folder: Path, alive: Callable[[Path], bool]):
-        """`alive(job folder)` says whether a job's processes still run."""
+    def __init__(self, folder: Path, alive: Callable[[dict[str, Any]], bool]):
+        """`alive(holder)` says whether who took a ticket still runs; a job's next attempt is another holder."""
         self._folder = folder
         self._alive = alive
 
-    def enter(self, job: Path) -> Path:
-        """Take a ticket for a job that already counts as alive."""
+    def enter(self, holder: dict[str, Any]) -> Path:
+        """Take a ticket for a holder that already counts as alive."""
         self._folder.mkdir(parents=True, exist_ok=True)
         ticket = self._folder / f"{time.time_ns():020d}-{os.getpid()}"
-        ticket.write_text(str(job))
+        write_json(ticket, holder)
         return ticket
 
     def place(self, ticket: Path) -> int:
@@ -28,12 +30,12 @@ class Queue:
         for other in sorted(self._folder.iterdir()):
             if other.name >= ticket.name:
                 break
-            with suppress(FileNotFoundError):
-                job = other.read_text()
-                if not job or self._alive(Path(job)):  # an empty ticket is being written
-                    before += 1
-                else:
-                    other.unlink(missing_ok=True)
+            if other.name.startswith("."):  # being written
+                continue
+            if self._alive(read_json(other)):
+                before += 1
+            else:
+                other.unlink(missing_ok=True)
         return before
 
     def leave(self, ticket: Path) -> None:

@@ -76,7 +76,8 @@ class Supervisor:
         spec = spec_of(job, self._folder)
         state = self._backend.state(spec.folder)  # before the metrics: what it wrote before it ended is then read
         points, watch.offset = self._backend.metrics(spec.folder, watch.offset)
-        watch.points += points
+        if points:  # a resume goes back to its checkpoint: what came after it is not part of this curve
+            watch.points = [p for p in watch.points if p.step <= points[0].step] + points
         facts: list[Event] = [_progressed(job, p, watch) for p in points if not job.has(p.step, p.values)]
         if points or state.ended or job.step == 0:
             facts += self._findings(job, watch, spec)

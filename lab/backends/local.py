@@ -28,7 +28,7 @@ class LocalBackend:
         """Start the job, unless it runs or has ended in this very attempt. Raises LabError when the disk refuses."""
         folder = spec.folder
         job = read_json(folder / "job.json")
-        if job.get("attempt") == spec.attempt and self.state(folder).state in ("queued", "running", "done"):
+        if job.get("attempt") == spec.attempt and any((folder / n).exists() for n in ("run.json", "exit.json")):
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -69,6 +69,10 @@ class LocalBackend:
         seconds = _last_sign(folder) - run["started"] if "started" in run else 0.0
         if self.result(folder).get("ok"):
             return JobState("done", seconds)
+        if (folder / "cancel").exists():
+            return JobState("cancelled", seconds, "cancelled")
+        if said := self.result(folder).get("error"):
+            return JobState("failed", seconds, said)
         return JobState("failed", seconds, "the trainer was killed and could not say why", signal=int(signal.SIGKILL))
 
     def metrics(self, folder: Path, after: int) -> tuple[list[Point], int]:

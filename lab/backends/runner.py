@@ -24,8 +24,8 @@ def main(folder: Path) -> int:
     job = read_json(folder / "job.json")
     run = {"runner": identity(os.getpid())}
     write_json(folder / "run.json", run)
-    queue = Queue(Path(job["queue"]), holds_machine)
-    ticket = queue.enter(folder)
+    queue = Queue(Path(job["queue"]), holds_ticket)
+    ticket = queue.enter({"job": str(folder), **run})
     try:
         while (place := queue.place(ticket)) > 0:
             if (folder / "cancel").exists():
@@ -43,6 +43,12 @@ def holds_machine(folder: Path) -> bool:
     """Whether a job's runner or trainer still runs."""
     run = read_json(folder / "run.json")
     return alive(run.get("runner")) or alive(run.get("trainer"))
+
+
+def holds_ticket(holder: dict) -> bool:
+    """Whether the very runner that took a ticket, or the trainer that it started, still runs."""
+    run = read_json(Path(holder["job"]) / "run.json")
+    return alive(holder["runner"]) or (run.get("runner") == holder["runner"] and alive(run.get("trainer")))
 
 
 def _train(folder: Path, job: dict, run: dict) -> dict:
