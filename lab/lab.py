@@ -149,6 +149,10 @@ class Lab:
         if split not in ("dev", "heldout"):
             raise BadInput(f"There is no split {split!r}; measure on dev while you choose, on heldout at the end.")
         name = self.views.best if model == "best" else model
+        if split == "heldout" and name not in ("base", self.views.best):
+            raise Refused(
+                f"{name} is not the best model; held-out items choose nothing: promote it by its dev score first."
+            )
         path, task = self.model_path(name), self.views.goal.task
         items = self._vault.items(task, split)
         seal = Seal(judge=judge_hash(task), split=file_hash(items), model=_model_hash(path))
@@ -177,6 +181,11 @@ class Lab:
             fact = Promoted(model=model, verdict="crash", against=best, reason=job.ended.reason, idea=idea or job.idea)
             return self._judged(self._append(fact))
         candidate, champion = (self._correct(name) for name in (model, best))
+        seals = [score.seal for name in (model, best) if (score := self.views.score(name, "dev"))]
+        if len({(seal.judge, seal.split) for seal in seals}) > 1:
+            raise Refused(
+                f"{model} and {best} were measured by another judge or on other items; measure {best} on dev again."
+            )
         compared = paired(candidate, champion)
         kept, reason = verdict(compared)
         fact = Promoted(

@@ -39,9 +39,10 @@ def check_training_rows(path: Path) -> Path:
     rows = read_rows(path)
     if not rows:
         raise BadInput(f"{path} is empty; give JSON lines with the columns prompt and completion.")
-    missing = [name for name in COLUMNS if not isinstance(rows[0].get(name), str)]
-    if missing:
-        there = ", ".join(rows[0]) or "none"
+    bad = next((row for row in rows if not all(isinstance(row.get(name), str) for name in COLUMNS)), None)
+    if bad is not None:
+        missing = [name for name in COLUMNS if not isinstance(bad.get(name), str)]
+        there = ", ".join(bad) or "none"
         raise BadInput(
             f"{path} has no column {missing[0]!r} (there are: {there}); rename yours to prompt and completion."
         )
@@ -51,7 +52,7 @@ def check_training_rows(path: Path) -> Path:
 def read_rows(path: Path) -> list[dict]:
     """Rows of a JSONL file. Raises BadInput with the line that is not JSON."""
     try:
-        lines = path.expanduser().read_text().splitlines()
+        lines = path.expanduser().read_text().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} could not be read ({error}); give a file of JSON lines.") from error
     rows = []
