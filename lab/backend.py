@@ -62,7 +62,7 @@ class Backend(Protocol):
     def log_tail(self, folder: Path, chars: int = 4000) -> str: ...
 
     def cancel(self, folder: Path) -> None:
-        """Ask the job to save and stop, then make it stop. Returns when it is gone."""
+        """Ask the job to save and stop, and then make it stop. Returns at once: `state` says when it has."""
         ...
 
     def result(self, folder: Path) -> dict[str, Any]:

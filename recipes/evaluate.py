@@ -82,7 +82,7 @@ def load_task(config: Config) -> tuple[Benchmark, list[Item]]:
         raise ConfigError(f"{config.samples} samples at temperature 0 would all be the same: set a temperature.")
     try:
         benchmark = load(config.benchmark)
-        lines = Path(config.items).read_text(encoding="utf-8").splitlines()
+        lines = [line for line in Path(config.items).read_text(encoding="utf-8").split("\n") if line]
         items = [Item.model_validate_json(line) for line in lines]
     except ValidationError as error:
         problem = error.errors()[0]

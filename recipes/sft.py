@@ -86,7 +86,7 @@ def main(config: Config, job: Job) -> dict[str, Any]:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """All rows of the data file. Raises ConfigError, naming the line, for a row that is not two strings."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n") if path.stat().st_size else []
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The data {path} cannot be read: {error}.") from error
     rows = []

@@ -104,7 +104,6 @@ class Views:
         self.published: list[Published] = []
         self.idle_replies = 0  # answers in a row without a call
         self.said_at = 0  # seq of the last message of the person
-        self.last: Event | None = None
         for fact in facts:
             self.add(fact)
 
@@ -184,7 +183,6 @@ class Views:
 
     def add(self, fact: Event) -> None:
         """Take one more fact in. Facts come in order of seq."""
-        self.last = fact
         match fact:
             case Opened():
                 self.opened = fact

@@ -25,7 +25,7 @@ class LocalBackend:
         self._env = dict(env)
 
     def launch(self, spec: JobSpec) -> None:
-        """Start the job, unless it runs or has ended in this very attempt. Raises LabError when the disk refuses."""
+        """Start the job, unless this very attempt was started before, whatever became of it. Raises LabError when the disk refuses."""
         folder = spec.folder
         job = read_json(folder / "job.json")
         if job.get("attempt") == spec.attempt and any((folder / n).exists() for n in ("run.json", "exit.json")):

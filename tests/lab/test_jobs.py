@@ -148,3 +148,14 @@ def test_one_job_has_the_machine_and_the_next_waits_for_it(tmp_path: Path, setti
     backend.kill(second)
     until(lambda: backend.state(second).ended)
     assert (backend.state(second).state, backend.state(second).signal) == ("failed", signal.SIGKILL)
+
+
+def test_a_job_that_ended_while_nobody_looked_is_not_run_again(tmp_path: Path, settings):
+    backend = LocalBackend(settings.home / "queue", settings.job_env)
+    spec = JobSpec("j", "sft", {"model": "nowhere", "data": "nothing"}, tmp_path / "j")
+    backend.launch(spec)
+    until(lambda: backend.state(spec.folder).ended)
+    ended, stamp = backend.state(spec.folder), (spec.folder / "exit.json").stat().st_mtime_ns
+    assert ended.state == "failed" and "nothing" in ended.reason
+    backend.launch(spec)  # what a new worker does with every job that its log has no end of
+    assert (backend.state(spec.folder), (spec.folder / "exit.json").stat().st_mtime_ns) == (ended, stamp)

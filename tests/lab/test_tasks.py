@@ -47,3 +47,12 @@ def test_training_rows_that_cannot_be_used_are_one_sentence(tmp_path: Path, text
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(BadInput, match="could not be read"):
         check_training_rows(tmp_path)
+
+
+def test_a_line_separator_inside_a_text_is_not_the_end_of_a_row(tmp_path: Path):
+    table = tmp_path / "questions.jsonl"
+    rows = [{"question": f"What is {i}\u2028plus {i}?", "answer": str(2 * i)} for i in range(300)]
+    table.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    vault = Vault(tmp_path / "vault")
+    assert all("\u2028" in row["question"] for row in read_rows(vault.items(f"table:{table}", "heldout")))
+    assert vault.index(f"table:{table}")
