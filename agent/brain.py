@@ -44,11 +44,19 @@ class BrainError(Exception):
 class Brain(Model):
     """A hosted or local chat model. `generate` blocks, but leaves within POLL when `check` raises."""
 
-    def __init__(self, model_id: str, keys: dict[str, str], api_base: str | None, check: Callable[[], None]):
+    def __init__(
+        self,
+        model_id: str,
+        keys: dict[str, str],
+        api_base: str | None,
+        check: Callable[[], None],
+        effort: str | None = None,
+    ):
         super().__init__(model_id=model_id)
         self._key = _key_for(model_id, keys, api_base)
         self._api_base = api_base
         self._check = check
+        self._effort = effort
 
     def generate(
         self,
@@ -107,6 +115,7 @@ class Brain(Model):
                 tools=tools or None,
                 api_key=self._key,
                 api_base=self._api_base,
+                reasoning_effort=self._effort,  # dropped by litellm for a model that knows no efforts
                 timeout=TIMEOUT,
                 max_retries=0,  # tenacity does it, by kind of error: a refused key is refused once
             )

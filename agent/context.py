@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from record.events import Compacted, Event, Finished, Opened, Replied, Said
+from record.events import Compacted, Event, Finished, Opened, Replied, Said, Undone
 from record.log import Log
 
 Message = dict[str, Any]  # in the shape of the chat-completions protocol
@@ -21,6 +21,10 @@ class Context:
     def __init__(self, log: Log):
         self._log = log
         self._seen = 0
+        self._kept: list[Event] = []  # facts that the brain still knows of: an undo cuts them
+        self._begin()
+
+    def _begin(self) -> None:
         self._messages: list[Message] = [{"role": "system", "content": SYSTEM}]
         self._open: set[str] = set()  # calls of the last reply that wait for their answer
         self._held: list[Message] = []  # what the person said meanwhile: answers come first
@@ -34,6 +38,14 @@ class Context:
         return list(self._messages)
 
     def _add(self, fact: Event) -> None:
+        if isinstance(fact, Undone):
+            known, self._kept = [f for f in self._kept if f.seq <= fact.upto], []
+            self._begin()
+            for before in known:
+                self._add(before)
+            return
+        if isinstance(fact, Opened | Said | Replied | Finished | Compacted):
+            self._kept.append(fact)
         match fact:
             case Opened():
                 self._messages.append({"role": "user", "content": _goal(fact)})

@@ -28,6 +28,6 @@ def judge(effect: Effect | None, price: float | None, views: Views) -> Verdict:
         return Verdict("deny", f"It costs up to ${price:.2f}, and ${cap - spent:.2f} of ${cap:.2f} are left.")
     if cap is not None and price is None:
         return Verdict("ask", f"Its price is unknown, and the session has a cap of ${cap:.2f}.")
-    if views.opened and views.opened.approval == "ask":
+    if views.approval == "ask":
         return Verdict("ask", "The session asks before it spends." if price else "The session asks before it trains.")
     return Verdict("allow")

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from smolagents.agents import ToolOutput
-from smolagents.models import Model
 from smolagents.utils import AgentGenerationError
 
-from agent.autopilot import Autopilot
-from agent.brain import Brain, BrainError
+from agent.brain import BrainError
+from agent.driver import Driver
 from agent.researcher import Researcher
 from agent.sessions import Request, open_session, session_log
 from agent.settings import Settings, SettingsError
@@ -96,7 +95,8 @@ class Session:
     def _work(self, lab: Lab) -> Closed:
         """Drive the agent to an ending. Every kind of trouble becomes one."""
         try:
-            researcher = Researcher(self._brain(), all_tools(lab), self._journal, self._check)
+            driver = Driver(self._settings, self._journal, self._check)
+            researcher = Researcher(driver, all_tools(lab), self._journal, self._check)
             return self._drive(researcher)
         except OutOfBudget as over:
             return _closed("out_of_budget", f"{over}; the best so far is {self._journal.views.best}")
@@ -123,13 +123,6 @@ class Session:
         assert isinstance(steps, Iterator)
         answers = [s.output for s in steps if isinstance(s, ToolOutput) and s.is_final_answer]
         return _closed("done", answers[0])  # the loop has no other ending: what stops it raises
-
-    def _brain(self) -> Model:
-        opened = self._journal.views.opened
-        assert opened, "a session's first fact is Opened"
-        if opened.driver == "autopilot":
-            return Autopilot()
-        return Brain(opened.driver, self._settings.keys, self._settings.api_base, self._check)
 
     def _check(self) -> None:
         """Raise Stopped, NeedsPerson or OutOfBudget when the session must not go on."""

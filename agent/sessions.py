@@ -113,9 +113,9 @@ def summary_of(session: str, facts: Log) -> Summary:
     """One line on one session."""
     views = Views(facts)
     best = views.score(views.best, "heldout")
-    title = views.opened.goal.text if views.opened else session
+    title = views.title or session
     opened = views.opened.at if views.opened else None
-    driver = views.opened.driver if views.opened else ""
+    driver = views.driver
     return Summary(session, title, state_of(views), opened, driver, best.value if best else None, len(facts))
 
 

@@ -19,10 +19,14 @@ from record.events import (
     Progressed,
     Promoted,
     Published,
+    Renamed,
     Replied,
     Said,
     Scored,
+    Shared,
     Started,
+    Tuned,
+    Undone,
 )
 from record.report import score_text
 
@@ -77,6 +81,14 @@ def lines(fact: Event) -> list[str]:
             return [f"  {fact.what}: {fact.where}"]
         case Compacted():
             return ["  (earlier messages are summarised for the model)"]
+        case Renamed():
+            return [f"renamed by {fact.by}: {fact.title}"]
+        case Shared():
+            return [f"{'shared as a replay' if fact.public else 'made private'} by {fact.by}"]
+        case Tuned():
+            return [f"changed by {fact.by}: {_terms(fact)}"]
+        case Undone():
+            return [f"the last turn is taken back by {fact.by}"]
         case Halted():
             return [f"stopped by {fact.by}"]
         case Closed():
@@ -88,6 +100,14 @@ def lines(fact: Event) -> list[str]:
 def driver(name: str) -> str:
     """A driver's name as people should read it."""
     return "Autopilot (a fixed policy, no LLM)" if name == "autopilot" else name
+
+
+def _terms(fact: Tuned) -> str:
+    """The terms that a person changed, in one line."""
+    given = fact.model_dump(include={"approval", "driver", "effort"}, exclude_none=True)
+    caps = fact.budget.model_dump() if fact.budget else {}
+    terms = [f"{name} {value}" for name, value in given.items()]
+    return ", ".join(terms + [f"{name} {'no cap' if cap is None else f'{cap:g}'}" for name, cap in caps.items()])
 
 
 def _progress(fact: Progressed) -> str:

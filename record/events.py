@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 Level = Literal["info", "warn", "stop"]
+Effort = Literal["low", "medium", "high"]  # how long a brain thinks before it answers
 JobOutcome = Literal["done", "failed", "cancelled", "timeout"]
 Outcome = Literal["done", "needs_person", "out_of_budget", "provider_failed", "stopped", "failed"]
 
@@ -255,6 +256,39 @@ class Halted(Fact):
     reason: str = ""
 
 
+class Renamed(Fact):
+    kind: Literal["renamed"] = "renamed"
+    title: str
+    by: str = "local"
+
+
+class Shared(Fact):
+    """Whether anybody may watch this session as a replay. A session is private until its owner shares it."""
+
+    kind: Literal["shared"] = "shared"
+    public: bool
+    by: str = "local"
+
+
+class Tuned(Fact):
+    """A person changed the terms of a session. What is None stays as it was; a budget replaces the whole budget."""
+
+    kind: Literal["tuned"] = "tuned"
+    budget: Budget | None = None
+    approval: Literal["ask", "auto"] | None = None
+    driver: str | None = None
+    effort: Effort | None = None
+    by: str = "local"
+
+
+class Undone(Fact):
+    """The brain forgets what was said after `upto`. What jobs did stays done: facts are never taken back."""
+
+    kind: Literal["undone"] = "undone"
+    upto: int
+    by: str = "local"
+
+
 class Closed(Fact):
     kind: Literal["closed"] = "closed"
     outcome: Outcome
@@ -263,7 +297,7 @@ class Closed(Fact):
 
 Event = (
     Opened | Said | Replied | Started | Finished | Asked | Decided | Launched | Progressed | Found | Ended
-    | Scored | Promoted | Noted | Planned | Published | Compacted | Halted | Closed
+    | Scored | Promoted | Noted | Planned | Published | Compacted | Halted | Renamed | Shared | Tuned | Undone | Closed
 )  # fmt: skip
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 

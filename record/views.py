@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 from record.events import (
     Asked,
@@ -12,6 +12,7 @@ from record.events import (
     Closed,
     Compacted,
     Decided,
+    Effort,
     Ended,
     Event,
     Finished,
@@ -25,11 +26,15 @@ from record.events import (
     Progressed,
     Promoted,
     Published,
+    Renamed,
     Replied,
     Said,
     Scored,
+    Shared,
     Started,
     Step,
+    Tuned,
+    Undone,
 )
 
 
@@ -101,9 +106,14 @@ class Views:
         self.decided: dict[str, Decided] = {}
         self.notes: list[Noted] = []
         self.findings: list[Found] = []
-        self.published: list[Published] = []
         self.idle_replies = 0  # answers in a row without a call
         self.said_at = 0  # seq of the last message of the person
+        self.title = ""
+        self.public = False  # whether anybody may watch it as a replay
+        self.budget = Budget()
+        self.approval: Literal["ask", "auto"] = "auto"
+        self.driver = ""
+        self.effort: Effort | None = None  # None is the provider's own
         for fact in facts:
             self.add(fact)
 
@@ -111,11 +121,6 @@ class Views:
     def goal(self) -> Goal:
         assert self.opened, "a session's first fact is Opened"
         return self.opened.goal
-
-    @property
-    def budget(self) -> Budget:
-        assert self.opened, "a session's first fact is Opened"
-        return self.opened.budget
 
     @property
     def running(self) -> list[Job]:
@@ -185,7 +190,8 @@ class Views:
         """Take one more fact in. Facts come in order of seq."""
         match fact:
             case Opened():
-                self.opened = fact
+                self.opened, self.title = fact, fact.goal.text
+                self.budget, self.approval, self.driver = fact.budget, fact.approval, fact.driver
             case Said():
                 self.said_at = fact.seq
                 self.idle_replies = 0
@@ -214,14 +220,21 @@ class Views:
                 self.notes.append(fact)
             case Planned():
                 self.plan = fact.steps
-            case Published():
-                self.published.append(fact)
             case Halted():
                 self.halted = fact
             case Closed():
                 self.closed = fact
-            case Compacted():
-                pass  # only the brain's context reads it
+            case Renamed():
+                self.title = fact.title
+            case Shared():
+                self.public = fact.public
+            case Tuned():
+                self.budget, self.approval = fact.budget or self.budget, fact.approval or self.approval
+                self.driver, self.effort = fact.driver or self.driver, fact.effort or self.effort
+            case Undone():
+                self.idle_replies = 0
+            case Compacted() | Published():
+                pass  # the brain's context and the doors read them
             case _:
                 assert_never(fact)
 

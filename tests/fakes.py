@@ -2,11 +2,13 @@
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+Turn = dict[str, Any] | tuple[int, dict[str, Any]]
 
 
 @dataclass
@@ -41,8 +43,8 @@ def fails(status: int, text: str) -> tuple[int, dict[str, Any]]:
 
 
 @contextmanager
-def chat_server(script: Sequence[dict[str, Any] | tuple[int, dict[str, Any]]]) -> Iterator[ChatServer]:
-    """Serve the turns of `script`, one a request, then its last one again and again."""
+def chat_server(script: Sequence[Turn | Callable[[], Turn]]) -> Iterator[ChatServer]:
+    """Serve the turns of `script`, one a request, then its last one again and again. A function is called for its turn."""
     server = ChatServer("")
 
     class Handler(BaseHTTPRequestHandler):
@@ -51,6 +53,7 @@ def chat_server(script: Sequence[dict[str, Any] | tuple[int, dict[str, Any]]]) -
             turn = script[min(len(server.requests), len(script) - 1)]
             server.requests.append(body)
             server.headers.append(dict(self.headers))
+            turn = turn() if callable(turn) else turn
             status, answer = turn if isinstance(turn, tuple) else (200, turn)
             data = json.dumps(answer).encode()
             self.send_response(status)

@@ -49,7 +49,11 @@ def state(settings: Settings, session: str) -> dict[str, Any]:
     opened = views.opened
     return asdict(summary_of(log.path.parent.name, log)) | {
         "goal": opened.goal.model_dump() if opened else None,
-        "budget": opened.budget.model_dump() if opened else None,
+        "budget": views.budget.model_dump(),
+        "approval": views.approval,
+        "driver": views.driver,
+        "effort": views.effort,
+        "public": views.public,
         "closed": views.closed.model_dump(mode="json") if views.closed else None,
         "active": views.active,
         "best_model": views.best,

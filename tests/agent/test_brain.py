@@ -6,6 +6,7 @@ import pytest
 
 from agent.brain import Brain, BrainError
 from agent.session import Session
+from record.events import Replied, Tuned
 from tests.fakes import chat_server, fails, says
 
 ASK = [{"role": "user", "content": "hello"}]
@@ -69,3 +70,19 @@ def test_a_missing_key_is_named(settings, new_session):
     session, _ = new_session(driver="anthropic/claude-sonnet-4-5")
     closed = Session(settings, session).run()
     assert closed.outcome == "provider_failed" and "ANTHROPIC_API_KEY" in closed.reason
+
+
+def test_a_person_changes_model_and_effort_between_two_answers(settings, new_session):
+    def change():
+        journal.log.append(Tuned(driver="openai/o3", effort="low"))
+        return says("", ("note", {"topic": "a", "text": "b"}))
+
+    script = [change, says("I am finished."), says("Still finished.")]
+    with chat_server(script) as server:
+        local = replace(settings, api_base=server.base, keys={"ML_INTERN_API_KEY": "sk-of-this-server"})
+        session, journal = new_session(driver="openai/first")
+        Session(local, session).run()
+    journal.log.refresh()
+    assert [r["model"] for r in server.requests] == ["first", "o3", "o3"]
+    assert [r.get("reasoning_effort") for r in server.requests] == [None, "low", "low"]
+    assert [r.model for r in journal.log if isinstance(r, Replied)] == ["openai/first", "openai/o3", "openai/o3"]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from agent.context import NUDGE, Context
-from record.events import Budget, Call, Compacted, Finished, Goal, Opened, Replied, Said
+from record.events import Budget, Call, Compacted, Finished, Goal, Opened, Replied, Said, Undone
 from record.log import Log
 
 OPENED = Opened(
@@ -56,3 +56,16 @@ def test_a_summary_replaces_what_it_covers_but_not_the_request(tmp_path: Path):
     messages = Context(log).messages()
     assert [m["role"] for m in messages] == ["system", "user", "user"]
     assert messages[1]["content"].startswith("Do it") and messages[2]["content"].endswith("a was answered")
+
+
+def test_an_undo_makes_the_brain_forget_the_turn(tmp_path: Path):
+    log = Log(tmp_path / "events.jsonl")
+    _, said = log.append(OPENED, Said(text="first"))
+    before = Context(log).messages()
+    log.append(Said(text="second"), Replied(text="ok", model="m"))
+    context = Context(log)
+    assert any("second" in str(m) for m in context.messages())
+    log.append(Undone(upto=said.seq))
+    assert context.messages() == before == Context(log).messages()
+    log.append(Said(text="third"))
+    assert context.messages() == [*before, {"role": "user", "content": "third"}] == Context(log).messages()

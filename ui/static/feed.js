@@ -147,6 +147,11 @@ const READERS = {
     feed.put(quiet("file", `${f.what === "report" ? "The report is written." : `Published ${f.what}:`} `, link));
   },
   compacted: (feed) => feed.put(quiet("minus", "Earlier messages are summarised for the model; nothing is lost here.")),
+  renamed: (feed, f) => feed.put(quiet("pencil", `Renamed by ${f.by}: ${f.title}`)),
+  shared: (feed, f) =>
+    feed.put(quiet("info", f.public ? `Shared by ${f.by}: anybody may watch it as a replay` : `Made private by ${f.by}`)),
+  tuned: (feed, f) => feed.put(quiet("pencil", `Changed by ${f.by}: ${words.terms(f)}`)),
+  undone: (feed, f) => feed.put(quiet("minus", `The last turn was taken back by ${f.by}: the model forgets it.`)),
   halted: (feed, f) => feed.put(quiet("stop", `Stopped by ${f.by}${f.reason ? `: ${f.reason}` : ""}`)),
   closed: (feed, f) => {
     const [label, tone] = words.outcome(f.outcome);

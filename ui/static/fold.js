@@ -6,6 +6,7 @@ export class State {
       seq: 0, opened: null, closed: null, halted: null, saidAt: 0, now: null,
       jobs: new Map(), scores: [], promotions: [], findings: [], notes: [], published: [],
       plan: [], best: "base", asked: new Map(), decided: new Map(), finished: new Map(), started: new Map(),
+      title: "", public: false, budget: null, approval: "auto", driver: "", effort: null,
       dollars: 0, tokens: 0, unpriced: 0, replies: 0,
     });
   }
@@ -45,7 +46,8 @@ export class State {
 }
 
 const FOLDS = {
-  opened: (s, f) => (s.opened = f),
+  opened: (s, f) =>
+    Object.assign(s, { opened: f, title: f.goal.text, budget: f.budget, approval: f.approval, driver: f.driver }),
   said: (s, f) => (s.saidAt = f.seq),
   replied: (s, f) => {
     s.replies += 1;
@@ -96,5 +98,10 @@ const FOLDS = {
   planned: (s, f) => (s.plan = f.steps),
   published: (s, f) => s.published.push(f),
   halted: (s, f) => (s.halted = f),
+  renamed: (s, f) => (s.title = f.title),
+  shared: (s, f) => (s.public = f.public),
+  tuned: (s, f) => {
+    for (const term of ["budget", "approval", "driver", "effort"]) if (f[term] != null) s[term] = f[term];
+  },
   closed: (s, f) => (s.closed = f),
 };

@@ -39,6 +39,13 @@ export function argument(args) {
   return first === undefined ? "" : clip(JSON.stringify(first), 120);
 }
 
+/** The terms of a session that a person changed, in one line. */
+export function terms(fact) {
+  const named = ["approval", "driver", "effort"].filter((name) => fact[name]).map((name) => `${name} ${fact[name]}`);
+  const caps = Object.entries(fact.budget ?? {}).map(([name, cap]) => `${name} ${cap ?? "no cap"}`);
+  return [...named, ...caps].map((term) => term.replaceAll("_", " ")).join(", ");
+}
+
 /** The settings of a call in one line: name=value, nested ones by their last name. */
 export function brief(args) {
   const leaves = (value, name) =>
