@@ -19,26 +19,12 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from agent.providers import BrainError, key_for
+
 TIMEOUT = 600.0  # seconds for one answer
 ATTEMPTS = 3
 FIRST_WAIT = 1.0  # seconds, doubled after each try, with jitter
 POLL = 0.05  # seconds between looks at the stop while an answer is awaited
-KEYS = {  # a model id's beginning -> the name of its key
-    "anthropic/": "ANTHROPIC_API_KEY",
-    "claude": "ANTHROPIC_API_KEY",
-    "huggingface/": "HF_TOKEN",
-    "openrouter/": "OPENROUTER_API_KEY",
-    "gemini/": "GEMINI_API_KEY",
-    "groq/": "GROQ_API_KEY",
-    "mistral/": "MISTRAL_API_KEY",
-    "deepseek/": "DEEPSEEK_API_KEY",
-    "openai/": "OPENAI_API_KEY",
-    "gpt-": "OPENAI_API_KEY",
-}
-
-
-class BrainError(Exception):
-    """The provider gave no answer: one sentence on why, and what a person can do."""
 
 
 class Brain(Model):
@@ -53,7 +39,7 @@ class Brain(Model):
         effort: str | None = None,
     ):
         super().__init__(model_id=model_id)
-        self._key = _key_for(model_id, keys, api_base)
+        self._key = key_for(model_id, keys, api_base)
         self._api_base = api_base
         self._check = check
         self._effort = effort
@@ -158,21 +144,6 @@ class Brain(Model):
             raw=about,
             token_usage=TokenUsage(usage.prompt_tokens, usage.completion_tokens) if usage else None,
         )
-
-
-def _key_for(model_id: str, keys: dict[str, str], api_base: str | None) -> str | None:
-    """The key for a model; for a server of the person's own, the one they set for it, or a placeholder.
-
-    A provider's key goes to that provider only, never to `api_base`.
-    """
-    if api_base:
-        return keys.get("ML_INTERN_API_KEY", "none")
-    name = next((name for start, name in KEYS.items() if model_id.startswith(start)), None)
-    if name is None:
-        raise BrainError(f"The model {model_id!r} names no known provider; write it like anthropic/claude-sonnet-4-5.")
-    if name not in keys:
-        raise BrainError(f"{model_id} needs {name} in the environment; set it, or use --driver autopilot.")
-    return keys[name]
 
 
 def _price(response: Any) -> float | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 
 from agent import terminal
 from agent.sessions import (
@@ -28,6 +29,8 @@ from record.report import report as write_report
 from record.report import score_text
 from record.views import Views
 
+SLOWEST = 0.01  # times real time
+GO_ON = "Go on where you stopped."
 EXIT = {"done": 0, "needs_person": 2, "stopped": 2, "out_of_budget": 3, "provider_failed": 4, "failed": 1}
 
 
@@ -46,19 +49,24 @@ def chat(settings: Settings, options: Namespace) -> int:
     session = open_session(settings, _request(options))
     code = _drive(settings, session, options.output)
     while text := _ask("\nyou> "):
-        say(find(settings, session), text)
-        code = _drive(settings, session, options.output)
+        log = find(settings, session)
+        after = len(log)
+        say(log, text)
+        code = _drive(settings, session, options.output, after)
     return code
 
 
 def resume(settings: Settings, options: Namespace) -> int:
     """Go on with a session where it stands."""
     log = find(settings, options.session)
-    after = len(log)
+    views = Views(log)
+    after = min([len(log), *(asked.seq - 1 for asked in views.waiting)])  # an open question is asked again
     if options.say:
         say(log, options.say)
-    elif Views(log).settled:
-        raise SettingsError("The session is over; give it something to do with --say.")
+    elif views.settled and views.closed:
+        if views.closed.outcome == "done":
+            raise SettingsError("The session has done what it was asked; give it more to do with --say.")
+        say(log, GO_ON)
     return _drive(settings, log.path.parent.name, options.output, after)
 
 
@@ -89,8 +97,8 @@ def show(settings: Settings, options: Namespace) -> int:
 
 def replay(settings: Settings, options: Namespace) -> int:
     """Print a session's facts again, at once or at a multiple of their own pace."""
-    if options.speed < 0:
-        raise SettingsError(f"The speed is {options.speed:g}; give 0 for at once, or more.")
+    if options.speed != 0 and not SLOWEST <= options.speed < inf:
+        raise SettingsError(f"The speed is {options.speed:g}; give 0 for at once, or {SLOWEST:g} or more.")
     before = None
     for fact in find(settings, options.session):
         if options.speed and before:
@@ -107,8 +115,14 @@ def report(settings: Settings, options: Namespace) -> int:
 
 
 def stop(settings: Settings, options: Namespace) -> int:
-    """Stop a session, whoever drives it."""
-    halt(find(settings, options.session))
+    """Stop a session, whoever drives it; one that nobody drives is ended here, and its jobs with it."""
+    log = find(settings, options.session)
+    halt(log)
+    if not Views(log).settled:
+        from agent.session import Busy, Session
+
+        with suppress(Busy):  # its owner does the same
+            Session(settings, log.path.parent.name).run()
     return 0
 
 
@@ -160,7 +174,11 @@ def _follow(log: Log, after: int, output: str, ended: threading.Event) -> None:
     with suppress(LogError, BrokenPipeError):
         for fact in reader.follow(after, ended.is_set):
             _print(fact, output)
-            if isinstance(fact, Asked) and output == "text" and sys.stdin.isatty():
+            if not isinstance(fact, Asked) or fact.call not in {asked.call for asked in Views(reader).waiting}:
+                continue
+            if output == "jsonl" or not sys.stdin.isatty():
+                print(f"ml-intern: {fact.name} waits for your decision; decide on the web page.", file=sys.stderr)
+            else:
                 allowed = _ask("  allow? [y/N] ").lower() in ("y", "yes")
                 with suppress(SettingsError):  # somebody else decided meanwhile
                     decide(reader, fact.call, allowed)

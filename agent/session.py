@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from smolagents.agents import ToolOutput
 from smolagents.utils import AgentGenerationError
 
-from agent.brain import BrainError
 from agent.driver import Driver
+from agent.providers import BrainError
 from agent.researcher import Researcher
 from agent.sessions import Request, open_session, session_log
 from agent.settings import Settings, SettingsError
@@ -104,13 +104,13 @@ class Session:
             return _closed("needs_person", str(idle))
         except Stopped:
             return STOPPED
-        except AgentGenerationError as error:  # smolagents wraps whatever the model raised
-            return _closed("provider_failed", str(error.__cause__ or error))
-        except BrainError as error:
-            return _closed("provider_failed", str(error))
         except LogError:
             raise
         except Exception as error:  # a boundary: the session ends with a reason, and the others go on
+            if isinstance(error, AgentGenerationError) and error.__cause__:  # smolagents wraps what a model raised
+                error = error.__cause__
+            if isinstance(error, BrainError):
+                return _closed("provider_failed", str(error))
             logging.getLogger(__name__).exception("session %s failed", self.id)
             return _closed("failed", f"an error of ours ended the session ({type(error).__name__}: {error})")
 

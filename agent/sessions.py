@@ -5,9 +5,9 @@ import secrets
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from math import isfinite
 from pathlib import Path
 
+from agent.providers import BrainError, check_driver
 from agent.settings import Settings, SettingsError
 from lab.errors import LabError
 from lab.models import check_model
@@ -17,6 +17,7 @@ from record.log import Log, LogError
 from record.views import Views
 
 NAMES = re.compile(r"[a-z0-9][a-z0-9-]{3,60}")  # of sessions' folders; others that lie there are not ours
+MOST = {"hours": 10_000, "job_hours": 100_000, "dollars": 1_000_000, "tokens": 10**12}  # more is a slip of the hand
 MIN_FREE = 512 * 2**20  # bytes: two checkpoints of a small model and its logs
 
 
@@ -100,6 +101,8 @@ def find(settings: Settings, session: str) -> Log:
         raise SettingsError(f"There is {what} with the id {session!r}; see `python -m agent list`.")
     log = session_log(settings, matches[0])
     log.refresh()
+    if not len(log):
+        raise SettingsError(f"The session {matches[0]} holds nothing: it was cut off while it was opened.")
     return log
 
 
@@ -176,15 +179,18 @@ def _checked(settings: Settings, request: Request) -> Opened:
         raise SettingsError(f"The metric {metric!r} is unknown; {request.task} is scored by accuracy.")
     if request.target is not None and not 0 < request.target <= 1:
         raise SettingsError(f"The target is {request.target:g}; give an accuracy above 0 and up to 1, e.g. 0.9.")
-    for name in ("hours", "job_hours", "dollars", "tokens"):
+    for name, most in MOST.items():
         value = getattr(request, name)
-        if value is not None and not (value > 0 and isfinite(value)):
-            raise SettingsError(f"The budget of {name} is {value:g}; give more than 0, or leave it out for no cap.")
+        if value is not None and not 0 < value <= most:
+            what = f"The budget of {name} is {str(value)[:40]}"
+            raise SettingsError(f"{what}; give more than 0 and at most {most:,}, or leave it out for no cap.")
+    driver = request.driver or settings.driver
     try:
+        check_driver(driver, settings.keys, settings.api_base)
         check_task(request.task)
-        model = check_model(request.model)
+        model = check_model(request.model, settings.keys.get("HF_TOKEN"))
         data = check_training_rows(Path(request.data)) if request.data else None
-    except LabError as error:
+    except (LabError, BrainError) as error:
         raise SettingsError(str(error)) from error
     if not 0 <= request.seed < 2**31:
         raise SettingsError(f"The seed is {request.seed}; give a whole number from 0 to {2**31 - 1}.")
@@ -201,7 +207,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
         session=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
         goal=Goal(text=text, task=request.task, model=model, target=request.target, metric=metric),
         budget=Budget(hours=request.hours, job_hours=request.job_hours, dollars=request.dollars, tokens=request.tokens),
-        driver=request.driver or settings.driver,
+        driver=driver,
         seed=request.seed,
         person=request.person,
         approval="ask" if request.approval == "ask" else "auto",

@@ -19,6 +19,7 @@ from record.events import (
     Progressed,
     Promoted,
     Published,
+    Queued,
     Renamed,
     Replied,
     Said,
@@ -59,6 +60,8 @@ def lines(fact: Event) -> list[str]:
         case Launched():
             again = f", attempt {fact.attempt}" if fact.attempt > 1 else ""
             return [f"  ▶ {fact.job} on {fact.machine}{again}"]
+        case Queued():
+            return [f"    {fact.job} waits for the machine, {fact.place} before it"] if fact.place else []
         case Progressed():
             return [_progress(fact)]
         case Found():
@@ -81,16 +84,8 @@ def lines(fact: Event) -> list[str]:
             return [f"  {fact.what}: {fact.where}"]
         case Compacted():
             return ["  (earlier messages are summarised for the model)"]
-        case Renamed():
-            return [f"renamed by {fact.by}: {fact.title}"]
-        case Shared():
-            return [f"{'shared as a replay' if fact.public else 'made private'} by {fact.by}"]
-        case Tuned():
-            return [f"changed by {fact.by}: {_terms(fact)}"]
-        case Undone():
-            return [f"the last turn is taken back by {fact.by}"]
-        case Halted():
-            return [f"stopped by {fact.by}"]
+        case Renamed() | Shared() | Tuned() | Undone() | Halted():
+            return [f"{_steered(fact)} by {fact.by}"]
         case Closed():
             return [f"\n{fact.outcome}: {fact.reason}"]
         case _:
@@ -100,6 +95,21 @@ def lines(fact: Event) -> list[str]:
 def driver(name: str) -> str:
     """A driver's name as people should read it."""
     return "Autopilot (a fixed policy, no LLM)" if name == "autopilot" else name
+
+
+def _steered(fact: Renamed | Shared | Tuned | Undone | Halted) -> str:
+    """What a person did to the session itself."""
+    match fact:
+        case Renamed():
+            return f"renamed to {fact.title!r}"
+        case Shared():
+            return "shared as a replay" if fact.public else "made private"
+        case Tuned():
+            return f"changed to {_terms(fact)}"
+        case Undone():
+            return "the last turn is taken back"
+        case Halted():
+            return "stopped"
 
 
 def _terms(fact: Tuned) -> str:

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 from agent.session import Busy, Session
 from agent.sessions import NAMES, session_log
@@ -13,7 +14,7 @@ from record.journal import Journal
 from record.log import LogError
 
 LOOK = 0.3  # seconds between looks for sessions with something to do
-TOGETHER = 4  # sessions driven at once; their jobs queue for the one machine anyway
+TOGETHER = 4  # sessions that think at once; their jobs queue for the one machine anyway
 REST = 5.0  # seconds before a session that could not be driven is tried again
 
 
@@ -34,7 +35,7 @@ class Worker:
                 return
             self._threads = {name: t for name, t in self._threads.items() if t.is_alive()}
             for session in self._unsettled():
-                if len(self._threads) >= TOGETHER:
+                if len(self._threads) - self._waiting() >= TOGETHER:
                     break
                 thread = threading.Thread(target=self._drive, args=(session,), name=session, daemon=True)
                 self._threads[session] = thread
@@ -50,6 +51,15 @@ class Worker:
         names = sorted(p.parent.name for p in folder.glob("*/events.jsonl")) if folder.is_dir() else []
         ours = (name for name in names if NAMES.fullmatch(name) and name not in self._threads)
         return [name for name in ours if self._has_work(name)]
+
+    def _waiting(self) -> int:
+        """How many of the sessions driven here wait for a person: they take nobody's place."""
+        return sum(self._waits(name) for name in self._threads)
+
+    def _waits(self, name: str) -> bool:
+        with suppress(LogError):  # its own thread will say it
+            return bool(self._journals[name].views.waiting)
+        return False
 
     def _has_work(self, name: str) -> bool:
         if time.monotonic() < self._not_before.get(name, 0.0):

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from lab import data
 from lab.backend import Backend, read_json
 from lab.errors import BadInput, LabError, NotThere, Refused
@@ -19,16 +21,18 @@ from lab.machine import this_machine
 from lab.models import parameters, where
 from lab.preflight import preflight
 from lab.supervisor import found, spec_of
-from lab.tasks import Vault, read_rows
+from lab.tasks import Vault, read_rows, write_rows
 from lab.workspace import Workspace
+from recipes import sft
 from recipes.benchmarks import Split
+from recipes.job import problems
 from recipes.seal import file_hash, judge_hash, model_hash
 from record.events import Event, Launched, Noted, Promoted, Scored, Seal
 from record.journal import Journal
 from record.log import Log
 from record.views import Job, Views
 
-RECIPES = ("sft",)  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
+RECIPES = {"sft": sft.Config}  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
 EVAL_HOURS = 1.0
 PATIENCE = 24 * 3600.0  # seconds a verb waits for its own evaluation; the job's hours end it long before
 
@@ -96,18 +100,26 @@ class Lab:
             return self._status(job)
         if recipe not in RECIPES:
             raise BadInput(f"There is no recipe {recipe!r} to train with; use one of {', '.join(RECIPES)}.")
-        if hours <= 0:
+        if not hours > 0:
             raise BadInput(f"{hours:g} hours is no time to train in; give more than 0.")
-        file = self.workspace.path(str(config.get("data", "")))
-        rows = read_rows(file)
+        name = f"{recipe}-{sum(1 for job in self.views.jobs.values() if job.recipe == recipe) + 1}"
+        given = self.workspace.path(str(config.get("data", "")))
         model = self.model_path(config.get("model", "base"))
-        full = {"seed": self._seed(), **config, "model": str(model), "data": str(file)}
+        full = {"seed": self._seed(), **config, "model": str(model), "data": str(given)}
+        full |= {"trackio_project": self.views.opened.session, "trackio_run": name}  # type: ignore[union-attr]
+        full = _checked(RECIPES[recipe], full)
+        rows = read_rows(given)
         self._preflight(rows, full)
-        number = sum(1 for job in self.views.jobs.values() if job.recipe == recipe) + 1
-        full |= {"trackio_project": self.views.opened.session, "trackio_run": f"{recipe}-{number}"}  # type: ignore[union-attr]
+        # the file in the workspace may change: what was checked is what is trained on
+        data = self.folder / "jobs" / name / "data.jsonl"
+        try:
+            write_rows(data, rows)
+        except OSError as error:
+            raise LabError(f"The training rows could not be stored ({error.strerror}); free some disk.") from error
+        full |= {"data": str(data), "data_sha256": file_hash(data)}
         left = self._left_s()
         allowed = hours if left is None else min(hours, left / 3600)
-        return self._status(self._launch(f"{recipe}-{number}", recipe, full, allowed, idea, call))
+        return self._status(self._launch(name, recipe, full, allowed, idea, call))
 
     def wait(self, job: str, seconds: float) -> dict[str, Any]:
         """Wait until a job ends, a new warning is found on it, or `seconds` are over; then say how it stands."""
@@ -262,7 +274,11 @@ class Lab:
             raise Refused(
                 f"The seal of {job.id} does not hold: judge, items or model changed meanwhile. Measure again."
             )
-        n, correct = int(result["n"]), float(result["correct"])
+        rows = read_rows(folder / "items.jsonl")
+        asked = [item["id"] for item in read_rows(self._vault.items(self.views.goal.task, split))]
+        if [row["id"] for row in rows] != asked:
+            raise Refused(f"The items of {job.id} are not those of the {split} split. Measure again.")
+        n, correct = len(rows), sum(float(row["correct"]) for row in rows)
         interval = wilson(correct, n)
         fact = Scored(
             model=model, benchmark=self.views.goal.task, split=split, metric=self.views.goal.metric,  # type: ignore[arg-type]
@@ -335,6 +351,14 @@ def _model_hash(path: Path | str) -> str:
 def _same(sealed: Seal, expected: Seal) -> bool:
     """Whether a seal is the expected one; an expected model of "" is whatever the judge loaded."""
     return sealed == expected or (not expected.model and sealed == expected.model_copy(update={"model": sealed.model}))
+
+
+def _checked(recipe: type[BaseModel], config: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's settings in their own types. Raises BadInput, naming what is wrong."""
+    try:
+        return recipe.model_validate(config).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise BadInput(f"The config cannot be used ({problems(error)}); change it and call train again.") from error
 
 
 def _counter(model: str) -> Callable[[Any], list[int]] | None:

@@ -7,14 +7,18 @@ from pathlib import Path
 
 from lab.errors import BadInput
 
+PATIENCE = 10.0  # seconds that the Hub has to answer
 STARTER = Path(__file__).resolve().parent.parent / "starter" / "model"
 
 
-def check_model(name: str) -> str:
-    """The name to store for what a person wrote: "starter", an absolute folder, or a Hub id.
+def check_model(name: str, token: str | None = None) -> str:
+    """The name to store for what a person wrote: "starter", an absolute folder, or a Hub id that is there.
+
+    Args:
+        token: For the Hub, which is asked about an id that is not in this machine's cache.
 
     Raises:
-        BadInput: A folder without a model, or a name that is neither.
+        BadInput: A folder without a model, a name that is neither, or a model that cannot be had.
     """
     path = Path(name).expanduser()
     if name == "starter":
@@ -23,7 +27,10 @@ def check_model(name: str) -> str:
         raise BadInput(f"The model {name!r} is unknown; give a model's folder, a Hub id like org/name, or 'starter'.")
     if path.is_dir() and not (path / "config.json").is_file():
         raise BadInput(f"{path} holds no config.json; give the folder of a model, a Hub id, or 'starter'.")
-    return str(path.resolve()) if path.is_dir() else name
+    if path.is_dir():
+        return str(path.resolve())
+    _check_hub(name, token)
+    return name
 
 
 def where(name: str) -> Path | str:
@@ -41,6 +48,26 @@ def parameters(model: Path | str) -> int | None:
             header = json.loads(source.read(int.from_bytes(source.read(8), "little")))
         total += sum(prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
     return total or None
+
+
+def _check_hub(name: str, token: str | None) -> None:
+    """Raise BadInput unless a Hub model is in the cache, or the Hub says that it is there."""
+    import httpx
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return
+        HfApi(token=token or False).model_info(name, timeout=PATIENCE)
+    except RepositoryNotFoundError as error:
+        raise BadInput(f"The Hub has no model {name!r}, or it is private; check the name, or set HF_TOKEN.") from error
+    except HFValidationError as error:
+        raise BadInput(f"The model {name!r} cannot be a Hub id: {error}") from error
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError) as error:
+        why = str(error).strip().partition("\n")[0][:200]
+        what = f"The model {name!r} is not on this machine, and the Hub cannot be asked ({why})"
+        raise BadInput(f"{what}; check the network, or give a folder or 'starter'.") from error
 
 
 def _is_hub_id(name: str) -> bool:

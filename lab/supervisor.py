@@ -12,9 +12,10 @@ from typing import Any
 
 from lab.backend import Backend, JobSpec, JobState, Point, read_json
 from lab.diagnose import diagnose
+from lab.errors import LabError
 from lab.findings import Finding
 from lab.tidy import finite, readable
-from record.events import Ended, Event, Found, Launched, Progressed
+from record.events import Ended, Event, Found, Launched, Progressed, Queued
 from record.journal import Journal
 from record.log import Log
 from record.views import Job
@@ -45,9 +46,7 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
-        """Adopt the jobs that the log says are running and watch from now on."""
-        for job in self._journal.views.running:
-            self._backend.launch(spec_of(job, self._folder))  # nothing happens to one that runs or has ended
+        """Watch from now on. Jobs that the log says are running are adopted, and started if they never were."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -69,6 +68,11 @@ class Supervisor:
         for job in self._journal.views.running:
             watch = self._watches.get(job.id)
             if watch is None or watch.attempt != job.attempt:
+                try:
+                    self._backend.launch(spec_of(job, self._folder))  # nothing happens to one that runs or has ended
+                except LabError as error:  # the log says that it runs, so it is tried again
+                    logging.getLogger(__name__).warning("%s", error)
+                    continue
                 watch = self._watches[job.id] = _Watch(job.attempt)
             self._look(job, watch)
 
@@ -78,11 +82,12 @@ class Supervisor:
         points, watch.offset = self._backend.metrics(spec.folder, watch.offset)
         if points:  # a resume goes back to its checkpoint: what came after it is not part of this curve
             watch.points = [p for p in watch.points if p.step <= points[0].step] + points
-        facts: list[Event] = [_progressed(job, p, watch) for p in points if not job.has(p.step, p.values)]
-        if points or state.ended or job.step == 0:
-            facts += self._findings(job, watch, spec)
+        facts: list[Event] = _moved(job, state)
+        facts += [_progressed(job, p, watch) for p in points if not job.has(p.step, p.values)]
+        new = self._findings(job, watch, spec) if points or state.ended or job.step == 0 else []
+        facts += new
         if state.ended:
-            facts += self._ending(job, state, spec)
+            facts += self._ending(job, [*job.findings, *new], state, spec)
             del self._watches[job.id]
         elif state.seconds > job.hours * 3600 + OVERTIME:
             self._backend.cancel(spec.folder)
@@ -90,11 +95,8 @@ class Supervisor:
             self._journal.append(*facts)
         if any(isinstance(fact, Found) and fact.level == "stop" for fact in facts):
             self._backend.cancel(spec.folder)
-        for fact in facts:
-            if isinstance(fact, Launched):
-                self._backend.launch(spec_of(self._journal.views.jobs[job.id], self._folder))
 
-    def _findings(self, job: Job, watch: _Watch, spec: JobSpec) -> list[Event]:
+    def _findings(self, job: Job, watch: _Watch, spec: JobSpec) -> list[Found]:
         """What the rules say that they have not said of this job before."""
         probe = read_json(spec.folder / "preflight.json")
         if job.recipe == "evaluate" or not (probe or watch.points):
@@ -103,10 +105,13 @@ class Supervisor:
         new = [f for f in diagnose(watch.points, spec, probe) if (f.rule, f.level) not in known]
         return [found(finding, job.id) for finding in new]
 
-    def _ending(self, job: Job, state: JobState, spec: JobSpec) -> list[Event]:
-        """Ended; and when a signal from outside killed the trainer, the finding and the next attempt with it."""
-        stopped = next((f for f in job.findings if f.level == "stop"), None)
-        outcome = "failed" if stopped and state.state == "cancelled" else state.state
+    def _ending(self, job: Job, findings: list[Found], state: JobState, spec: JobSpec) -> list[Event]:
+        """Ended; and when a signal from outside killed the trainer, the finding and the next attempt with it.
+
+        A stop finding makes the job a failed one, also when it is found only after the last step.
+        """
+        stopped = next((f for f in findings if f.level == "stop"), None)
+        outcome = "failed" if stopped and state.state in ("cancelled", "done") else state.state
         assert outcome not in ("queued", "running")
         ended = Ended(
             job=job.id,
@@ -139,6 +144,13 @@ def found(finding: Finding, job: str | None = None) -> Found:
     return Found(
         rule=finding.rule, level=finding.level, what=finding.what, advice=finding.advice, evidence=evidence, job=job
     )
+
+
+def _moved(job: Job, state: JobState) -> list[Event]:
+    """Queued, when the job's place in the queue is another than the log says."""
+    place = 0 if state.state == "running" else state.place
+    known = state.state in ("queued", "running") and (state.place or state.state == "running")
+    return [Queued(job=job.id, place=place)] if known and place != job.place else []
 
 
 def spec_of(job: Job, folder: Path) -> JobSpec:

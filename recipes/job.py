@@ -113,8 +113,18 @@ def parse(path: Path, config_type: type[ConfigT], job: Job) -> ConfigT:
     except OSError as error:
         fail(None, "config", f"{path} cannot be read: {error.strerror}.")
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg'].rstrip('.')}" for e in error.errors()]
-        fail(job, "config", f"{path.name} is not a valid config ({'; '.join(problems)}).")
+        fail(job, "config", f"{path.name} is not a valid config ({problems(error)}).")
+
+
+def problems(error: ValidationError) -> str:
+    """What is wrong with a config, in one line: each setting, why, and the value seen."""
+    return "; ".join(_problem(one) for one in error.errors())
+
+
+def _problem(one: Any) -> str:
+    where = ".".join(map(str, one["loc"]))
+    seen = "" if one["type"] in ("missing", "json_invalid") else f", not {repr(one['input'])[:60]}"
+    return f"{where or 'the file'}: {one['msg'].rstrip('.')}{seen}"
 
 
 def fail(job: Job | None, kind: str, error: str) -> NoReturn:

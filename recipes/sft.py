@@ -9,16 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from recipes.job import ConfigError, Job, peak_rss_mb, run, write_json
 from recipes.preflight import look_at_feed
+from recipes.seal import file_hash
 from recipes.training import load_model, load_tokenizer, prepare_machine, recorder, resume_point, save_whole, step_of
 
 EVAL_ROWS = 128  # at most: the curve needs a direction, not a third digit
 
 
 class Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str  # a folder or a Hub id
     data: str  # JSONL with string columns `prompt` and `completion`
+    data_sha256: str | None = None  # of the rows that preflight has seen: others are not trained on
     lr: float = Field(1e-3, gt=0)  # for the starter (0.9M); a model of 100M or more wants 1e-5 to 5e-5, LoRA 2e-4
     epochs: float = Field(1.0, gt=0)
     max_steps: PositiveInt | None = None  # wins over epochs
@@ -56,6 +58,8 @@ def main(config: Config, job: Job) -> dict[str, Any]:
     """Train, and leave model/ and preflight.json in the job's folder."""
     started = time.time()
     rows = read_rows(Path(config.data))
+    if config.data_sha256 and file_hash(config.data) != config.data_sha256:
+        raise ConfigError(f"{config.data} is not the file that was checked before the launch; prepare it again.")
     device = prepare_machine()
     checkpoint = resume_point(job.folder / "checkpoints")
     resumed_from = step_of(checkpoint) if checkpoint else 0

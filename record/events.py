@@ -155,6 +155,14 @@ class Launched(Fact):
     folder: str  # relative to the session's folder
 
 
+class Queued(Fact):
+    """A job's place in its backend's queue: that many jobs stand before it. At 0 it has the machine and its time runs."""
+
+    kind: Literal["queued"] = "queued"
+    job: str
+    place: int
+
+
 class Progressed(Fact):
     """Metrics of one step. Values that are not finite stand as "nan", "inf" or "-inf": they are evidence."""
 
@@ -296,7 +304,7 @@ class Closed(Fact):
 
 
 Event = (
-    Opened | Said | Replied | Started | Finished | Asked | Decided | Launched | Progressed | Found | Ended
+    Opened | Said | Replied | Started | Finished | Asked | Decided | Launched | Queued | Progressed | Found | Ended
     | Scored | Promoted | Noted | Planned | Published | Compacted | Halted | Renamed | Shared | Tuned | Undone | Closed
 )  # fmt: skip
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])

@@ -14,6 +14,8 @@ WORDS = {
     "failed": "ended by an error of ours",
 }
 
+_UNCHECKED = "Written by what drove the session, and not checked: numbers that count stand under Scores."
+
 
 def report(facts: Sequence[Event]) -> str:
     """The whole report of a session. `facts` begin with Opened."""
@@ -28,6 +30,7 @@ def report(facts: Sequence[Event]) -> str:
         _data(views),
         _findings(views),
         _notes(views),
+        _words(views),
         _spent(views, facts),
         _provenance(views, opened),
     ]
@@ -41,11 +44,19 @@ def score_text(score: Scored) -> str:
 
 def _outcome(views: Views, opened: Opened) -> str:
     closed = views.closed
-    state = f"**{WORDS[closed.outcome].capitalize()}.** {_inline(closed.reason)}" if closed else "**Still running.**"
+    state = f"**{WORDS[closed.outcome].capitalize()}.**" if closed else "**Still running.**"
+    if closed and closed.outcome != "done":  # then the reason is ours; of a finished session it is the driver's words
+        state += f" {_inline(closed.reason)}"
     base, best = views.score("base", "heldout"), views.score(views.best, "heldout")
     lines = [state, "", f"Task `{opened.goal.task}`, metric {opened.goal.metric}, base model `{opened.goal.model}`."]
     if best is None or base is None:
         lines.append("There is no held-out score of both the base and the best model: nothing is claimed here.")
+    elif (base.seal.judge, base.seal.split) != (best.seal.judge, best.seal.split):
+        lines.append(
+            "The base and the best model were measured by different judges or on different items: "
+            "their scores below cannot be compared, and nothing is claimed here."
+        )
+        return "\n".join(lines)
     elif views.best == "base":
         lines.append(f"No candidate was better than the base model, which has {score_text(base)} on held-out items.")
     else:
@@ -122,8 +133,15 @@ def _findings(views: Views) -> str:
 
 
 def _notes(views: Views) -> str:
-    lines = [f"- *{_inline(n.topic)}*: {_inline(n.text)}" for n in views.notes if n.topic != "data"]
-    return "## Notes\n\n" + "\n".join(lines) if lines else ""
+    """Remarks of the driver. Those of the lab carry details, and stand in a table of their own."""
+    lines = [f"- *{_inline(n.topic)}*: {_inline(n.text)}" for n in views.notes if not n.details]
+    return f"## Notes of the driver\n\n{_UNCHECKED}\n\n" + "\n".join(lines) if lines else ""
+
+
+def _words(views: Views) -> str:
+    if not views.closed or views.closed.outcome != "done":
+        return ""
+    return f"## The driver's own summary\n\n{_UNCHECKED}\n\n> {_inline(views.closed.reason)}"
 
 
 def _spent(views: Views, facts: Sequence[Event]) -> str:
@@ -151,16 +169,17 @@ def _job(job: Job) -> str:
 
 
 def _provenance(views: Views, opened: Opened) -> str:
-    driver = (
-        "Autopilot, a fixed policy without a language model"
-        if opened.driver == "autopilot"
-        else f"the model {opened.driver}"
-    )
+    drivers = dict.fromkeys(views.drivers)
+    driver = " and ".join(_driver(name) for name in drivers)
     return (
         f"## How this was made\n\nSession `{opened.session}`, opened {opened.at:%Y-%m-%d %H:%M} UTC, seed {opened.seed}, "
         f"driven by {driver}. Every number above is folded from `events.jsonl` in this folder; the settings of each job "
         f"stand in `jobs/<job>/config.json`."
     )
+
+
+def _driver(name: str) -> str:
+    return "Autopilot, a fixed policy without a language model" if name == "autopilot" else f"the model {_inline(name)}"
 
 
 def _time(seconds: float) -> str:

@@ -26,6 +26,7 @@ from record.events import (
     Progressed,
     Promoted,
     Published,
+    Queued,
     Renamed,
     Replied,
     Said,
@@ -52,6 +53,8 @@ class Job:
     launched: datetime
     call: str
     attempt: int = 1
+    place: int | None = None  # in the queue; None before anybody knows
+    began: datetime | None = None  # when this attempt got the machine
     step: int = 0
     steps: int | None = None
     values: dict[str, float | str] = field(default_factory=dict)  # the latest of each metric
@@ -113,6 +116,7 @@ class Views:
         self.budget = Budget()
         self.approval: Literal["ask", "auto"] = "auto"
         self.driver = ""
+        self.drivers: list[str] = []  # that drove it, in order; one may come twice
         self.effort: Effort | None = None  # None is the provider's own
         for fact in facts:
             self.add(fact)
@@ -161,8 +165,8 @@ class Views:
         return (now - self.opened.at).total_seconds() if self.opened else 0.0
 
     def job_seconds(self, now: datetime) -> float:
-        """Run time of jobs, the running ones up to `now`."""
-        return self.spent.job_seconds + sum((now - job.launched).total_seconds() for job in self.running)
+        """Run time of jobs, the running ones up to `now`; waiting in the queue does not count."""
+        return self.spent.job_seconds + sum((now - job.began).total_seconds() for job in self.running if job.began)
 
     def left_s(self, now: datetime) -> float | None:
         """Seconds until the wall clock or the jobs' clock is used up; None where there is no cap."""
@@ -192,6 +196,7 @@ class Views:
             case Opened():
                 self.opened, self.title = fact, fact.goal.text
                 self.budget, self.approval, self.driver = fact.budget, fact.approval, fact.driver
+                self.drivers.append(fact.driver)
             case Said():
                 self.said_at = fact.seq
                 self.idle_replies = 0
@@ -205,7 +210,7 @@ class Views:
                 self.asked[fact.call] = fact
             case Decided():
                 self.decided[fact.call] = fact
-            case Launched() | Progressed() | Ended():
+            case Launched() | Queued() | Progressed() | Ended():
                 self._job(fact)
             case Found():
                 self.findings.append(fact)
@@ -231,6 +236,8 @@ class Views:
             case Tuned():
                 self.budget, self.approval = fact.budget or self.budget, fact.approval or self.approval
                 self.driver, self.effort = fact.driver or self.driver, fact.effort or self.effort
+                if fact.driver:
+                    self.drivers.append(fact.driver)
             case Undone():
                 self.idle_replies = 0
             case Compacted() | Published():
@@ -246,7 +253,7 @@ class Views:
         self.spent.dollars += fact.dollars or 0.0
         self.spent.unpriced += fact.dollars is None
 
-    def _job(self, fact: Launched | Progressed | Ended) -> None:
+    def _job(self, fact: Launched | Queued | Progressed | Ended) -> None:
         if isinstance(fact, Launched):
             before = self.jobs.get(fact.job)
             job = Job(
@@ -262,6 +269,8 @@ class Views:
             job.ended, job.eta_s = fact, None
             self.spent.job_seconds += fact.seconds
             self.spent.dollars += fact.dollars or 0.0
+        elif isinstance(fact, Queued):
+            job.place, job.began = fact.place, fact.at if fact.place == 0 else None
         else:
             job.names = set(fact.values) | (job.names if fact.step == job.step else set())
             job.step, job.steps, job.eta_s = fact.step, fact.steps or job.steps, fact.eta_s

@@ -54,8 +54,8 @@ def settings(tmp_path: Path) -> Settings:
 def new_session(settings: Settings) -> Callable[..., tuple[str, Journal]]:
     """Open a session and get its id and a reader of its log: `new_session(task="chains", target=0.9, ...)`."""
 
-    def make(**request) -> tuple[str, Journal]:
-        session = open_session(settings, Request(**({"task": "chains"} | request)))
+    def make(under: Settings = settings, **request) -> tuple[str, Journal]:
+        session = open_session(under, Request(**({"task": "chains"} | request)))
         return session, Journal(Log(settings.sessions / session / "events.jsonl"))
 
     return make

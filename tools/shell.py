@@ -1,5 +1,6 @@
 """Run a command in the workspace."""
 
+from lab.errors import BadInput
 from lab.lab import as_text
 from tools.base import Tool
 
@@ -18,6 +19,8 @@ class Shell(Tool):
             command: The command line.
             seconds: End it after this many seconds, at most 3600.
         """
+        if not seconds > 0:
+            raise BadInput(f"{seconds:g} seconds is no time to run in; give more than 0, at most {LONGEST:g}.")
         ran = self.lab.workspace.run(command, min(seconds, LONGEST), self.lab.check)
         ending = ran.ended_by or f"exit code {ran.code}"
         return as_text({"ended": ending, "seconds": round(ran.seconds, 2), "output": ran.text})

@@ -1,19 +1,20 @@
 """Jobs on this machine: a folder, a runner, a trainer. Survives the death of whoever launched them."""
 
+import fcntl
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lab.backend import JobSpec, JobState, Point, read_json, read_points, write_json
 from lab.backends.runner import holds_machine
 from lab.errors import LabError
-from lab.processes import alive, kill_group, send
-
-SLOW_START = 30.0  # seconds after which a job whose runner never appeared counts as failed
+from lab.processes import alive, identity, send
 
 
 class LocalBackend:
@@ -27,45 +28,58 @@ class LocalBackend:
     def launch(self, spec: JobSpec) -> None:
         """Start the job, unless this very attempt was started before, whatever became of it. Raises LabError when the disk refuses."""
         folder = spec.folder
-        job = read_json(folder / "job.json")
-        if job.get("attempt") == spec.attempt and any((folder / n).exists() for n in ("run.json", "exit.json")):
-            return
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for stale in ("exit.json", "run.json", "result.json", "cancel", "place.json"):
-                (folder / stale).unlink(missing_ok=True)
-            write_json(folder / "config.json", spec.config)
-            about = {"job": spec.job, "recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt}
-            write_json(folder / "job.json", about | {"queue": str(self._queue), "launched": time.time()})
-            with open(folder / "log.txt", "ab") as log:
-                subprocess.Popen(
-                    [sys.executable, "-m", "lab.backends.runner", str(folder)],
-                    env=self._env,
-                    cwd=folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+            with open(folder / ".launch", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # the agent and the supervisor may both want to start it
+                attempt = read_json(folder / "job.json").get("attempt")
+                if attempt != spec.attempt:
+                    self._prepare(spec)
+                elif any((folder / name).exists() for name in ("run.json", "exit.json")):
+                    return
+                self._start(folder)
         except OSError as error:
             raise LabError(f"The job {spec.job} could not be started ({error.strerror}): {folder}.") from error
 
+    def _prepare(self, spec: JobSpec) -> None:
+        """The folder as this attempt's runner needs it; job.json comes last."""
+        for stale in ("exit.json", "run.json", "result.json", "cancel", "place.json"):
+            (spec.folder / stale).unlink(missing_ok=True)
+        write_json(spec.folder / "config.json", spec.config)
+        about = {"job": spec.job, "recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt}
+        write_json(spec.folder / "job.json", about | {"queue": str(self._queue), "launched": time.time()})
+
+    def _start(self, folder: Path) -> None:
+        with open(folder / "log.txt", "ab") as log:
+            runner = subprocess.Popen(
+                [sys.executable, "-m", "lab.backends.runner", str(folder)],
+                env=self._env,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        write_json(folder / ".runner", {"runner": identity(runner.pid)})
+        with suppress(FileExistsError):  # the runner was quicker, and its file says more
+            os.link(folder / ".runner", folder / "run.json")
+
     def state(self, folder: Path) -> JobState:
         """Where the job stands, from its folder alone: it need not be our child."""
-        if not (folder / "job.json").exists():  # logged, and about to be launched
-            return JobState("queued")
+        if not (folder / "job.json").exists():
+            return JobState("failed", reason="its folder is gone")
         if over := read_json(folder / "exit.json"):
             reason = over.get("reason") or self._failure(folder, over)
             return JobState(over["state"], over["seconds"], reason, signal=over.get("signal"))
         run = read_json(folder / "run.json")
         if holds_machine(folder):
+            if (folder / "cancel").exists():  # the runner may have died before it passed it on
+                self.cancel(folder)
             if "trainer" not in run:
                 return JobState("queued", place=read_json(folder / "place.json").get("place", 0))
             return JobState("running", time.time() - run["started"])
         if over := read_json(folder / "exit.json"):  # it ended between the two looks
             return JobState(over["state"], over["seconds"], over.get("reason", ""), signal=over.get("signal"))
-        if not run and time.time() - read_json(folder / "job.json").get("launched", 0.0) < SLOW_START:
-            return JobState("queued")
         seconds = _last_sign(folder) - run["started"] if "started" in run else 0.0
         if self.result(folder).get("ok"):
             return JobState("done", seconds)
@@ -97,11 +111,6 @@ class LocalBackend:
         (folder / "cancel").touch()
         if run and not alive(run.get("runner")):  # nobody is left to pass it on
             send(run.get("trainer"), signal.SIGTERM)
-
-    def kill(self, folder: Path) -> None:
-        """End the whole process group now."""
-        if runner := read_json(folder / "run.json").get("runner"):
-            kill_group(runner[0])
 
     def result(self, folder: Path) -> dict[str, Any]:
         return read_json(folder / "result.json")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from lab.backend import read_json, write_json
@@ -23,17 +24,17 @@ def main(folder: Path) -> int:
     """Run the job of this folder to its end."""
     job = read_json(folder / "job.json")
     run = {"runner": identity(os.getpid())}
-    write_json(folder / "run.json", run)
+    write_json(folder / "run.json", run)  # once more: whoever started us may have died before it could
     queue = Queue(Path(job["queue"]), holds_ticket)
     ticket = queue.enter({"job": str(folder), **run})
     try:
         while (place := queue.place(ticket)) > 0:
-            if (folder / "cancel").exists():
-                write_json(folder / "exit.json", {"state": "cancelled", "seconds": 0.0, "reason": "left the queue"})
+            if _unwanted(folder):
+                _say(folder, {"state": "cancelled", "seconds": 0.0, "reason": "left the queue"})
                 return 0
             write_json(folder / "place.json", {"place": place})
             time.sleep(POLL)
-        write_json(folder / "exit.json", _train(folder, job, run))
+        _say(folder, _train(folder, job, run))
         return 0
     finally:
         queue.leave(ticket)
@@ -72,7 +73,7 @@ def _train(folder: Path, job: dict, run: dict) -> dict:
 def _watch(folder: Path, trainer: subprocess.Popen, deadline: float) -> str | None:
     """Wait for the trainer's end; on a cancel or the deadline bring it about. Returns why we ended it, if we did."""
     while trainer.poll() is None:
-        if (folder / "cancel").exists():
+        if _unwanted(folder):
             _end(trainer)
             return "cancelled"
         if time.time() >= deadline:
@@ -80,6 +81,16 @@ def _watch(folder: Path, trainer: subprocess.Popen, deadline: float) -> str | No
             return "timeout"
         time.sleep(POLL)
     return None
+
+
+def _unwanted(folder: Path) -> bool:
+    """Whether somebody asked for the end, or took the whole folder away."""
+    return (folder / "cancel").exists() or not (folder / "job.json").exists()
+
+
+def _say(folder: Path, ending: dict) -> None:
+    with suppress(FileNotFoundError):  # the folder is gone: there is nobody to tell
+        write_json(folder / "exit.json", ending)
 
 
 def _end(trainer: subprocess.Popen) -> None:

@@ -46,7 +46,7 @@ def test_a_session_driven_by_a_hosted_model_runs_through_the_same_loop(settings,
     ]
     with chat_server(script) as server:
         local = replace(settings, api_base=server.base, keys={"ML_INTERN_API_KEY": "sk-of-this-server"})
-        session, journal = new_session(driver="openai/scripted")
+        session, journal = new_session(local, driver="openai/scripted")
         closed = Session(local, session).run()
     assert closed.outcome == "needs_person"  # final_answer was refused: nothing is measured; then it stopped calling
     views = journal.views
@@ -61,13 +61,15 @@ def test_a_session_driven_by_a_hosted_model_runs_through_the_same_loop(settings,
 
 def test_a_provider_that_is_gone_ends_the_session_with_its_reason(settings, new_session):
     with chat_server([fails(401, "bad key")]) as server:
-        session, _ = new_session(driver="openai/scripted")
-        closed = Session(replace(settings, api_base=server.base), session).run()
+        local = replace(settings, api_base=server.base)
+        session, _ = new_session(local, driver="openai/scripted")
+        closed = Session(local, session).run()
     assert (closed.outcome, "refused the key" in closed.reason) == ("provider_failed", True)
 
 
-def test_a_missing_key_is_named(settings, new_session):
-    session, _ = new_session(driver="anthropic/claude-sonnet-4-5")
+def test_a_key_that_is_gone_when_the_session_goes_on_is_named(settings, new_session):
+    keyed = replace(settings, keys={"ANTHROPIC_API_KEY": "sk-ant-of-a-person"})
+    session, _ = new_session(keyed, driver="anthropic/claude-sonnet-4-5")
     closed = Session(settings, session).run()
     assert closed.outcome == "provider_failed" and "ANTHROPIC_API_KEY" in closed.reason
 
@@ -80,7 +82,7 @@ def test_a_person_changes_model_and_effort_between_two_answers(settings, new_ses
     script = [change, says("I am finished."), says("Still finished.")]
     with chat_server(script) as server:
         local = replace(settings, api_base=server.base, keys={"ML_INTERN_API_KEY": "sk-of-this-server"})
-        session, journal = new_session(driver="openai/first")
+        session, journal = new_session(local, driver="openai/first")
         Session(local, session).run()
     journal.log.refresh()
     assert [r["model"] for r in server.requests] == ["first", "o3", "o3"]

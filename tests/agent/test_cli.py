@@ -11,14 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from lab.backend import read_json
+from lab.processes import alive
 from record.events import Closed, Said, parse
-from tests.conftest import cli_environment
+from tests.conftest import cli_environment, free_port
+from tests.fakes import chat_server, fails, says
+from tests.scripted import open_lab
 
 
-def run(settings, *arguments: str, stdin: str = "", timeout: float = 60, **options) -> subprocess.CompletedProcess:
+def run(
+    settings, *arguments: str, stdin: str = "", timeout: float = 60, env: dict | None = None, **options
+) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "agent", *arguments],
-        input=stdin, capture_output=True, text=True, timeout=timeout, env=cli_environment(settings), check=False, **options,
+        input=stdin, capture_output=True, text=True, timeout=timeout, env=cli_environment(settings) | (env or {}),
+        check=False, **options,
     )  # fmt: skip
 
 
@@ -58,6 +65,10 @@ def test_help_imports_nothing_of_ours(settings):
         ("an unknown metric", ["--task", "chains", "--target", "0.9", "--metric", "bleu"], ("bleu", "accuracy")),
         ("a target beyond 1", ["--task", "chains", "--target", "90"], ("90", "0.9")),
         ("a budget of 0 hours", ["--task", "chains", "--hours", "0"], ("hours", "0")),
+        ("a budget of inf hours", ["--task", "chains", "--hours", "inf"], ("hours", "inf", "10,000")),
+        ("more tokens than there are", ["--task", "chains", "--tokens", "9" * 400], ("tokens", "999")),
+        ("a driver without its key", ["--task", "chains", "--driver", "anthropic/x"], ("ANTHROPIC_API_KEY",)),
+        ("an unknown provider", ["--task", "chains", "--driver", "nobody/x"], ("nobody/x", "known provider")),
         ("a budget of 0 dollars", ["--task", "chains", "--dollars", "0"], ("dollars", "0")),
         ("a budget of nan hours", ["--task", "chains", "--hours", "nan"], ("hours", "nan")),
         ("a seed beyond what trainers take", ["--task", "chains", "--seed", "99999999999"], ("99999999999",)),
@@ -126,10 +137,22 @@ def test_the_budget_ends_a_session_with_exit_code_3_and_a_report(settings):
     assert "ended by its budget" in report.stdout.lower() and "nothing is claimed" in report.stdout
 
 
-def test_a_provider_that_fails_is_exit_code_4_and_the_log_can_be_shown(settings):
-    ran = run(settings, "run", "do it", "--task", "chains", "--driver", "anthropic/claude-sonnet-4-5", timeout=90)
-    assert ran.returncode == 4 and "ANTHROPIC_API_KEY" in ran.stdout
-    session = next(settings.sessions.iterdir()).name
+def test_a_provider_that_fails_is_exit_code_4_and_resume_goes_on_when_it_is_back(settings):
+    script = [fails(401, "bad key"), says("I am back."), says("Still here.")]
+    with chat_server(script) as server:
+        base = {"ML_INTERN_API_BASE": server.base}
+        ran = run(settings, "run", "do it", "--task", "chains", "--driver", "openai/m", timeout=90, env=base)
+        assert ran.returncode == 4 and "refused the key" in ran.stdout
+        session = next(settings.sessions.iterdir()).name
+        assert "provider_failed" in run(settings, "show", session[:15]).stdout
+        again = run(settings, "resume", session, timeout=90, env=base)
+        assert again.returncode == 2 and "I am back." in again.stdout
+        assert server.requests[1]["messages"][-1]["content"] == "Go on where you stopped."
+
+
+def test_a_session_can_be_listed_shown_and_replayed(settings, new_session):
+    session, journal = new_session()
+    journal.append(Closed(outcome="provider_failed", reason="nobody there"))
     assert session in run(settings, "list").stdout
     assert "provider_failed" in run(settings, "show", session[:15]).stdout
     replayed = [
@@ -151,3 +174,46 @@ def test_ctrl_c_stops_the_session_answers_its_calls_and_lets_its_job_end(setting
     assert demo.returncode == 2
     after = kinds[kinds.index("halted") :]
     assert after[:2] == ["halted", "finished"] and "closed" in after and after[-1] == "ended"
+
+
+@pytest.mark.parametrize("speed", ["nan", "inf", "-1", "1e-300"])
+def test_a_speed_that_is_none_is_one_sentence(settings, new_session, speed):
+    assert_one_sentence(run(settings, "replay", new_session()[0], "--speed", speed), "speed", speed[:2])
+
+
+def test_an_empty_log_is_one_sentence(settings):
+    (settings.sessions / "20260101-000000-abcdef").mkdir(parents=True)
+    (settings.sessions / "20260101-000000-abcdef" / "events.jsonl").touch()
+    for command in ("show", "report", "replay", "resume", "stop"):
+        assert_one_sentence(run(settings, command, "20260101"), "20260101-000000-abcdef", "nothing")
+
+
+def test_a_hub_model_that_cannot_be_had_is_one_sentence(settings):
+    nobody = {"HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HOME": str(settings.home / "hf")}
+    asked = run(settings, "run", "do it", "--task", "chains", "--model", "org/none", env=nobody)
+    assert_one_sentence(asked, "org/none", "cannot be asked")
+
+
+def test_a_stop_ends_a_session_that_nobody_drives_and_its_job(settings, new_session):
+    session, journal = new_session()
+    lab, supervisor, _ = open_lab(settings, session)
+    supervisor.start()
+    lab.prepare("rows", "task", 100, 0.5)
+    job = lab.train("sft", {"data": "data/rows.jsonl", "max_steps": 5000}, 1.0, "", "c1")["job"]
+    journal.wait(lambda views: views.jobs[job].step > 0, 60)
+    supervisor.stop()  # as if its worker had died
+    assert run(settings, "stop", session).returncode == 0
+    views = journal.views
+    assert views.settled and views.closed.outcome == "stopped" and views.jobs[job].ended.state == "cancelled"
+    assert not alive(read_json(settings.sessions / session / "jobs" / job / "run.json")["trainer"])
+
+
+def test_chat_prints_each_fact_once(settings):
+    with chat_server([says("Hello."), says("What now?")]) as server:
+        base = {"ML_INTERN_API_BASE": server.base}
+        options = ("--task", "chains", "--driver", "openai/m", "--output", "jsonl")
+        ran = run(settings, "chat", "hi", *options, stdin="more\n", env=base, timeout=90)
+    seqs = [
+        parse(line.removeprefix("\nyou> ").removeprefix("you> ")).seq for line in ran.stdout.splitlines() if "{" in line
+    ]
+    assert seqs == list(range(1, len(seqs) + 1)) and len(seqs) > 6

@@ -8,7 +8,8 @@ import pytest
 from agent.session import Busy, Session
 from agent.sessions import decide, halt, say, state_of
 from agent.settings import SettingsError
-from record.events import Asked, Call, Closed, Finished, Replied, Started
+from lab.backend import write_json
+from record.events import Asked, Call, Closed, Finished, Launched, Replied, Started
 from tests.fakes import chat_server, says
 
 QUIET = says("Nothing more to do.")
@@ -23,7 +24,7 @@ def driven(settings, new_session):
         server = chat_server(turns)
         servers.append(server)
         own = replace(settings, api_base=server.__enter__().base)
-        session, journal = new_session(driver="openai/scripted", **request)
+        session, journal = new_session(own, driver="openai/scripted", **request)
         ended: list[Closed] = []
         thread = threading.Thread(target=lambda: ended.append(Session(own, session).run()), daemon=True)
         thread.start()
@@ -83,7 +84,8 @@ def test_what_the_gate_asks_waits_for_a_decision_which_may_edit_it(driven, allow
 
 
 def test_a_restart_answers_open_calls_and_does_not_repeat_a_command(driven, settings, new_session):
-    session, journal = new_session(driver="openai/scripted")
+    keyed = replace(settings, keys={"OPENAI_API_KEY": "sk-of-a-person"})
+    session, journal = new_session(keyed, driver="openai/scripted")
     calls = (
         Call(id="a", name="shell", arguments={"command": "touch twice"}),
         Call(id="b", name="note", arguments={"topic": "t", "text": "again"}),
@@ -127,3 +129,25 @@ def test_keys_do_not_reach_a_command(driven, monkeypatch):
     journal.log.refresh()
     (ran,) = (f for f in journal.log if isinstance(f, Finished))
     assert "[none] [none]" in ran.output  # not even masked: it was never there
+
+
+def test_an_error_of_ours_in_the_policy_is_not_the_providers(settings, new_session):
+    session, journal = new_session()
+    broken = Call(id="c1", name="evaluate", arguments={"split": "dev"})  # the policy looks for a model in it
+    answer = Finished(call="c1", name="evaluate", ok=True, output="{}", seconds=0)
+    journal.append(Replied(calls=(broken,), model="m"), answer)
+    closed = Session(settings, session).run()
+    assert closed.outcome == "failed" and "an error of ours" in closed.reason
+
+
+def test_an_owner_killed_while_jobs_saved_leaves_one_ending(settings, new_session):
+    session, journal = new_session()
+    job = Launched(job="sft-1", recipe="sft", config={}, machine="m", hours=1.0, folder="jobs/sft-1")
+    journal.append(job, Closed(outcome="stopped", reason="a person said stop"))
+    folder = settings.sessions / session / "jobs" / "sft-1"
+    folder.mkdir()
+    write_json(folder / "job.json", {"job": "sft-1", "recipe": "sft", "hours": 1.0, "attempt": 1})
+    write_json(folder / "exit.json", {"state": "cancelled", "seconds": 1.0})  # it had saved meanwhile
+    assert Session(settings, session).run().outcome == "stopped"
+    journal.log.refresh()
+    assert [f.kind for f in journal.log if f.kind in ("closed", "ended")] == ["closed", "ended"]

@@ -1,16 +1,23 @@
 """Jobs on this machine, with the real recipe on the real starter model: launched, watched, cancelled, killed, queued."""
 
+import json
 import os
+import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from lab.backend import JobSpec, read_json
+from lab.backend import JobSpec, read_json, write_json
 from lab.backends.local import LocalBackend
 from lab.errors import BadInput, NotThere, Refused
+from lab.processes import alive
+from lab.tasks import read_rows
+from recipes.seal import file_hash
 from record.events import Ended, Launched, Progressed
 from tests.scripted import open_lab
 
@@ -145,7 +152,7 @@ def test_one_job_has_the_machine_and_the_next_waits_for_it(tmp_path: Path, setti
     backend.cancel(first)
     until(lambda: backend.state(second).state == "running")
     assert backend.state(first).state == "cancelled"
-    backend.kill(second)
+    os.killpg(read_json(second / "run.json")["runner"][0], signal.SIGKILL)
     until(lambda: backend.state(second).ended)
     assert (backend.state(second).state, backend.state(second).signal) == ("failed", signal.SIGKILL)
 
@@ -159,3 +166,115 @@ def test_a_job_that_ended_while_nobody_looked_is_not_run_again(tmp_path: Path, s
     assert ended.state == "failed" and "nothing" in ended.reason
     backend.launch(spec)  # what a new worker does with every job that its log has no end of
     assert (backend.state(spec.folder), (spec.folder / "exit.json").stat().st_mtime_ns) == (ended, stamp)
+
+
+def test_a_job_that_was_logged_and_never_started_is_started_by_the_supervisor(lab_of):
+    lab, journal = lab_of()
+    rows = lab.workspace.path("data/rows.jsonl")
+    config = {"model": str(lab.model_path("base")), "data": str(rows), "max_steps": 2, **SMALL}
+    fact = Launched(job="sft-1", recipe="sft", config=config, machine="here", hours=1.0, folder="jobs/sft-1")
+    journal.append(fact)  # and then the process died, before it started anything
+    assert end_of(lab, "sft-1")["state"] == "done"
+
+
+def test_a_job_is_started_once_however_many_want_it_started(tmp_path: Path, settings):
+    backend = LocalBackend(settings.home / "queue", settings.job_env)
+    spec = JobSpec("j", "sft", {"model": "nowhere", "data": "nothing"}, tmp_path / "j")
+    threads = [threading.Thread(target=backend.launch, args=(spec,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    until(lambda: backend.state(spec.folder).ended)
+    assert backend.log_tail(spec.folder).count("cannot be read") == 1
+
+
+def test_a_job_whose_folder_is_deleted_ends_and_its_trainer_with_it(lab_of):
+    lab, journal = lab_of()
+    job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", call="c1")["job"]
+    until(lambda: journal.views.jobs[job].step >= 2)
+    trainer = read_json(lab.folder / "jobs" / job / "run.json")["trainer"]
+    shutil.rmtree(lab.folder / "jobs" / job, ignore_errors=True)
+    status = end_of(lab, job)
+    assert (status["state"], "folder is gone" in status["reason"]) == ("failed", True)
+    until(lambda: not alive(trainer), 30)
+
+
+def test_what_was_checked_is_what_is_trained_on(lab_of):
+    lab, journal = lab_of()
+    job = lab.train("sft", config(max_steps=2), 1.0, "an idea", call="c1")["job"]
+    before = lab.workspace.read("data/rows.jsonl")
+    lab.workspace.write("data/rows.jsonl", '{"prompt": "another", "completion": "file"}\n')
+    assert end_of(lab, job)["state"] == "done"
+    made = journal.views.jobs[job].config
+    assert Path(made["data"]).parent == lab.folder / "jobs" / job
+    assert file_hash(made["data"]) == made["data_sha256"]
+    assert read_rows(Path(made["data"])) == [json.loads(line) for line in before.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lr": -1}, "lr: Input should be greater than 0, not -1"),
+        ({"lr": "fast"}, "lr: .*not 'fast'"),
+        ({"lr": float("nan")}, "lr: Input should be a finite number"),
+        ({"batch_size": 0}, "batch_size: .*not 0"),
+        ({"learning_rate": 1e-3}, "learning_rate: Extra inputs are not permitted"),
+    ],
+)
+def test_a_config_that_the_recipe_cannot_use_is_refused_before_the_launch(lab_of, changes, words):
+    lab, journal = lab_of()
+    with pytest.raises(BadInput, match=words):
+        lab.train("sft", config(**changes), 1.0, "", "c1")
+    assert not journal.views.jobs
+
+
+def test_a_number_written_as_text_is_the_number(lab_of):
+    lab, journal = lab_of()
+    job = lab.train("sft", config(lr="1e-3", max_steps=2), 1.0, "", "c1")["job"]
+    assert journal.views.jobs[job].config["lr"] == 1e-3
+
+
+def test_waiting_in_the_queue_is_no_run_time(lab_of):
+    lab, journal = lab_of()
+    first = lab.train("sft", config(max_steps=5000), 1.0, "", "c1")["job"]
+    until(lambda: journal.views.jobs[first].place == 0)
+    second = lab.train("sft", config(max_steps=5000), 1.0, "", "c2")["job"]
+    until(lambda: journal.views.jobs[second].place == 1)
+    views, later = journal.views, datetime.now(UTC) + timedelta(hours=5)
+    alone = (later - views.jobs[first].began).total_seconds()
+    assert views.job_seconds(later) == pytest.approx(alone)
+    lab.cancel(first)
+    until(lambda: journal.views.jobs[second].place == 0)
+
+
+def test_a_stop_finding_of_the_last_tick_makes_the_job_a_failed_one(lab_of):
+    """A run that is over before anybody looks has its NaN found only with its end."""
+    lab, journal = lab_of()
+    folder = lab.folder / "jobs" / "sft-1"
+    folder.mkdir(parents=True)
+    write_json(folder / "job.json", {"job": "sft-1", "recipe": "sft", "hours": 1.0, "attempt": 1})
+    write_json(folder / "exit.json", {"state": "done", "code": 0, "seconds": 3.0})
+    write_json(folder / "result.json", {"ok": True})
+    lines = [{"step": step, "steps": 3, "at": 100.0 + step, "loss": "nan", "grad_norm": "nan"} for step in (1, 2, 3)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    journal.append(Launched(job="sft-1", recipe="sft", config={}, machine="m", hours=1.0, folder="jobs/sft-1"))
+    until(lambda: journal.views.jobs["sft-1"].ended)
+    assert journal.views.jobs["sft-1"].ended.state == "failed"
+
+
+def test_a_job_cancelled_after_its_runner_died_counts_as_cancelled(lab_of):
+    lab, journal = lab_of()
+    job = lab.train("sft", config(max_steps=5000), 1.0, "", "c1")["job"]
+    until(lambda: journal.views.jobs[job].step >= 2)
+    os.kill(read_json(lab.folder / "jobs" / job / "run.json")["runner"][0], signal.SIGKILL)
+    assert lab.cancel(job)["state"] == "cancelled"
+
+
+def test_held_out_items_judge_only_the_base_and_the_best(lab_of):
+    lab, journal = lab_of()
+    job = lab.train("sft", config(max_steps=2), 1.0, "", "c1")["job"]
+    end_of(lab, job)
+    with pytest.raises(Refused, match="not the best model"):
+        lab.measure(job, "heldout", "c2")
+    assert not [j for j in journal.views.jobs.values() if j.recipe == "evaluate"]

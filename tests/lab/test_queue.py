@@ -1,6 +1,7 @@
 """Who has the machine."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab.backend import write_json
@@ -44,3 +45,11 @@ def test_a_ticket_that_is_being_written_blocks_nobody(tmp_path: Path):
     queue.enter(holder(tmp_path / "a", DEAD))
     (tmp_path / "queue" / ".0-torn.tmp").write_text("")
     assert queue.place(queue.enter(holder(tmp_path / "b", me))) == 0
+
+
+def test_tickets_taken_at_once_are_all_different_and_in_one_order(tmp_path: Path):
+    queue, me = Queue(tmp_path / "queue", holds_ticket), identity(os.getpid())
+    holders = [holder(tmp_path / f"j{i}", me) for i in range(20)]
+    with ThreadPoolExecutor(20) as pool:
+        tickets = list(pool.map(queue.enter, holders))
+    assert sorted(queue.place(ticket) for ticket in tickets) == list(range(20))

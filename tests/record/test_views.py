@@ -18,8 +18,12 @@ from record.events import (
     Launched,
     Opened,
     Progressed,
+    Queued,
+    Renamed,
     Replied,
     Said,
+    Shared,
+    Tuned,
 )
 from record.journal import Journal
 from record.log import Log
@@ -76,8 +80,10 @@ def test_every_cap_ends_a_session_in_words():
     later = NOW + timedelta(hours=2)
     assert "wall clock budget of 1 h" in (numbered(opened(hours=1)).over(later) or "")
     assert numbered(opened(hours=3)).over(later) is None
-    running = numbered(opened(job_hours=1), launched("j"))
-    assert "job budget of 1 h" in (running.over(later) or "")  # a running job counts up to now
+    waits = numbered(opened(job_hours=1), launched("j"), Queued(job="j", place=1, at=NOW))
+    assert waits.over(later) is None  # waiting for the machine is no run time
+    waits.add(Queued(job="j", place=0, at=NOW, seq=4))
+    assert "job budget of 1 h" in (waits.over(later) or "")  # a running job counts up to now
     spent = Replied(model="m", tokens_in=600, tokens_out=500, dollars=2.5)
     assert "$2.50 of $2.00" in (numbered(opened(dollars=2), spent).over(NOW) or "")
     assert "1,100 of 1,000 tokens" in (numbered(opened(tokens=1000), spent).over(NOW) or "")
@@ -113,3 +119,11 @@ def test_a_step_may_bring_its_metrics_in_two_parts():
     assert not job.has(50, ["eval_loss"]) and not job.has(51, ["loss"])
     views.add(Progressed(job="j", step=50, values={"eval_loss": 1.0}))
     assert job.has(50, ["eval_loss"])
+
+
+def test_a_person_changes_the_terms_and_what_they_leave_out_stays():
+    views = numbered(opened(hours=1), Tuned(budget=Budget(dollars=3)), Tuned(driver="m", effort="low"))
+    assert (views.budget, views.approval, views.driver, views.effort) == (Budget(dollars=3), "auto", "m", "low")
+    assert views.drivers == ["autopilot", "m"]
+    views = numbered(opened(), Renamed(title="Chains"), Shared(public=True), Shared(public=False))
+    assert (views.title, views.public) == ("Chains", False)

@@ -116,6 +116,7 @@ const READERS = {
       ?.replaceWith(row({ mark: icon("minus"), name: f.job, about: `goes on as attempt ${f.attempt}`, tone: "over" }));
     feed.jobs.set(f.job, feed.putRow(jobRow(state.jobs.get(f.job))));
   },
+  queued: (feed, f) => feed.jobsToDraw.add(f.job),
   progressed: (feed, f) => feed.jobsToDraw.add(f.job),
   ended: (feed, f) => feed.jobsToDraw.add(f.job),
   found: (feed, f) => feed.put(finding(f), f),

@@ -70,7 +70,11 @@ const FOLDS = {
           values: before.values,
         }
       : { points: [], findings: [], step: 0, steps: null, values: {} };
-    s.jobs.set(f.job, { ...f, ...kept, eta: null, ended: null });
+    s.jobs.set(f.job, { ...f, ...kept, place: null, began: null, eta: null, ended: null });
+  },
+  queued: (s, f) => {
+    const job = s.jobs.get(f.job);
+    if (job) Object.assign(job, { place: f.place, began: f.place === 0 ? f.at : null });
   },
   progressed: (s, f) => {
     const job = s.jobs.get(f.job);

@@ -1,0 +1,41 @@
+"""Which key a model needs, and whether it is there. Imports nothing heavy: the doors ask before a session is opened."""
+
+from collections.abc import Mapping
+
+KEYS = {  # a model id's beginning -> the name of its key
+    "anthropic/": "ANTHROPIC_API_KEY",
+    "claude": "ANTHROPIC_API_KEY",
+    "huggingface/": "HF_TOKEN",
+    "openrouter/": "OPENROUTER_API_KEY",
+    "gemini/": "GEMINI_API_KEY",
+    "groq/": "GROQ_API_KEY",
+    "mistral/": "MISTRAL_API_KEY",
+    "deepseek/": "DEEPSEEK_API_KEY",
+    "openai/": "OPENAI_API_KEY",
+    "gpt-": "OPENAI_API_KEY",
+}
+
+
+class BrainError(Exception):
+    """The provider gives no answer: one sentence on why, and what a person can do."""
+
+
+def key_for(model_id: str, keys: Mapping[str, str], api_base: str | None) -> str:
+    """The key for a model; for a server of the person's own, the one they set for it, or a placeholder.
+
+    A provider's key goes to that provider only, never to `api_base`. Raises BrainError.
+    """
+    if api_base:
+        return keys.get("ML_INTERN_API_KEY", "none")
+    name = next((name for start, name in KEYS.items() if model_id.startswith(start)), None)
+    if name is None:
+        raise BrainError(f"The model {model_id!r} names no known provider; write it like anthropic/claude-sonnet-4-5.")
+    if name not in keys:
+        raise BrainError(f"{model_id} needs {name} in the environment; set it, or use --driver autopilot.")
+    return keys[name]
+
+
+def check_driver(driver: str, keys: Mapping[str, str], api_base: str | None) -> None:
+    """Raise BrainError for a driver that could not answer even once."""
+    if driver != "autopilot":
+        key_for(driver, keys, api_base)
