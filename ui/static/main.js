@@ -147,19 +147,21 @@ class Page {
     else this.draw(state);
   }
 
-  /** Draw the transcript now, and what stands around it in a task of its own. */
+  /** Draw the transcript now, and what stands around it after the frame that shows it: the curves of many runs take long. */
   draw(state) {
     if (state !== this.state) return;
     this.since = null;
     this.feed.settle();
-    this.around ??= setTimeout(() => {
-      this.around = null;
-      if (!this.work) return;
-      this.work.draw(this.state);
-      this.top.draw(this.state, this.session);
-      this.composer.draw(this.state);
-      this.drawer.touch(this.session, this.state);
-    }, 0);
+    this.around ??= requestAnimationFrame(() => setTimeout(() => this.drawAround(), 0));
+  }
+
+  drawAround() {
+    this.around = null;
+    if (!this.work) return;
+    this.work.draw(this.state);
+    this.top.draw(this.state, this.session);
+    this.composer.draw(this.state);
+    this.drawer.touch(this.session, this.state);
   }
 
   switcher() {

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 
-const TAIL = 30; // lines at first: what a command says last says most
+const TAIL = 16; // lines at first, as many as fit without scrolling: what a command says last says most
 const COLOURS = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
 // Colour codes are kept; titles (OSC), movements and the rest of what only a terminal understands are not.
 const CODES = /\x1b\](?:[^\x07\x1b]|\x1b(?!\\))*(?:\x07|\x1b\\)|\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]/g;
