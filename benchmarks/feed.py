@@ -6,6 +6,7 @@ filled   the same, from the moment at which the page's script asked for the fact
 new p50, p95     from the message with a new fact to the frame that shows it (what the page takes)
 seen p50, p95    from the append to the log to that frame (the server's poll and coalescing included)
 longest  the longest main-thread task while new facts came; `at open` the longest while the session opened
+With --feed-only the right pane is an empty one, so that the figures are the transcript's own.
 Every size gets a fresh browser profile. The clock is that of this machine: run it with nothing else on.
 """
 
@@ -48,10 +49,15 @@ window.shown = (text) => new Promise((done) => {
 """
 
 
-def measure(browser: Browser, url: str, name: str, log: Log) -> dict[str, float]:
+EMPTY = "export class Work { draw() {} show() {} }"
+
+
+def measure(browser: Browser, url: str, name: str, log: Log, feed_only: bool) -> dict[str, float]:
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     page.add_init_script(WATCH)
+    if feed_only:
+        page.route("**/work.js", lambda route: route.fulfill(body=EMPTY, content_type="text/javascript"))
     log.append(e.Said(text="the very end"))
     page.goto(f"{url}/?session={name}", wait_until="commit")
     opened = page.evaluate("shown('the very end')")[0]
@@ -82,7 +88,8 @@ def measure(browser: Browser, url: str, name: str, log: Log) -> dict[str, float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--facts", type=int, nargs="+", default=[100, 1000, 5000, 10_000])
-    sizes = parser.parse_args().facts
+    parser.add_argument("--feed-only", action="store_true")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as home, sync_playwright() as driver:
         settings = own_settings(Path(home))
         from ui.server import build_app  # Gradio reads the environment that own_settings has made quiet
@@ -94,12 +101,12 @@ def main() -> None:
             time.sleep(0.02)
         found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
         browser = driver.chromium.launch(executable_path=found, args=list(QUIET))
-        for number, size in enumerate(sizes):
+        for number, size in enumerate(given.facts):
             name = f"20260101-{number:06d}-long"
             log = Log(settings.sessions / name / "events.jsonl")
             (settings.sessions / name / "workspace").mkdir(parents=True)
             log.append(*long.session(name, size - 1))
-            figures = measure(browser, f"http://127.0.0.1:{settings.port}", name, log)
+            figures = measure(browser, f"http://127.0.0.1:{settings.port}", name, log, given.feed_only)
             if number == 0:
                 print("  facts", *(f"{key:>9}" for key in figures))
             print(f"{size:7}", *(f"{value:9.0f}" for value in figures.values()), flush=True)

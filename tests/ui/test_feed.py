@@ -244,7 +244,7 @@ def test_markup_of_strangers_is_text_wherever_it_stands(site: Site, visit, brows
 
 
 def test_text_that_is_being_written_gives_way_to_the_reply(opened):
-    page, log = opened()
+    page, _ = opened()
     page.evaluate(
         """async () => { const base = [...document.scripts].find(s => s.src.endsWith('/main.js')).src.replace('main.js', '');
         const [{ Feed }, { Transcript }, { State }] = await Promise.all(['feed', 'transcript', 'fold'].map(n => import(`${base}${n}.js`)));
@@ -256,3 +256,30 @@ def test_text_that_is_being_written_gives_way_to_the_reply(opened):
     )
     assert "It grows" in page.evaluate("before")
     assert "It grows" not in page.evaluate("after") and "It has grown" in page.evaluate("after")
+
+
+def test_a_pane_that_nobody_sees_makes_no_older_facts_and_keeps_its_place(site: Site, visit):
+    name, log = site.session(lambda name: [*long.session(name, 2999), e.Said(text=END)])
+    page = visit(f"{site.url}/?session={name}", 390, 844)
+    page.locator(".bubble", has_text=END).wait_for()
+    page.get_by_role("button", name="Work").click()
+    log.append(e.Said(text="news"))
+    page.locator(".bubble", has_text="news").wait_for(state="attached")
+    page.wait_for_timeout(300)
+    assert page.locator(".feed > *").count() < 100
+    page.get_by_role("button", name="Chat").click()
+    page.locator(".bubble", has_text="news").wait_for()
+    page.wait_for_timeout(200)
+    assert gap(page) < 3
+
+
+def test_a_long_live_session_does_not_grow_the_page(opened):
+    page, log = opened()
+    for part in range(20):
+        log.append(*(e.Said(text=f"message {part * 30 + i}") for i in range(30)))
+        page.get_by_text(f"message {part * 30 + 29}", exact=True).wait_for()
+    assert page.locator(".feed > *").count() <= 240
+    page.locator(".earlier").click()
+    page.locator(".earlier").wait_for(state="hidden")
+    texts = page.evaluate("[...document.querySelectorAll('.bubble')].map(one => one.textContent)")
+    assert [t for t in texts if t.startswith("message")] == [f"message {i}" for i in range(600)]

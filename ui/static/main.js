@@ -15,6 +15,7 @@ const VIEWS = ["top", "drawer", "feed", "composer", "work", "switch"];
 const BACKLOG = 300; // facts in one message; so many are the past, and more of it is under way
 const PAST = 50; // ms to wait for the next part of the past, so that the page is drawn once and not for each part
 const HURRY = 400; // ms after which what has come is drawn anyway
+const SHARE = 4; // what stands around the transcript rests this many times as long as its last drawing took
 const SLICE = 12; // ms of work at a time, so that no task comes near the 50 ms that a person feels
 
 class Page {
@@ -152,16 +153,18 @@ class Page {
     if (state !== this.state) return;
     this.since = null;
     this.feed.settle();
-    this.around ??= requestAnimationFrame(() => setTimeout(() => this.drawAround(), 0));
+    this.around ??= requestAnimationFrame(() => setTimeout(() => this.drawAround(), this.rest ?? 0));
   }
 
   drawAround() {
     this.around = null;
     if (!this.work) return;
+    const start = performance.now();
     this.work.draw(this.state);
     this.top.draw(this.state, this.session);
     this.composer.draw(this.state);
     this.drawer.touch(this.session, this.state);
+    this.rest = Math.min(1000, SHARE * (performance.now() - start));
   }
 
   switcher() {

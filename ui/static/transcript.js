@@ -135,7 +135,8 @@ export class Transcript {
 
   /** Keep two screens ready above what the person sees. */
   fill() {
-    if (this.making || this.from === 0 || this.list.hidden) return;
+    if (this.making || this.from === 0) return;
+    if (this.scroller.clientHeight === 0) return; // left, or behind the other pane of a phone: nobody scrolls here
     if (this.scroller.scrollTop > 2 * this.scroller.clientHeight) return;
     this.making = setTimeout(() => {
       this.making = null;
@@ -180,6 +181,7 @@ export class Transcript {
     this.atEnd = false;
     clearTimeout(this.making);
     this.making = setTimeout(() => {
+      if (!this.scroller.isConnected) return;
       const fresh = this.take(Infinity);
       fresh.forEach((one) => one.classList.add("laid"));
       this.silently(() => this.list.prepend(...fresh));
@@ -198,6 +200,7 @@ export class Transcript {
   /** Growing content moves the end away; only a person moves the view up. */
   moved() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+    if (clientHeight === 0) return;
     if (scrollHeight - scrollTop - clientHeight < NEAR) this.atEnd = true;
     else if (scrollTop < this.top) this.atEnd = false;
     this.top = scrollTop;
