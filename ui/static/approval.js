@@ -3,13 +3,16 @@
 import { h } from "./dom.js";
 import { argument, brief, dollars } from "./words.js";
 
-/** A card for one question of the gate; without buttons once it is answered. `decide(call, allow, arguments)` answers. */
-export function decision(asked, state, decide) {
+/**
+ * A card for one question of the gate; without buttons once it is answered. `decide(call, allow, arguments)` answers;
+ * `spent` is what the session had cost when the gate asked.
+ */
+export function decision(asked, state, decide, spent = state.dollars) {
   const open = !state.decided.has(asked.call) && !state.finished.has(asked.call);
   const title = `${asked.name.replaceAll("_", " ").replace(/^./, (c) => c.toUpperCase())}: ${argument(asked.arguments)}`;
   const head = h("div.ask-head", h("span.ask-title", title), h("span.ask-price", dollars(asked.dollars)));
   const after =
-    asked.dollars === null ? "" : ` Total after it: ${dollars(state.dollars + asked.dollars)}${cap(state)}.`;
+    asked.dollars === null ? "" : ` Total after it: ${dollars(spent + asked.dollars)}${cap(state)}.`;
   const card = h(
     `div.ask.${open ? "open" : "over"}`,
     { role: "group", "aria-label": `Approve ${title}` },

@@ -1,67 +1,63 @@
 // The transcript: one reader for each kind of fact. A kind without a reader is shown as its name and breaks nothing.
 
 import { decision } from "./approval.js";
+import { block } from "./code.js";
 import { h, icon } from "./dom.js";
 import { markdown } from "./markdown.js";
 import { bar, pill, quiet, row, spinner, toolRow } from "./rows.js";
+import { terminal } from "./terminal.js";
 import * as words from "./words.js";
 
 const SILENT = new Set(["plan", "note", "promote", "final_answer"]); // tools whose own fact says it better
+const PART = /\n\[\d+ more characters: read on from \d+\]$/; // how read_file ends when there is more
 const LEVELS = { info: "info", warn: "warn", stop: "stop" };
 
 export class Feed {
-  /** `list` is the element that the transcript grows in; `acts` are {decide, openReport}. */
-  constructor(list, acts) {
+  /** `transcript` is the window that the feed grows in; `acts` are {decide, openReport}. */
+  constructor(transcript, acts) {
     Object.assign(this, {
-      list,
+      transcript,
       acts,
       calls: new Map(),
       jobs: new Map(),
       cards: new Map(),
+      files: new Map(), // path -> the last content that a call wrote or read whole
+      before: new Map(), // call that wrote a file -> what was known of the file
       plan: "",
       jobsToDraw: new Set(),
     });
   }
 
-  /** Show one more fact. `state` has it already. */
+  /** Take one more fact. `state` has it already. Nothing is drawn before `settle`. */
   add(fact, state) {
     const reader = READERS[fact.kind];
-    if (!reader) {
-      this.put(quiet("info", `A fact of a kind that this page does not know: ${fact.kind}`));
-      return;
-    }
-    reader(this, fact, state);
+    if (reader) reader(this, fact, state);
+    else this.put(() => quiet("info", `A fact of a kind that this page does not know: ${fact.kind}`));
   }
 
-  /** Put an element at the end, marked with who it comes from when that is a scout. */
-  put(element, fact = null) {
-    if (fact && fact.who !== "main") element.prepend(h("span.who", fact.who));
-    this.list.append(element);
-    return element;
+  /** Put what `make` makes at the end, marked with who it comes from when that is a scout. */
+  put(make, fact = null) {
+    return this.transcript.put(() => {
+      const element = make();
+      if (fact && fact.who !== "main") element.prepend(h("span.who", fact.who));
+      return element;
+    });
   }
 
-  /** Put a row into the card at the end, or into a new one. */
-  putRow(element) {
-    const last = this.list.lastElementChild;
-    const card = last?.classList.contains("rows") ? last : this.put(h("div.rows"));
-    card.append(element);
-    return element;
+  putRow(make) {
+    return this.transcript.putRow(make);
   }
 
-  swap(map, key, fresh) {
-    const old = map.get(key);
-    if (old instanceof HTMLDetailsElement && fresh instanceof HTMLDetailsElement) fresh.open ||= old.open;
-    if (old) old.replaceWith(fresh);
-    map.set(key, fresh);
-  }
-
-  /** Draw the jobs that moved: once a frame, however many facts there were. */
-  settle(state) {
-    for (const id of this.jobsToDraw) {
-      const job = state.jobs.get(id);
-      if (job && this.jobs.has(id)) this.swap(this.jobs, id, jobRow(job));
-    }
+  /** Draw what is new, and the jobs that moved: once a frame, however many facts there were. */
+  settle() {
+    for (const id of this.jobsToDraw) this.jobs.get(id)?.refresh();
     this.jobsToDraw.clear();
+    this.transcript.flush();
+  }
+
+  /** Show a reply as it is being written. The `replied` fact, which has all of it, takes its place. */
+  typing(text) {
+    this.transcript.type(text ? [h("div.reply", markdown(text, undefined, false))] : []);
   }
 }
 
@@ -75,53 +71,52 @@ const READERS = {
       budget.hours === null ? "no time limit" : words.seconds(budget.hours * 3600),
       words.driver(f.driver),
     ];
-    feed.put(h("div.said", h("div.bubble", goal.text)));
-    feed.put(h("div.meta", facts.filter(Boolean).join(" · ")));
+    feed.put(() => h("div.said", h("div.bubble", goal.text)));
+    feed.put(() => h("div.meta", facts.filter(Boolean).join(" · ")));
   },
-  said: (feed, f) => feed.put(h("div.said", f.by === "local" ? null : h("span.who", f.by), h("div.bubble", f.text))),
+  said: (feed, f) => feed.put(() => h("div.said", f.by === "local" ? null : h("span.who", f.by), h("div.bubble", f.text))),
   replied: (feed, f) => {
-    if (f.thought) {
-      const summary = h(
-        "summary",
-        icon("spark"),
-        `Thought${f.seconds >= 1 ? ` for ${words.seconds(f.seconds)}` : ""}`,
-        icon("chevron", "turn"),
-      );
-      feed.put(h("details.thought", summary, h("div.thought-text", markdown(f.thought))), f);
-    }
-    if (f.text) feed.put(h("div.reply", markdown(f.text)), f);
+    feed.typing("");
+    if (f.thought) feed.put(() => thought(f), f);
+    if (f.text) feed.put(() => h("div.reply", markdown(f.text)), f);
   },
-  started: (feed, f) => {
-    if (!SILENT.has(f.name)) feed.calls.set(f.call, feed.putRow(toolRow(f, null)));
+  started: (feed, f, state) => {
+    if (SILENT.has(f.name)) return;
+    const make = () => toolRow(f, state.finished.get(f.call) ?? null, feed.before.get(f.call) ?? null);
+    feed.calls.set(f.call, feed.putRow(make));
   },
   finished: (feed, f, state) => {
     const started = state.started.get(f.call) ?? { name: f.name, arguments: {} };
-    const fresh = toolRow(started, f);
-    if (feed.calls.has(f.call)) feed.swap(feed.calls, f.call, fresh);
-    else if (!f.ok) feed.putRow(fresh); // an error is shown whatever the tool
-    redecide(feed, f.call, state);
+    if (f.ok) learn(feed, started, f);
+    if (feed.calls.has(f.call)) feed.calls.get(f.call).refresh();
+    else if (!f.ok) feed.putRow(() => toolRow(started, f)); // an error is shown whatever the tool
+    feed.cards.get(f.call)?.refresh();
   },
   asked: (feed, f, state) => {
-    feed.cards.set(f.call, feed.put(decision(f, state, feed.acts.decide)));
+    const spent = state.dollars; // now: a card that is made later says the same
+    feed.cards.set(f.call, feed.put(() => decision(f, state, feed.acts.decide, spent)));
   },
   decided: (feed, f, state) => {
-    redecide(feed, f.call, state);
+    feed.cards.get(f.call)?.refresh();
     const name = state.asked.get(f.call)?.name ?? f.call;
     const edited = f.arguments ? ", with changes" : "";
-    feed.put(quiet(f.allow ? "check" : "cross", `${f.allow ? "Approved" : "Denied"} by ${f.by}: ${name}${edited}`));
+    const verb = f.allow ? "Approved" : "Denied";
+    feed.put(() => quiet(f.allow ? "check" : "cross", `${verb} by ${f.by}: ${name}${edited}`));
   },
   launched: (feed, f, state) => {
-    feed.jobs
-      .get(f.job)
-      ?.replaceWith(row({ mark: icon("minus"), name: f.job, about: `goes on as attempt ${f.attempt}`, tone: "over" }));
-    feed.jobs.set(f.job, feed.putRow(jobRow(state.jobs.get(f.job))));
+    const about = `goes on as attempt ${f.attempt}`;
+    feed.jobs.get(f.job)?.refresh(() => row({ mark: icon("minus"), name: f.job, about, tone: "over" }));
+    feed.jobs.set(
+      f.job,
+      feed.putRow(() => jobRow(state.jobs.get(f.job))),
+    );
   },
   queued: (feed, f) => feed.jobsToDraw.add(f.job),
   progressed: (feed, f) => feed.jobsToDraw.add(f.job),
   ended: (feed, f) => feed.jobsToDraw.add(f.job),
-  found: (feed, f) => feed.put(finding(f), f),
+  found: (feed, f) => feed.put(() => finding(f), f),
   scored: (feed, f) =>
-    feed.putRow(
+    feed.putRow(() =>
       row({
         mark: icon("scale"),
         name: `${f.model} on ${f.split === "heldout" ? "held-out" : f.split}`,
@@ -130,33 +125,33 @@ const READERS = {
         tone: "scored",
       }),
     ),
-  promoted: (feed, f) => feed.put(verdict(f), f),
-  noted: (feed, f) => feed.put(quiet("pencil", h("b", f.topic), ` ${f.text}`), f),
+  promoted: (feed, f) => feed.put(() => verdict(f), f),
+  noted: (feed, f) => feed.put(() => quiet("pencil", h("b", f.topic), ` ${f.text}`), f),
   planned: (feed, f) => {
     const text = JSON.stringify(f.steps);
     if (text === feed.plan) return;
     feed.plan = text;
     const done = f.steps.filter((step) => step.state === "done").length;
     const doing = f.steps.find((step) => step.state === "doing");
-    feed.put(quiet("list", h("b", "Plan"), ` ${done} of ${f.steps.length} done`, doing ? ` · now: ${doing.text}` : ""));
+    const now = doing ? ` · now: ${doing.text}` : "";
+    feed.put(() => quiet("list", h("b", "Plan"), ` ${done} of ${f.steps.length} done`, now));
   },
   published: (feed, f) => {
-    const link =
-      f.what === "report"
-        ? h("button.link", { onclick: feed.acts.openReport }, "Read the report")
-        : h("span.mono", f.where);
-    feed.put(quiet("file", `${f.what === "report" ? "The report is written." : `Published ${f.what}:`} `, link));
+    if (f.what === "report") {
+      const read = () => h("button.link", { type: "button", onclick: feed.acts.openReport }, "Read the report");
+      feed.put(() => quiet("file", "The report is written. ", read()));
+    } else feed.put(() => quiet("file", `Published ${f.what}: `, h("span.mono", f.where)));
   },
-  compacted: (feed) => feed.put(quiet("minus", "Earlier messages are summarised for the model; nothing is lost here.")),
-  renamed: (feed, f) => feed.put(quiet("pencil", `Renamed by ${f.by}: ${f.title}`)),
+  compacted: (feed) => feed.put(() => quiet("minus", "Earlier messages are summarised for the model; nothing is lost here.")),
+  renamed: (feed, f) => feed.put(() => quiet("pencil", `Renamed by ${f.by}: ${f.title}`)),
   shared: (feed, f) =>
-    feed.put(quiet("info", f.public ? `Shared by ${f.by}: anybody may watch it as a replay` : `Made private by ${f.by}`)),
-  tuned: (feed, f) => feed.put(quiet("pencil", `Changed by ${f.by}: ${words.terms(f)}`)),
-  undone: (feed, f) => feed.put(quiet("minus", `The last turn was taken back by ${f.by}: the model forgets it.`)),
-  halted: (feed, f) => feed.put(quiet("stop", `Stopped by ${f.by}${f.reason ? `: ${f.reason}` : ""}`)),
+    feed.put(() => quiet("info", f.public ? `Shared by ${f.by}: anybody may watch it as a replay` : `Made private by ${f.by}`)),
+  tuned: (feed, f) => feed.put(() => quiet("pencil", `Changed by ${f.by}: ${words.terms(f)}`)),
+  undone: (feed, f) => feed.put(() => quiet("minus", `The last turn was taken back by ${f.by}: the model forgets it.`)),
+  halted: (feed, f) => feed.put(() => quiet("stop", `Stopped by ${f.by}${f.reason ? `: ${f.reason}` : ""}`)),
   closed: (feed, f) => {
     const [label, tone] = words.outcome(f.outcome);
-    feed.put(
+    feed.put(() =>
       h(`div.ending.${tone}`, h("div.ending-head", pill(label, tone)), h("div.ending-text", markdown(f.reason))),
     );
   },
@@ -165,9 +160,28 @@ const READERS = {
 /** Every kind of fact that has a reader; a test compares it with record.events. */
 export const KINDS = Object.keys(READERS);
 
-function redecide(feed, call, state) {
-  const asked = state.asked.get(call);
-  if (asked && feed.cards.has(call)) feed.swap(feed.cards, call, decision(asked, state, feed.acts.decide));
+/** Remember what a call tells about a file, so that the next write of it can show what it changed. */
+function learn(feed, started, finished) {
+  const { path, text, start } = started.arguments;
+  if (started.name === "write_file" && typeof text === "string") {
+    feed.before.set(finished.call, feed.files.get(path) ?? null);
+    feed.files.set(path, text);
+  } else if (started.name === "read_file" && !start && !PART.test(finished.output)) {
+    feed.files.set(path, finished.output);
+  }
+}
+
+function thought(f) {
+  const label = `Thought${f.seconds >= 1 ? ` for ${words.seconds(f.seconds)}` : ""}`;
+  const inside = h("div.thought-text");
+  const fill = () => inside.childElementCount || inside.append(...markdown(f.thought));
+  const details = h(
+    "details.thought",
+    { ontoggle: () => details.open && fill() },
+    h("summary", icon("spark"), label, icon("chevron", "turn")),
+    inside,
+  );
+  return details;
 }
 
 function jobRow(job) {
@@ -179,8 +193,8 @@ function jobRow(job) {
   const end = ended ? words.seconds(ended.seconds) : job.eta ? `${words.seconds(job.eta)} left` : steps;
   const details = () => [
     h("div.job-line", [job.machine, steps, ...values].join(" · ")),
-    ended?.reason ? h("pre.output", { tabindex: 0 }, ended.reason) : null,
-    h("pre.given", { tabindex: 0 }, JSON.stringify(job.config, null, 2)),
+    ...(ended?.reason ? terminal({ output: ended.reason }) : []),
+    block(JSON.stringify(job.config, null, 2), "json", `settings of ${job.job}`),
   ];
   const element = row({
     mark: ended ? icon(failed ? "cross" : ended.state === "done" ? "check" : "minus") : spinner(),

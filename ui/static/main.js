@@ -8,10 +8,14 @@ import { Feed } from "./feed.js";
 import { State } from "./fold.js";
 import { hero, NewSession } from "./start.js";
 import { Top } from "./top.js";
+import { Transcript } from "./transcript.js";
 import { Work } from "./work.js";
 
 const VIEWS = ["top", "drawer", "feed", "composer", "work", "switch"];
-const BACKLOG = 300; // facts; while more than these wait, the transcript is built unseen, and laid out once
+const BACKLOG = 300; // facts in one message; so many are the past, and more of it is under way
+const PAST = 50; // ms to wait for the next part of the past, so that the page is drawn once and not for each part
+const HURRY = 400; // ms after which what has come is drawn anyway
+const SHARE = 4; // what stands around the transcript rests this many times as long as its last drawing took
 const SLICE = 12; // ms of work at a time, so that no task comes near the 50 ms that a person feels
 
 class Page {
@@ -72,16 +76,16 @@ class Page {
   }
 
   transcript(id) {
+    this.since = null;
     const list = h("div.feed", { role: "log", "aria-live": "polite", "aria-label": "transcript" });
-    const scroller = h("div.scroller", { tabindex: "0" }, list);
+    const scroller = h("div.scroller", { tabindex: "0" });
     this.banner = h("div.banner", { role: "status", hidden: true });
     view("feed").replaceChildren(...this.banners(), this.banner, scroller);
-    this.stick(scroller, list);
     const openReport = () => {
       this.work.show("Report");
       this.pane("work");
     };
-    this.feed = new Feed(list, {
+    this.feed = new Feed(new Transcript(scroller, list), {
       decide: (call, allow, args) => api.decide(id, { call, allow, ...(args ? { arguments: args } : {}) }),
       openReport,
     });
@@ -122,14 +126,14 @@ class Page {
   take(facts) {
     const idle = this.queue.length === 0;
     this.queue.push(...facts);
-    if (idle) this.pump(this.state);
+    this.since ??= performance.now();
+    if (idle) this.pump(this.state, facts.length >= BACKLOG);
   }
 
-  /** Draw what has come, a slice at a time. A session that was left in between draws no more. */
-  pump(state) {
+  /** Take in what has come, a slice at a time. A session that was left in between takes no more. */
+  pump(state, past = false) {
     if (state !== this.state) return;
     const until = performance.now() + SLICE;
-    this.feed.list.hidden = this.queue.length > BACKLOG;
     let done = 0;
     while (done < this.queue.length && performance.now() < until) {
       const fact = this.queue[done];
@@ -137,33 +141,30 @@ class Page {
       if (state.add(fact)) this.feed.add(fact, state);
     }
     this.queue.splice(0, done);
-    if (this.queue.length) {
-      setTimeout(() => this.pump(state), 0);
-      return;
-    }
-    this.feed.list.hidden = false;
-    this.feed.settle(state);
-    this.work.draw(state);
-    this.top.draw(state, this.session);
-    this.composer.draw(state);
-    this.drawer.touch(this.session, state);
+    clearTimeout(this.drawing);
+    const wait = past && performance.now() - this.since < HURRY ? PAST : 0;
+    if (this.queue.length) setTimeout(() => this.pump(state, past), 0);
+    else if (wait) this.drawing = setTimeout(() => this.draw(state), wait);
+    else this.draw(state);
   }
 
-  /** Stay at the end of the transcript, but only while the person is there. */
-  stick(scroller, list) {
-    let end = true;
-    let top = 0;
-    const follow = () => end && (scroller.scrollTop = scroller.scrollHeight);
-    const moved = () => {
-      // Growing content moves the end away; only a person moves the view up.
-      if (scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48) end = true;
-      else if (scroller.scrollTop < top) end = false;
-      top = scroller.scrollTop;
-    };
-    scroller.addEventListener("scroll", moved, { passive: true });
-    const sizes = new ResizeObserver(follow);
-    sizes.observe(list);
-    sizes.observe(scroller);
+  /** Draw the transcript now, and what stands around it after the frame that shows it: the curves of many runs take long. */
+  draw(state) {
+    if (state !== this.state) return;
+    this.since = null;
+    this.feed.settle();
+    this.around ??= requestAnimationFrame(() => setTimeout(() => this.drawAround(), this.rest ?? 0));
+  }
+
+  drawAround() {
+    this.around = null;
+    if (!this.work) return;
+    const start = performance.now();
+    this.work.draw(this.state);
+    this.top.draw(this.state, this.session);
+    this.composer.draw(this.state);
+    this.drawer.touch(this.session, this.state);
+    this.rest = Math.min(1000, SHARE * (performance.now() - start));
   }
 
   switcher() {

@@ -1,5 +1,6 @@
 // The parts that the feed is made of: a card of rows, a row that opens, a quiet line.
 
+import { body as opened, failed } from "./bodies.js";
 import { h, icon } from "./dom.js";
 import { argument, seconds } from "./words.js";
 
@@ -48,42 +49,19 @@ export function row({ mark, name, about = "", end = "", body = null, open = fals
 export const spinner = () => h("span.spinner", { "aria-hidden": "true" });
 
 /** A tool call: first with a spinner, and once more when its answer is there. */
-export function toolRow(started, finished) {
+export function toolRow(started, finished, before = null) {
   const about = argument(started.arguments);
   if (!finished) return row({ mark: spinner(), name: verb(started.name), about, tone: "running" });
-  const ok = finished.ok;
+  const bad = failed(finished);
   return row({
-    mark: icon(ok ? (TOOLS[started.name]?.[0] ?? "check") : "cross"),
+    mark: icon(bad ? "cross" : (TOOLS[started.name]?.[0] ?? "check")),
     name: verb(started.name),
     about,
     end: seconds(finished.seconds),
-    body: () => callBody(started, finished),
-    open: !ok,
-    tone: ok ? "ok" : "error",
+    body: () => opened(started, finished, before),
+    open: bad,
+    tone: bad ? "error" : "ok",
   });
-}
-
-function callBody(started, finished) {
-  const command = started.arguments.command;
-  const given = typeof command === "string" ? `$ ${command}` : pretty(started.arguments);
-  const empty = given === "{}";
-  return [
-    empty ? null : h("pre.given", { tabindex: 0 }, given),
-    finished.output
-      ? h("pre.output", { tabindex: 0, "aria-label": `output of ${started.name}` }, pretty(finished.output))
-      : null,
-  ];
-}
-
-/** JSON with line breaks; other text as it is. */
-export function pretty(value) {
-  if (typeof value !== "string") return JSON.stringify(value, null, 2);
-  if (!/^\s*[{[]/.test(value)) return value;
-  try {
-    return JSON.stringify(JSON.parse(value), null, 2);
-  } catch {
-    return value;
-  }
 }
 
 export const quiet = (iconName, ...children) => h("div.quiet", icon(iconName), h("span", ...children));
