@@ -163,7 +163,7 @@ export class Player {
       max: this.end || 1,
       step: "any",
       "aria-label": "position",
-      oninput: () => this.seek(Number(this.slider.value)),
+      oninput: () => this.seek(Number(this.slider.value) >= this.end * 0.9999 ? this.end : Number(this.slider.value)),
     });
     const ticks = this.marks.map(({ index, kind, label }) => {
       const tick = h(`span.tick.${kind}`, { title: label });
@@ -207,11 +207,14 @@ export class Player {
   links() {
     const bar = view("top").querySelector(".top");
     bar.prepend(h("span.chip.replay-mark", "Replay"));
+    const wide = (text) => h("span.wide-only", text);
     if (this.embed) {
-      bar.append(h("a.replay-act", { href: this.address(false), target: "_blank", rel: "noopener" }, "Open in ML Intern ↗"));
+      const link = { href: this.address(false), target: "_blank", rel: "noopener" };
+      bar.append(h("a.replay-act", link, "Open", wide("\u00a0in ML Intern"), "\u00a0↗"));
       return;
     }
-    const copy = h("button.plain.replay-act", { type: "button", onclick: () => this.copy(copy) }, "Copy embed code");
+    const label = () => [h("span.phone-only", "Embed"), wide("Copy embed code")];
+    const copy = h("button.plain.replay-act", { type: "button", onclick: () => this.copy(copy, label) }, ...label());
     bar.append(copy);
   }
 
@@ -226,14 +229,14 @@ export class Player {
     return made.href;
   }
 
-  async copy(button) {
+  async copy(button, label) {
     const title = (this.facts[0]?.goal?.text ?? "a session").replace(/[<>"&]/g, " ");
     const source = this.address(true).replaceAll("&", "&amp;");
     const code = `<iframe src="${source}" title="ML Intern: ${title}" width="100%" height="620" loading="lazy" style="border: 1px solid #ddd; border-radius: 12px"></iframe>`;
     try {
       await navigator.clipboard.writeText(code);
       button.textContent = "Copied";
-      setTimeout(() => (button.textContent = "Copy embed code"), 2000);
+      setTimeout(() => button.replaceChildren(...label()), 2000);
     } catch {
       // a page without https may not write to the clipboard
       const box = h("textarea.player-code", { readonly: true, "aria-label": "embed code", rows: 4 });
