@@ -14,6 +14,7 @@ from agent.sessions import DEMO, Request, decide, find, halt, open_session, say,
 from agent.settings import Settings, SettingsError
 from record.log import Log, LogError
 from ui.live import Live
+from ui.replays import include as include_replays
 from ui.shelf import ITEMS, REPORT, Shelf, readable, state
 
 APP = "ml-intern"
@@ -51,6 +52,7 @@ def router(settings: Settings, live: Live) -> APIRouter:
     _shelf(api, settings)
     _commands(api, settings)
     _session(api, settings, live)
+    include_replays(api, settings)
     return api
 
 

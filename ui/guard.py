@@ -1,6 +1,6 @@
 """What every request must pass, whoever answers it: our own host and origin, and only reading on a public Space."""
 
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -23,6 +23,8 @@ HEADERS = {
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
+# The player alone may stand in a frame of any site: it shows what is public, and has nothing to press that acts.
+EMBED = HEADERS | {"content-security-policy": POLICY[: POLICY.index("frame-ancestors")] + "frame-ancestors *"}
 
 
 class Guard:
@@ -43,10 +45,12 @@ class Guard:
             await JSONResponse({"error": sentence}, status, HEADERS)(scope, receive, send)
             return
 
+        policy = EMBED if is_embed(scope["path"], scope["query_string"]) else HEADERS
+
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in policy.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -72,3 +76,9 @@ class Guard:
             # the page has no Gradio events and takes no files, so Gradio's upload and queue would only be open doors
             return 405, f"{path} takes no commands; see /api/openapi.json."
         return None
+
+
+def is_embed(path: str, query: bytes) -> bool:
+    """Whether this is the address of an embedded replay. The page builds nothing but the player where `replay` is named."""
+    asked = parse_qs(query.decode("latin-1"))
+    return path == "/" and bool(asked.get("replay")) and asked.get("embed") == ["1"]

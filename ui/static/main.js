@@ -6,6 +6,7 @@ import { h, icon, view } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { Feed } from "./feed.js";
 import { State } from "./fold.js";
+import { replay } from "./replay.js";
 import { hero, NewSession } from "./start.js";
 import { Top } from "./top.js";
 import { Transcript } from "./transcript.js";
@@ -205,7 +206,9 @@ let started = false;
 async function start() {
   if (started || !VIEWS.every(view)) return;
   started = true;
-  new Page(await api.health().catch(() => ({ read_only: true, driver: "" })));
+  const asked = new URL(location.href).searchParams;
+  if (asked.has("replay")) await replay(asked);
+  else new Page(await api.health().catch(() => ({ read_only: true, driver: "" })));
   document.body.dataset.ready = "yes";
 }
 document.addEventListener("ml-intern:mounted", start);
