@@ -6,12 +6,12 @@ import { Feed } from "./feed.js";
 import { State } from "./fold.js";
 import { clock, events, LONGEST, shownAt, times } from "./timeline.js";
 import { Top } from "./top.js";
+import { Transcript } from "./transcript.js";
 import { Work } from "./work.js";
 
 const SPEEDS = ["1", "2", "4", "8", "16", "32", "64", "max"];
 const SLICE = 12; // ms of work at a time, so that no task comes near the 50 ms that a person feels
 const FRAME = 0.1; // seconds that one frame may count for: a replay out of sight gets no frames, and waits
-const UNSEEN = 300; // facts; more than these are laid out once, when all are there
 const DEAD = "This is a replay: nothing can be decided here.";
 const HERE = "-"; // the id of no session, so that what a panel might ask for is not there
 
@@ -22,14 +22,12 @@ export class Player {
     this.speed = SPEEDS.includes(speed) ? speed : "8";
     this.top = new Top(view("top"), { menu: () => {} });
     this.work = new Replayed(view("work"), HERE);
-    this.scroller = h("div.scroller", { tabindex: "0" });
-    view("feed").replaceChildren(this.scroller);
+    view("feed").replaceChildren();
     view("composer").replaceChildren(this.bar());
     this.switcher();
     this.links();
     for (const root of [view("feed"), view("work")])
       new MutationObserver(() => deaden(root)).observe(root, { childList: true, subtree: true });
-    this.stick();
     addEventListener("keydown", (event) => {
       if (event.key !== " " || event.target !== document.body) return;
       event.preventDefault();
@@ -42,12 +40,13 @@ export class Player {
   restart() {
     this.shown = 0;
     this.state = new State();
-    this.old ??= this.list;
-    if (this.list && this.list !== this.old) this.list.remove();
-    this.list = h("div.feed", { role: "log", "aria-live": "off", "aria-label": "transcript", hidden: Boolean(this.old) });
-    this.scroller.append(this.list);
-    this.sizes.observe(this.list);
-    this.feed = new Feed(this.list, { decide: () => Promise.reject(new Error(DEAD)), openReport: () => {} });
+    this.old ??= this.scroller;
+    if (this.scroller !== this.old) this.scroller.remove();
+    const list = h("div.feed", { role: "log", "aria-live": "off", "aria-label": "transcript" });
+    this.scroller = h("div.scroller", { tabindex: "0", hidden: Boolean(this.old) }, list);
+    view("feed").append(this.scroller);
+    const acts = { decide: () => Promise.reject(new Error(DEAD)), openReport: () => {} };
+    this.feed = new Feed(new Transcript(this.scroller, list), acts);
   }
 
   /** Show the replay as it is at a time. Forward adds what is missing; backward builds from the facts up to there. */
@@ -65,8 +64,6 @@ export class Player {
   }
 
   build() {
-    const late = this.goal - this.shown > UNSEEN;
-    if (late) this.list.hidden = true;
     this.add(this.goal, performance.now() + SLICE);
     this.busy = this.shown < this.goal;
     if (this.busy) setTimeout(() => this.build(), 0);
@@ -82,13 +79,12 @@ export class Player {
   }
 
   settle() {
-    this.feed.settle(this.state);
-    this.list.hidden = false;
+    this.scroller.hidden = false;
     this.old?.remove();
     this.old = null;
+    this.feed.settle();
     this.work.draw(this.state);
     this.top.draw(stopped(this.state), HERE);
-    this.follow();
     this.tell();
   }
 
@@ -137,21 +133,6 @@ export class Player {
     this.time = mark ? this.at[mark.index] : this.end;
     this.aim(mark ? mark.index + 1 : this.facts.length);
     this.said.textContent = mark?.label ?? "The end";
-  }
-
-  /** Stay at the end of the transcript, but only while the person is there. */
-  stick() {
-    let [end, top] = [true, 0];
-    const { scroller } = this;
-    this.follow = () => end && (scroller.scrollTop = scroller.scrollHeight);
-    const moved = () => {
-      if (scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48) end = true;
-      else if (scroller.scrollTop < top) end = false;
-      top = scroller.scrollTop;
-    };
-    scroller.addEventListener("scroll", moved, { passive: true });
-    this.sizes = new ResizeObserver(this.follow);
-    this.sizes.observe(scroller);
   }
 
   bar() {
