@@ -67,7 +67,12 @@ def _goal_options(command: argparse.ArgumentParser) -> None:
     add("--dollars", type=float, help="cap on model calls and paid jobs")
     add("--tokens", type=int, help="cap on tokens of the model")
     add("--driver", help="autopilot (a fixed policy, no LLM), or a model like anthropic/claude-sonnet-4-5")
-    add("--approval", choices=("auto", "ask"), default="auto", help="auto: within the caps; ask: before each training")
+    add(
+        "--approval",
+        choices=("auto", "ask", "always"),
+        default="auto",
+        help="auto: within the caps; ask: before each training; always: before every change",
+    )
     add("--seed", type=int, default=0, help="of data and training (default 0)")
 
 

@@ -11,18 +11,9 @@ from dataclasses import replace
 from math import inf
 
 from agent import terminal
-from agent.sessions import (
-    DEMO,
-    Request,
-    decide,
-    find,
-    halt,
-    open_session,
-    say,
-    state_of,
-    summaries,
-)
+from agent.sessions import DEMO, Request, find, open_session, state_of, summaries
 from agent.settings import Settings, SettingsError
+from agent.steering import decide, halt, say
 from record.events import Asked, Closed, Event
 from record.log import Log, LogError
 from record.report import report as write_report
@@ -194,8 +185,10 @@ def _print(fact: Event, output: str) -> None:
 
 def _request(options: Namespace) -> Request:
     text = sys.stdin.read() if options.text == "-" else options.text
-    if options.approval == "ask" and not sys.stdin.isatty():
-        raise SettingsError("--approval ask needs a terminal to answer in; use auto with caps, or the web page.")
+    if options.approval != "auto" and not sys.stdin.isatty():
+        raise SettingsError(
+            f"--approval {options.approval} needs a terminal to answer in; use auto with caps, or the web page."
+        )
     names = ("task", "model", "target", "metric", "data", "hours", "job_hours", "dollars", "tokens", "driver", "seed")
     return Request(text=text, approval=options.approval, **{name: getattr(options, name) for name in names})
 

@@ -19,8 +19,12 @@ def judge(effect: Effect | None, price: float | None, views: Views) -> Verdict:
     """The verdict on one call. `price` is in dollars at most; None is unknown."""
     if effect is None:
         return Verdict("deny", "The tool does not declare what it does; give it an effect.")
-    if effect in ("read", "write"):
+    if effect == "read":
         return Verdict("allow")
+    if effect == "write":
+        return (
+            Verdict("ask", "The session asks before every change.") if views.approval == "always" else Verdict("allow")
+        )
     if effect == "publish":
         return Verdict("ask", "It makes something visible to others.")
     cap, spent = views.budget.dollars, views.spent.dollars
@@ -28,6 +32,6 @@ def judge(effect: Effect | None, price: float | None, views: Views) -> Verdict:
         return Verdict("deny", f"It costs up to ${price:.2f}, and ${cap - spent:.2f} of ${cap:.2f} are left.")
     if cap is not None and price is None:
         return Verdict("ask", f"Its price is unknown, and the session has a cap of ${cap:.2f}.")
-    if views.approval == "ask":
+    if views.approval != "auto":
         return Verdict("ask", "The session asks before it spends." if price else "The session asks before it trains.")
     return Verdict("allow")

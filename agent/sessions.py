@@ -3,6 +3,7 @@
 import re
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from agent.settings import Settings, SettingsError
 from lab.errors import LabError
 from lab.models import check_model
 from lab.tasks import check_task, check_training_rows
-from record.events import Budget, Decided, Goal, Halted, Opened, Said
+from record.events import Approval, Budget, Goal, Opened
 from record.log import Log, LogError
 from record.views import Views
 
@@ -36,7 +37,7 @@ class Request:
     tokens: int | None = None
     driver: str | None = None
     seed: int = 0
-    approval: str = "auto"
+    approval: Approval = "auto"
     data: str | None = None
     person: str = "local"
 
@@ -129,26 +130,12 @@ def state_of(views: Views) -> str:
     return views.closed.outcome if views.closed else "stopped"
 
 
-def say(log: Log, text: str, by: str = "local") -> None:
-    """A person's message. Raises SettingsError when it is empty."""
-    if not text.strip():
-        raise SettingsError("The message is empty; write what you want.")
-    log.append(Said(text=text.strip(), by=by))
-
-
-def decide(log: Log, call: str, allow: bool, arguments: dict | None = None, by: str = "local") -> None:
-    """A person's answer to a question of the gate. Raises SettingsError when nothing waits under that call."""
-    log.refresh()
-    if call not in {asked.call for asked in Views(log).waiting}:
-        raise SettingsError(f"Nothing waits for a decision under {call!r}; it may have been decided already.")
-    log.append(Decided(call=call, allow=allow, arguments=arguments, by=by))
-
-
-def halt(log: Log, by: str = "local", reason: str = "") -> None:
-    """Stop a session. Stopping a stopped one changes nothing."""
-    log.refresh()
-    if Views(log).active:
-        log.append(Halted(by=by, reason=reason))
+def check_caps(caps: Mapping[str, float | None]) -> None:
+    """Raise SettingsError for a cap that is none."""
+    for name, value in caps.items():
+        if value is not None and not 0 < value <= MOST[name]:
+            what = f"The budget of {name} is {str(value)[:40]}"
+            raise SettingsError(f"{what}; give more than 0 and at most {MOST[name]:,}, or leave it out for no cap.")
 
 
 def _folders(settings: Settings) -> list[Path]:
@@ -179,11 +166,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
         raise SettingsError(f"The metric {metric!r} is unknown; {request.task} is scored by accuracy.")
     if request.target is not None and not 0 < request.target <= 1:
         raise SettingsError(f"The target is {request.target:g}; give an accuracy above 0 and up to 1, e.g. 0.9.")
-    for name, most in MOST.items():
-        value = getattr(request, name)
-        if value is not None and not 0 < value <= most:
-            what = f"The budget of {name} is {str(value)[:40]}"
-            raise SettingsError(f"{what}; give more than 0 and at most {most:,}, or leave it out for no cap.")
+    check_caps({name: getattr(request, name) for name in MOST})
     driver = request.driver or settings.driver
     try:
         check_driver(driver, settings.keys, settings.api_base)
@@ -210,6 +193,6 @@ def _checked(settings: Settings, request: Request) -> Opened:
         driver=driver,
         seed=request.seed,
         person=request.person,
-        approval="ask" if request.approval == "ask" else "auto",
+        approval=request.approval,
         data=str(data) if data else None,
     )

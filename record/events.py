@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 Level = Literal["info", "warn", "stop"]
+Approval = Literal["always", "ask", "auto"]  # before every change, before spending, or within the caps without asking
 Effort = Literal["low", "medium", "high"]  # how long a brain thinks before it answers
 JobOutcome = Literal["done", "failed", "cancelled", "timeout"]
 Outcome = Literal["done", "needs_person", "out_of_budget", "provider_failed", "stopped", "failed"]
@@ -21,7 +22,7 @@ class Part(BaseModel):
 class Budget(Part):
     """What a session may use. None is no cap; nothing here may be 0."""
 
-    hours: float | None = None  # wall clock, from Opened
+    hours: float | None = None  # wall clock, while the session works
     job_hours: float | None = None  # summed run time of jobs
     dollars: float | None = None
     tokens: int | None = None  # in + out
@@ -77,7 +78,7 @@ class Opened(Fact):
     driver: str  # "autopilot" or a model id
     seed: int = 0
     person: str = "local"
-    approval: Literal["ask", "auto"] = "auto"  # auto: within the caps of the budget, without asking
+    approval: Approval = "auto"
     data: str | None = None  # the person's own training rows (JSONL), when given
 
 
@@ -283,7 +284,7 @@ class Tuned(Fact):
 
     kind: Literal["tuned"] = "tuned"
     budget: Budget | None = None
-    approval: Literal["ask", "auto"] | None = None
+    approval: Approval | None = None
     driver: str | None = None
     effort: Effort | None = None
     by: str = "local"

@@ -47,6 +47,11 @@ class Log(Sequence[Event]):
     def __len__(self) -> int:
         return len(self._facts)
 
+    @property
+    def read_bytes(self) -> int:
+        """Length of the whole lines read so far."""
+        return self._offset
+
     def refresh(self) -> int:
         """Read what is new; returns how many facts. A torn last line is left for later.
 

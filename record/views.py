@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 from record.events import (
+    Approval,
     Asked,
     Budget,
     Call,
@@ -111,10 +112,13 @@ class Views:
         self.findings: list[Found] = []
         self.idle_replies = 0  # answers in a row without a call
         self.said_at = 0  # seq of the last message of the person
+        self.turns: list[int] = []  # seq of each message that the brain still knows of
+        self._worked_s = 0.0  # seconds of wall clock before `_works_since`
+        self._works_since: datetime | None = None  # None while it stands still
         self.title = ""
         self.public = False  # whether anybody may watch it as a replay
         self.budget = Budget()
-        self.approval: Literal["ask", "auto"] = "auto"
+        self.approval: Approval = "auto"
         self.driver = ""
         self.drivers: list[str] = []  # that drove it, in order; one may come twice
         self.effort: Effort | None = None  # None is the provider's own
@@ -162,7 +166,8 @@ class Views:
         return next((s for s in reversed(self.scores) if s.model == model and s.split == split), None)
 
     def elapsed_s(self, now: datetime) -> float:
-        return (now - self.opened.at).total_seconds() if self.opened else 0.0
+        """Wall clock of the session in seconds. It stands still between an ending and the person's next message."""
+        return self._worked_s + ((now - self._works_since).total_seconds() if self._works_since else 0.0)
 
     def job_seconds(self, now: datetime) -> float:
         """Run time of jobs, the running ones up to `now`; waiting in the queue does not count."""
@@ -197,8 +202,11 @@ class Views:
                 self.opened, self.title = fact, fact.goal.text
                 self.budget, self.approval, self.driver = fact.budget, fact.approval, fact.driver
                 self.drivers.append(fact.driver)
+                self._works_since = fact.at
             case Said():
                 self.said_at = fact.seq
+                self.turns.append(fact.seq)
+                self._works_since = self._works_since or fact.at
                 self.idle_replies = 0
             case Replied():
                 self._replied(fact)
@@ -227,8 +235,10 @@ class Views:
                 self.plan = fact.steps
             case Halted():
                 self.halted = fact
+                self._rest(fact)
             case Closed():
                 self.closed = fact
+                self._rest(fact)
             case Renamed():
                 self.title = fact.title
             case Shared():
@@ -240,10 +250,14 @@ class Views:
                     self.drivers.append(fact.driver)
             case Undone():
                 self.idle_replies = 0
+                self.turns = [seq for seq in self.turns if seq <= fact.upto]
             case Compacted() | Published():
                 pass  # the brain's context and the doors read them
             case _:
                 assert_never(fact)
+
+    def _rest(self, fact: Halted | Closed) -> None:
+        self._worked_s, self._works_since = self.elapsed_s(fact.at), None
 
     def _replied(self, fact: Replied) -> None:
         self.replied = fact

@@ -1,4 +1,4 @@
-"""The REST door: what the page does, and what a program may do. Appends Opened, Said, Decided and Halted, nothing else."""
+"""The REST door: what the page does, and what a program may do. Whatever it changes is a fact in a log."""
 
 from dataclasses import fields, replace
 from typing import Annotated, Any
@@ -10,9 +10,11 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from agent.sessions import DEMO, Request, decide, find, halt, open_session, say, session_log
+from agent.sessions import DEMO, Request, find, open_session, session_log
 from agent.settings import Settings, SettingsError
+from agent.steering import Terms, decide, delete, fork, halt, rename, say, share, tune, undo
 from record.log import Log, LogError
+from ui.firstrun import first_run
 from ui.live import Live
 from ui.replays import include as include_replays
 from ui.shelf import ITEMS, REPORT, Shelf, readable, state
@@ -40,6 +42,14 @@ class Demo(Form):
     seed: int = 0
 
 
+class Title(Form):
+    title: str
+
+
+class Sharing(Form):
+    public: bool
+
+
 def is_json(http: Http) -> None:
     """A form of another site can post text, but no JSON."""
     if not http.headers.get("content-type", "").startswith("application/json"):
@@ -51,6 +61,7 @@ def router(settings: Settings, live: Live) -> APIRouter:
     api = APIRouter(prefix="/api")
     _shelf(api, settings)
     _commands(api, settings)
+    _keeping(api, settings)
     _session(api, settings, live)
     include_replays(api, settings)
     return api
@@ -74,6 +85,11 @@ def _shelf(api: APIRouter, settings: Settings) -> None:
     @api.get("/health")
     def health() -> dict[str, Any]:
         return {"app": APP, "read_only": settings.space is not None, "driver": settings.driver}
+
+    @api.get("/check")
+    def check() -> list[dict[str, Any]]:
+        """What is there for a first session and what is missing."""
+        return [] if settings.space else first_run(settings)
 
     @api.get("/sessions")
     def sessions() -> list[dict[str, Any]]:
@@ -101,7 +117,44 @@ def _commands(api: APIRouter, settings: Settings) -> None:
 
     @api.post("/sessions/{session}/decide", dependencies=[Depends(is_json)])
     def decide_it(session: str, form: Decision) -> dict[str, bool]:
+        """Answer a question of the gate; `arguments` replace those of the call."""
         decide(_log(settings, session), form.call, form.allow, form.arguments)
+        return {"ok": True}
+
+    @api.post("/sessions/{session}/tune", dependencies=[Depends(is_json)])
+    def tune_it(session: str, terms: Terms) -> dict[str, bool]:
+        """Change caps, approval mode, driver or effort; what is left out stays."""
+        tune(settings, _log(settings, session), terms)
+        return {"ok": True}
+
+    @api.post("/sessions/{session}/undo", dependencies=[Depends(is_json)])
+    def undo_it(session: str) -> dict[str, bool]:
+        """Take the last turn back: the model forgets it; what jobs did stays."""
+        undo(_log(settings, session))
+        return {"ok": True}
+
+
+def _keeping(api: APIRouter, settings: Settings) -> None:
+    @api.post("/sessions/{session}/rename", dependencies=[Depends(is_json)])
+    def rename_it(session: str, form: Title) -> dict[str, bool]:
+        rename(_log(settings, session), form.title)
+        return {"ok": True}
+
+    @api.post("/sessions/{session}/share", dependencies=[Depends(is_json)])
+    def share_it(session: str, form: Sharing) -> dict[str, bool]:
+        """Let anybody watch the session as a replay, or nobody any more."""
+        share(_log(settings, session), form.public)
+        return {"ok": True}
+
+    @api.post("/sessions/{session}/fork", dependencies=[Depends(is_json)], status_code=201)
+    def fork_it(session: str) -> dict[str, str]:
+        """Copy the session into a new one, which stands still until somebody speaks to it."""
+        return {"session": fork(settings, _log(settings, session))}
+
+    @api.delete("/sessions/{session}", dependencies=[Depends(is_json)])
+    def delete_it(session: str) -> dict[str, bool]:
+        """Remove a session that is over, with all its files."""
+        delete(settings, _log(settings, session))
         return {"ok": True}
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from agent.session import Busy, Session
-from agent.sessions import decide, halt, say, state_of
+from agent.sessions import state_of
 from agent.settings import SettingsError
+from agent.steering import decide, halt, say
 from lab.backend import write_json
 from record.events import Asked, Call, Closed, Finished, Launched, Replied, Started
 from tests.fakes import chat_server, says

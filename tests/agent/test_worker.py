@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from agent.sessions import halt
+from agent.steering import halt
 from agent.worker import TOGETHER, Worker
 from record.events import Call, Replied
 

@@ -89,6 +89,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     def go(address: str, width: int = 1440, height: int = 900) -> Page:
         context = browser.new_context(viewport={"width": width, "height": height})
+        context.set_default_timeout(12_000)
         contexts.append(context)
         page = context.new_page()
         # Chromium itself logs a refusal or a cut; the page shows a sentence for each

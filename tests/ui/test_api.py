@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from record.events import Decided, Halted, Opened, Said
+from record.events import Closed, Decided, Halted, Opened, Said
 from tests.ui import story
 from tests.ui.conftest import Site
 
@@ -127,3 +127,38 @@ def test_a_session_that_is_not_there_is_one_sentence(http: httpx.Client):
         for tail in ("", "/events", "/log", "/report"):
             answer = http.get(f"/api/sessions/{path}{tail}")
             assert answer.status_code == 404
+
+
+def test_a_person_keeps_and_changes_a_session_by_the_door(site: Site, http: httpx.Client):
+    name, log = site.session(story.beginning)
+    at = f"/api/sessions/{name}"
+    assert http.post(f"{at}/rename", json={"title": "Chains"}).is_success
+    assert http.post(f"{at}/share", json={"public": True}).is_success
+    assert http.post(f"{at}/tune", json={"budget": {"dollars": 5}, "approval": "always"}).is_success
+    state = http.get(at).json()
+    assert (state["title"], state["public"], state["budget"]["dollars"], state["approval"]) == (
+        "Chains", True, 5.0, "always",
+    )  # fmt: skip
+    for path, body, word in (
+        ("rename", {"title": ""}, "title"),
+        ("tune", {"budget": {"hours": -1}}, "hours"),
+        ("tune", {"effort": "endless"}, "effort"),
+        ("undo", {}, "stop it first"),
+    ):
+        answer = http.post(f"{at}/{path}", json=body)
+        assert answer.status_code == 422 and word in answer.json()["error"], path
+    refused = http.request("DELETE", at, json={})
+    assert refused.status_code == 422 and "stop it first" in refused.json()["error"]
+    new = http.post(f"{at}/fork", json={}).json()["session"]
+    assert http.get(f"/api/sessions/{new}").json()["state"] == "stopped"
+    log.append(Closed(outcome="done", reason="done"))
+    assert http.post(f"{at}/undo", json={}).is_success
+    assert http.request("DELETE", at, json={}).is_success
+    assert http.get(at).status_code == 404
+
+
+def test_the_first_run_check_names_what_is_missing_and_what_to_do(http: httpx.Client):
+    checks = {check["name"]: check for check in http.get("/api/check").json()}
+    assert list(checks) == ["model", "Hub token", "hardware", "disk", "storage"]
+    assert checks["model"]["state"] == "warn" and "ANTHROPIC_API_KEY" in checks["model"]["fix"]
+    assert checks["Hub token"]["state"] == "warn" and "HF_TOKEN" in checks["Hub token"]["fix"]

@@ -107,12 +107,12 @@ def test_a_person_steers_with_the_keyboard(site: Site, visit):
     page.keyboard.press("/")
     page.keyboard.type("more rows")
     page.keyboard.press("Enter")
-    page.locator(".bubble", has_text="more rows").wait_for()
+    page.locator(".bubble").get_by_text("more rows", exact=True).wait_for()
     assert story.last(log).text == "more rows"
     page.keyboard.press("Escape")
     page.get_by_text("Stopped by local").wait_for()
     assert story.last(log).kind == "halted"
-    assert page.get_by_role("button", name="stop the session").is_hidden()
+    page.get_by_role("button", name="stop the session").wait_for(state="hidden")
 
 
 def test_an_approval_can_be_edited_or_denied(site: Site, visit):

@@ -26,6 +26,14 @@ export const api = {
   say: (id, text) => call("POST", `/sessions/${id}/say`, { text }),
   stop: (id) => call("POST", `/sessions/${id}/stop`),
   decide: (id, decision) => call("POST", `/sessions/${id}/decide`, decision),
+  rename: (id, title) => call("POST", `/sessions/${id}/rename`, { title }),
+  share: (id, isPublic) => call("POST", `/sessions/${id}/share`, { public: isPublic }),
+  tune: (id, terms) => call("POST", `/sessions/${id}/tune`, terms),
+  undo: (id) => call("POST", `/sessions/${id}/undo`),
+  fork: (id) => call("POST", `/sessions/${id}/fork`),
+  delete: (id) => call("DELETE", `/sessions/${id}`),
+  check: () => call("GET", "/check"),
+  replays: () => call("GET", "/replays"),
   report: (id) => call("GET", `/sessions/${id}/report`),
 };
 

@@ -58,7 +58,7 @@ export function decision(asked, state, decide, spent = state.dollars) {
 }
 
 function cap(state) {
-  const limit = state.opened?.budget.dollars;
+  const limit = state.budget?.dollars;
   return limit === null || limit === undefined ? "" : ` of ${dollars(limit)}`;
 }
 

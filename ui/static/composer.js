@@ -1,10 +1,11 @@
 // Where a person writes. A message is read at the agent's next step, so it can be sent while the agent works.
 
 import { h, icon } from "./dom.js";
+import { APPROVALS, options } from "./steer.js";
 import * as words from "./words.js";
 
 export class Composer {
-  constructor(root, { say, stop }) {
+  constructor(root, { say, stop, tune, terms }) {
     this.say = say;
     this.box = h("textarea.box", {
       rows: "1",
@@ -20,10 +21,18 @@ export class Composer {
       icon("stop"),
       h("span", "Stop"),
     );
+    this.approval = h(
+      "select.quiet-select",
+      { "aria-label": "approval", onchange: () => tune({ approval: this.approval.value }) },
+      options(APPROVALS, "auto"),
+    );
+    this.driver = h("button.quiet-select", { type: "button", "aria-label": "model and caps", onclick: terms });
+    this.hint = h("span.composer-hint");
+    this.notice = h("div.notice", { role: "status", hidden: true });
     this.problem = h("div.problem", { role: "alert", hidden: true });
-    this.note = h("div.composer-note");
+    this.note = h("div.composer-note", { hidden: true }, this.driver, this.approval, this.hint);
     const form = h("form.box-frame", { onsubmit: (event) => this.submit(event) }, this.box, this.stop, this.send);
-    this.root = h("div.composer", this.problem, form, this.note);
+    this.root = h("div.composer", this.notice, this.problem, form, this.note);
     root.replaceChildren(this.root);
   }
 
@@ -34,9 +43,20 @@ export class Composer {
 
   draw(state) {
     this.stop.hidden = !state.active;
-    const mode = state.opened?.approval === "ask" ? "Asks before each training" : "Automatic within the caps";
-    const hint = state.active ? "read at the next step" : "a message starts it again";
-    this.note.textContent = state.opened ? `${words.driver(state.opened.driver)} · ${mode} · ${hint}` : "";
+    this.note.hidden = !state.opened;
+    this.hint.textContent = state.active ? "read at the next step" : "a message starts it again";
+    this.driver.textContent = words.driver(state.driver);
+    if (document.activeElement !== this.approval) this.approval.value = state.approval;
+  }
+
+  /** One sentence over the box, with the one thing to do about it; null takes it away. */
+  tell(sentence, label, act) {
+    const key = `${sentence}${label}`;
+    if (this.notice.dataset.key === key) return;
+    this.notice.dataset.key = key;
+    this.notice.hidden = !sentence;
+    const button = label && h("button.link", { type: "button", onclick: act }, label);
+    this.notice.replaceChildren(...(sentence ? [h("span", sentence), button].filter(Boolean) : []));
   }
 
   focus() {

@@ -48,6 +48,19 @@ export class Feed {
     return this.transcript.putRow(make);
   }
 
+  questionInSight() {
+    const card = this.transcript.list.querySelector(".ask.open")?.getBoundingClientRect();
+    const frame = this.transcript.list.parentElement.getBoundingClientRect();
+    return Boolean(card && card.height && card.bottom > frame.top && card.top < frame.bottom);
+  }
+
+  /** Bring the question that waits for the person into sight. */
+  showQuestion() {
+    const card = this.transcript.list.querySelector(".ask.open");
+    card?.scrollIntoView({ block: "center" });
+    card?.querySelector(".approve")?.focus();
+  }
+
   /** Draw what is new, and the jobs that moved: once a frame, however many facts there were. */
   settle() {
     for (const id of this.jobsToDraw) this.jobs.get(id)?.refresh();

@@ -6,6 +6,7 @@ export class State {
       seq: 0, opened: null, closed: null, halted: null, saidAt: 0, now: null,
       jobs: new Map(), scores: [], promotions: [], findings: [], notes: [], published: [],
       plan: [], best: "base", asked: new Map(), decided: new Map(), finished: new Map(), started: new Map(),
+      worked: 0, worksSince: null, // ms of wall clock: it stands still between an ending and the next message
       title: "", public: false, budget: null, approval: "auto", driver: "", effort: null,
       dollars: 0, tokens: 0, unpriced: 0, replies: 0,
     });
@@ -23,6 +24,11 @@ export class State {
   get active() {
     const stopped = Math.max(this.closed?.seq ?? 0, this.halted?.seq ?? 0);
     return this.opened !== null && (stopped === 0 || this.saidAt > stopped);
+  }
+
+  /** Seconds of wall clock that the session has worked. */
+  elapsed(now) {
+    return (this.worked + (this.worksSince === null ? 0 : Math.max(0, now - this.worksSince))) / 1000;
   }
 
   get waiting() {
@@ -45,10 +51,18 @@ export class State {
   }
 }
 
+function rest(s, f) {
+  s.worked = 1000 * s.elapsed(Date.parse(f.at));
+  s.worksSince = null;
+}
+
 const FOLDS = {
   opened: (s, f) =>
-    Object.assign(s, { opened: f, title: f.goal.text, budget: f.budget, approval: f.approval, driver: f.driver }),
-  said: (s, f) => (s.saidAt = f.seq),
+    Object.assign(s, { opened: f, title: f.goal.text, budget: f.budget, approval: f.approval, driver: f.driver, worksSince: Date.parse(f.at) }),
+  said: (s, f) => {
+    s.saidAt = f.seq;
+    s.worksSince ??= Date.parse(f.at);
+  },
   replied: (s, f) => {
     s.replies += 1;
     s.tokens += (f.tokens_in ?? 0) + (f.tokens_out ?? 0);
@@ -101,11 +115,17 @@ const FOLDS = {
   noted: (s, f) => s.notes.push(f),
   planned: (s, f) => (s.plan = f.steps),
   published: (s, f) => s.published.push(f),
-  halted: (s, f) => (s.halted = f),
+  halted: (s, f) => {
+    s.halted = f;
+    rest(s, f);
+  },
   renamed: (s, f) => (s.title = f.title),
   shared: (s, f) => (s.public = f.public),
   tuned: (s, f) => {
     for (const term of ["budget", "approval", "driver", "effort"]) if (f[term] != null) s[term] = f[term];
   },
-  closed: (s, f) => (s.closed = f),
+  closed: (s, f) => {
+    s.closed = f;
+    rest(s, f);
+  },
 };

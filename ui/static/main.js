@@ -6,12 +6,15 @@ import { h, icon, view } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { Feed } from "./feed.js";
 import { State } from "./fold.js";
+import { Notifier } from "./notify.js";
 import { replay } from "./replay.js";
 import { hero, NewSession } from "./start.js";
+import { Steer } from "./steer.js";
 import { Top } from "./top.js";
 import { Transcript } from "./transcript.js";
 import { Work } from "./work.js";
 
+const GO_ON = "Go on where you stopped.";
 const VIEWS = ["top", "drawer", "feed", "composer", "work", "switch"];
 const BACKLOG = 300; // facts in one message; so many are the past, and more of it is under way
 const PAST = 50; // ms to wait for the next part of the past, so that the page is drawn once and not for each part
@@ -29,13 +32,25 @@ class Page {
       create: () => this.dialog.show(),
       readOnly: health.read_only,
     });
-    this.top = new Top(view("top"), { menu: () => this.drawer.show() });
+    this.notifier = new Notifier(() => this.session);
+    this.steer = new Steer({
+      open: (id) => this.go(id),
+      fail: (error) => this.fail(error),
+      notifier: this.notifier,
+    });
+    this.top = new Top(view("top"), {
+      menu: () => this.drawer.show(),
+      actions: health.read_only ? null : this.steer.element,
+    });
     this.composer = new Composer(view("composer"), {
       say: (text) => api.say(this.session, text),
       stop: () => this.act(api.stop(this.session)),
+      tune: (terms) => this.act(api.tune(this.session, terms)),
+      terms: () => this.steer.tune(),
     });
     view("drawer").append(this.drawer.dialog, this.dialog.dialog);
     this.switcher();
+    view("feed").addEventListener("scroll", () => this.advise(this.state), { capture: true, passive: true });
     addEventListener("popstate", () => this.open(this.wanted));
     addEventListener("keydown", (event) => this.key(event));
     this.open(this.wanted);
@@ -61,6 +76,8 @@ class Page {
     this.drawer.select(id);
     this.composer.enable(Boolean(id) && !this.health.read_only);
     this.top.draw(this.state, id);
+    this.steer.draw(this.state, id);
+    this.composer.tell(null);
     this.pane("chat");
     if (!id) {
       document.title = "ML Intern";
@@ -164,8 +181,24 @@ class Page {
     this.work.draw(this.state);
     this.top.draw(this.state, this.session);
     this.composer.draw(this.state);
+    this.steer.draw(this.state, this.session);
+    this.advise(this.state);
     this.drawer.touch(this.session, this.state);
     this.rest = Math.min(1000, SHARE * (performance.now() - start));
+  }
+
+  /** What a person has to know now, and the one thing to do about it. */
+  advise(state) {
+    const resume = () => this.act(api.say(this.session, GO_ON));
+    const last = state.closed && state.closed.seq > (state.halted?.seq ?? 0) ? state.closed : null;
+    if (!this.feed || !state.opened || (state.active && !state.waiting.length)) this.composer.tell(null);
+    else if (state.active && this.feed.questionInSight()) this.composer.tell(null);
+    else if (state.active) this.composer.tell("A decision waits for you.", "Show it", () => this.feed.showQuestion());
+    else if (last?.outcome === "out_of_budget") this.composer.tell(`${last.reason}.`, "Raise the caps", () => this.steer.tune());
+    else if (last?.outcome === "provider_failed" || last?.outcome === "failed") this.composer.tell(last.reason, "Resume", resume);
+    else if (last?.outcome === "needs_person") this.composer.tell(last.reason, "Answer", () => this.composer.focus());
+    else if (last?.outcome === "done") this.composer.tell(null);
+    else this.composer.tell("Stopped.", "Resume", resume);
   }
 
   switcher() {

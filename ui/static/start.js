@@ -50,7 +50,55 @@ export function hero(health, { create, go, fail }) {
           "The demo trains the starter model on arithmetic chains here, with a fixed policy: no key, no GPU, no network, a few minutes.",
         ),
     health.read_only ? null : h("div.examples", { role: "group", "aria-label": "tasks" }, examples),
+    recorded(),
+    health.read_only ? null : firstRun(),
   );
+}
+
+/** Sessions that anybody may watch: those that ship with the program, and those that are shared. */
+function recorded() {
+  const place = h("div.recorded", { hidden: true });
+  api.replays().then(
+    (replays) => {
+      const lines = replays.map((one) =>
+        h("a.example", { href: `?replay=${encodeURIComponent(one.id)}` }, h("span", one.title), h("span.example-about", about(one))),
+      );
+      if (lines.length) place.append(h("h3", "Watch a session"), h("div.examples", lines));
+      place.hidden = lines.length === 0;
+    },
+    () => {}, // the page does without
+  );
+  return place;
+}
+
+const about = (one) =>
+  [
+    words.outcome(one.outcome ?? one.state)[0],
+    one.minutes ? `${Math.round(one.minutes)} min` : null,
+    one.best == null ? null : `best ${one.best.toFixed(2)} ${one.split === "heldout" ? "held-out" : "on dev"}`,
+  ]
+    .filter(Boolean)
+    .join(" · ");
+
+const MARKS = { ok: "check", warn: "warn", bad: "cross", unknown: "info" };
+
+/** What is there for a first session and what is missing; folded unless something is broken. */
+function firstRun() {
+  const place = h("details.firstrun", { hidden: true });
+  api.check().then(
+    (checks) => {
+      const lines = checks.map((one) =>
+        h(`li.${one.state}`, icon(MARKS[one.state]), h("b", one.name), h("span", one.what, one.fix && h("em", ` ${one.fix}`))),
+      );
+      const todo = checks.filter((one) => one.fix).length;
+      const bad = checks.some((one) => one.state === "bad");
+      place.append(h("summary", todo ? `This machine: ${todo} to look at` : "This machine is ready"), h("ul", lines));
+      place.open = bad;
+      place.hidden = checks.length === 0;
+    },
+    () => {},
+  );
+  return place;
 }
 
 const field = (label, hint, input) => h("label.field", h("span.field-label", label), input, h("span.field-hint", hint));

@@ -7,7 +7,7 @@ import * as words from "./words.js";
 const dark = () => document.body.classList.contains("dark");
 
 export class Top {
-  constructor(root, { menu }) {
+  constructor(root, { menu, actions = null }) {
     this.title = h("h1.title");
     this.status = h("span.slot", { "aria-live": "polite" });
     this.driver = h("span.chip.driver");
@@ -19,7 +19,7 @@ export class Top {
     );
     const open = h("button.icon-button", { type: "button", "aria-label": "sessions", onclick: menu }, icon("menu"));
     root.replaceChildren(
-      h("header.top", open, this.title, this.status, this.driver, h("span.grow"), this.spent, this.theme),
+      h("header.top", open, this.title, this.status, this.driver, h("span.grow"), this.spent, this.theme, actions),
     );
     setInterval(() => this.state?.active && this.clock(), 1000);
   }
@@ -37,11 +37,11 @@ export class Top {
   draw(state, session) {
     this.state = state;
     const opened = state.opened;
-    this.title.textContent = opened ? opened.goal.text : session ? "…" : "ML Intern";
+    this.title.textContent = opened ? state.title : session ? "…" : "ML Intern";
     this.title.title = opened?.goal.text ?? "";
     this.driver.hidden = !opened;
-    this.driver.textContent = opened ? words.driver(opened.driver) : "";
-    if (opened) document.title = `${words.clip(opened.goal.text, 60)} · ML Intern`;
+    this.driver.textContent = opened ? words.driver(state.driver) : "";
+    if (opened) document.title = `${words.clip(state.title, 60)} · ML Intern`;
     const [label, tone] = words.outcome(state.status);
     redraw(this.status, [opened !== null, label], () => (opened ? pill(label, tone) : null));
     this.clock();
@@ -54,9 +54,8 @@ export class Top {
       this.spent.replaceChildren();
       return;
     }
-    const { dollars, hours } = state.opened.budget;
-    const end = state.active ? Date.now() : Date.parse((state.closed ?? state.halted).at);
-    const elapsed = Math.max(0, (end - Date.parse(state.opened.at)) / 1000);
+    const { dollars, hours } = state.budget;
+    const elapsed = state.elapsed(Date.now());
     const clock = `${Math.floor(elapsed / 60)}:${String(Math.floor(elapsed % 60)).padStart(2, "0")}`;
     if (dollars !== null) this.meter(words.dollars(state.dollars), words.dollars(dollars), state.dollars / dollars);
     else if (hours !== null) this.meter(clock, words.seconds(hours * 3600), elapsed / (hours * 3600));

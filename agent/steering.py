@@ -1,0 +1,155 @@
+"""What a person does to a session that is there, from any door: each is one fact, or one folder more or less."""
+
+import fcntl
+import json
+import secrets
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from agent.providers import BrainError, check_driver
+from agent.sessions import check_caps, session_log
+from agent.settings import Settings, SettingsError
+from record.events import Approval, Budget, Decided, Effort, Ended, Halted, Renamed, Said, Shared, Tuned, Undone
+from record.log import Log
+from record.views import Views
+
+LONGEST_TITLE = 200  # characters
+
+
+class Terms(BaseModel):
+    """What a person may change of a session. What is left out stays as it is; a cap of None is no cap."""
+
+    model_config = ConfigDict(extra="forbid")
+    budget: dict[str, float | None] | None = None
+    approval: Approval | None = None
+    driver: str | None = None
+    effort: Effort | None = None
+
+
+def say(log: Log, text: str, by: str = "local") -> None:
+    """A person's message. Raises SettingsError when it is empty."""
+    if not text.strip():
+        raise SettingsError("The message is empty; write what you want.")
+    log.append(Said(text=text.strip(), by=by))
+
+
+def decide(log: Log, call: str, allow: bool, arguments: dict | None = None, by: str = "local") -> None:
+    """A person's answer to a question of the gate. Raises SettingsError when nothing waits under that call."""
+    if call not in {asked.call for asked in _views(log).waiting}:
+        raise SettingsError(f"Nothing waits for a decision under {call!r}; it may have been decided already.")
+    log.append(Decided(call=call, allow=allow, arguments=arguments, by=by))
+
+
+def halt(log: Log, by: str = "local", reason: str = "") -> None:
+    """Stop a session. Stopping a stopped one changes nothing."""
+    if _views(log).active:
+        log.append(Halted(by=by, reason=reason))
+
+
+def rename(log: Log, title: str, by: str = "local") -> None:
+    """Give a session another title. Raises SettingsError for an empty one."""
+    title = " ".join(title.split())
+    if not 0 < len(title) <= LONGEST_TITLE:
+        raise SettingsError(f"The title has {len(title)} characters; give 1 to {LONGEST_TITLE}.")
+    log.append(Renamed(title=title, by=by))
+
+
+def share(log: Log, public: bool, by: str = "local") -> None:
+    """Let anybody watch a session as a replay, or nobody any more."""
+    if _views(log).public != public:
+        log.append(Shared(public=public, by=by))
+
+
+def tune(settings: Settings, log: Log, terms: Terms, by: str = "local") -> None:
+    """Change the caps, the approval mode, the driver or its effort. Read at the agent's next step.
+
+    Raises:
+        SettingsError: A cap or a driver that cannot be.
+    """
+    views = _views(log)
+    strange = set(terms.budget or {}) - set(Budget.model_fields)
+    if strange:
+        raise SettingsError(f"There is no cap {strange.pop()!r}; there are {', '.join(Budget.model_fields)}.")
+    caps = views.budget.model_dump() | (terms.budget or {})
+    check_caps(caps)
+    driver = (terms.driver or "").strip() or None
+    try:
+        if driver:
+            check_driver(driver, settings.keys, settings.api_base)
+    except BrainError as error:
+        raise SettingsError(str(error)) from error
+    tokens = caps["tokens"]
+    budget = Budget.model_validate(caps | {"tokens": None if tokens is None else int(tokens)})
+    fact = Tuned(
+        budget=None if budget == views.budget else budget,
+        approval=None if terms.approval == views.approval else terms.approval,
+        driver=None if driver == views.driver else driver,
+        effort=None if terms.effort == views.effort else terms.effort,
+        by=by,
+    )
+    if any((fact.budget, fact.approval, fact.driver, fact.effort)):
+        log.append(fact)
+
+
+def undo(log: Log, by: str = "local") -> None:
+    """Make the brain forget the person's last message and all that followed. Raises SettingsError when it cannot be."""
+    views = _views(log)
+    if not views.settled:
+        raise SettingsError("The session is at work; stop it first, then take the turn back.")
+    if not views.turns:
+        raise SettingsError("There is no turn to take back: what is left is the request that opened the session.")
+    log.append(Undone(upto=views.turns[-1] - 1, by=by))
+
+
+def fork(settings: Settings, log: Log, by: str = "local") -> str:
+    """Copy a session, its files and its models into a new one that stands still, and return the new id.
+
+    Jobs that run stay with the old session; in the new one they count as cancelled. Raises SettingsError, LogError.
+    """
+    views = _views(log)
+    old, new = log.path.parent, f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    draft, folder = settings.sessions / f".{new}", settings.sessions / new
+    first, *rest = log.path.read_bytes()[: log.read_bytes].splitlines(keepends=True)
+    opened = json.loads(first) | {"session": new}
+    left = {old / job.folder for job in views.running}  # their files move while we would copy them
+
+    def kept_back(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if name in ("owner.lock", ".launch") or Path(folder) / name in left]
+
+    try:
+        shutil.copytree(old, draft, symlinks=True, ignore=kept_back)
+        (draft / "events.jsonl").write_bytes(json.dumps(opened, ensure_ascii=False).encode() + b"\n" + b"".join(rest))
+        draft.rename(folder)
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise SettingsError(f"The session could not be copied; free some disk ({str(error)[:200]}).") from error
+    why = "it stayed with the session that this one was forked from"
+    ends = [Ended(job=job.id, state="cancelled", seconds=0, reason=why, attempt=job.attempt) for job in views.running]
+    copy = session_log(settings, new)
+    private = [Shared(public=False, by=by)] if views.public else []
+    title = Renamed(title=f"{views.title[: LONGEST_TITLE - 7]} (fork)", by=by)
+    copy.append(*ends, *private, title, Halted(by=by, reason=f"forked from {old.name}"))
+    return new
+
+
+def delete(settings: Settings, log: Log) -> None:
+    """Remove a session with its files, models and log for good. Raises SettingsError while anything of it works."""
+    if not _views(log).settled:
+        raise SettingsError("The session is at work; stop it first, then delete it.")
+    folder = log.path.parent
+    with open(folder / "owner.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError("The session is at work; stop it first, then delete it.") from None
+        gone = settings.sessions / f".{folder.name}"  # in one move: nobody sees half a session
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _views(log: Log) -> Views:
+    log.refresh()
+    return Views(log)

@@ -1,0 +1,159 @@
+"""What a person can do to a session from the page: in a real Chromium, against a real server."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from record.events import Closed, Ended, Replied, Said
+from record.views import Views
+from tests.ui import story
+from tests.ui.conftest import SHOTS, Site
+
+
+def ready(page: Page) -> None:
+    page.locator(".feed .ask, .feed .ending").first.wait_for()
+
+
+def menu(page: Page, item: str) -> None:
+    page.get_by_role("button", name="more about this session").click()
+    page.get_by_role("menuitem", name=item).click()
+
+
+def views(log) -> Views:
+    log.refresh()
+    return Views(log)
+
+
+def test_a_session_is_renamed_and_the_list_finds_it(site: Site, visit):
+    name, log = site.session(story.beginning)
+    page = visit(f"{site.url}/?session={name}")
+    ready(page)
+    menu(page, "Rename")
+    page.locator("[open] input[name=title]").fill("A very odd title")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("heading", name="A very odd title").wait_for()
+    assert views(log).title == "A very odd title"
+    page.get_by_role("button", name="sessions").click()
+    page.get_by_role("searchbox").fill("odd tit")
+    page.locator(".session", has_text="A very odd title").wait_for()
+    assert page.locator(".session").count() == 1
+    page.get_by_role("searchbox").fill("nothing like this")
+    page.get_by_text("No session matches.").wait_for()
+
+
+def test_caps_model_and_approval_change_while_it_works(site: Site, visit):
+    name, log = site.session(story.beginning)
+    page = visit(f"{site.url}/?session={name}")
+    ready(page)
+    page.get_by_label("approval", exact=True).select_option("always")
+    page.get_by_text("Changed by local: approval always").wait_for()
+    page.get_by_role("button", name="model and caps").click()
+    page.locator("[open] input[name=dollars]").fill("7.5")
+    page.locator("[open] input[name=hours]").fill("")
+    page.locator("select[name=effort]").select_option("high")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("effort high").wait_for()
+    now = views(log)
+    assert (now.approval, now.effort, now.budget.dollars, now.budget.hours) == ("always", "high", 7.5, None)
+    page.get_by_role("button", name="model and caps").click()
+    page.locator("[open] input[name=driver]").fill("anthropic/claude-sonnet-4-5")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("alert").get_by_text("ANTHROPIC_API_KEY").wait_for()  # and the form stays
+    assert page.locator("[open] input[name=dollars]").input_value() == "7.5"
+
+
+def test_a_session_is_shared_watched_by_a_stranger_and_taken_back(site: Site, visit):
+    name, log = site.session(story.beginning)
+    page = visit(f"{site.url}/?session={name}")
+    ready(page)
+    page.get_by_role("button", name="Share").click()
+    page.get_by_role("dialog").get_by_role("button", name="Share").click()
+    link = page.get_by_label("Link").input_value()
+    assert "<iframe" in page.get_by_label("Embed").input_value()
+    assert views(log).public
+    stranger = visit(link)
+    stranger.locator(".player").wait_for()
+    page.get_by_role("button", name="Make it private").click()
+    page.get_by_text("Made private by local").wait_for()
+    stranger.reload()
+    stranger.get_by_text("There is no such replay").wait_for()
+
+
+def test_a_fork_opens_and_goes_on_only_when_spoken_to(site: Site, visit):
+    name, log = site.session(story.beginning)
+    page = visit(f"{site.url}/?session={name}")
+    ready(page)
+    menu(page, "Fork")
+    page.wait_for_url(lambda url: name not in url)
+    page.get_by_role("heading", name="(fork)").wait_for()
+    page.locator(".notice", has_text="Stopped").wait_for()
+    assert views(log).active
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "action"),
+    [
+        ("provider_failed", "the key is refused; check it", "Resume"),
+        ("out_of_budget", "the wall clock budget is used up", "Raise the caps"),
+        ("needs_person", "the model wants to know which data", "Answer"),
+    ],
+)
+def test_an_ending_says_the_one_thing_to_do(site: Site, visit, outcome, reason, action):
+    name, log = site.session(story.beginning)
+    log.append(Closed(outcome=outcome, reason=reason))
+    page = visit(f"{site.url}/?session={name}")
+    notice = page.locator(".notice")
+    expect(notice).to_contain_text(reason)
+    notice.get_by_role("button", name=action).click()
+    if action == "Resume":
+        page.get_by_text("Go on where you stopped.").wait_for()
+        assert isinstance(story.last(log), Said)
+        expect(notice).not_to_contain_text(reason)
+    elif action == "Answer":
+        expect(page.get_by_label("message")).to_be_focused()
+    else:
+        page.get_by_role("dialog", name="Caps, model and approval").wait_for()
+
+
+def test_a_turn_is_taken_back_and_a_session_deleted(site: Site, visit):
+    name, log = site.session(story.beginning)
+    log.append(Closed(outcome="done", reason="ok"), Said(text="one more"), Replied(text="fine", model="m"))
+    log.append(Closed(outcome="done", reason="ok"))
+    for job in views(log).running:
+        log.append(Ended(job=job.id, state="done", seconds=1.0))
+    page = visit(f"{site.url}/?session={name}")
+    ready(page)
+    menu(page, "Take back")
+    page.get_by_text("The last turn was taken back").wait_for()
+    menu(page, "Delete")
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Run the demo").wait_for()
+    assert not log.path.exists()
+
+
+def test_the_menu_is_driven_by_keys(site: Site, visit):
+    name, _ = site.session(story.beginning)
+    page = visit(f"{site.url}/?session={name}")
+    ready(page)
+    page.get_by_role("button", name="more about this session").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("menuitem", name="Share")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("menuitem", name="Rename")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("menu")).to_be_hidden()
+    assert views(site.session(story.beginning)[1]).active  # Esc closed the menu and stopped nothing
+
+
+def test_the_first_page_checks_the_machine_and_shows_recorded_sessions(site: Site, visit):
+    page = visit(site.url)
+    page.locator(".firstrun summary").click()
+    page.get_by_text("ANTHROPIC_API_KEY").wait_for()
+    page.screenshot(path=SHOTS / "start_light_1440.png")
+    page.locator(".recorded a").first.click()
+    page.locator(".player").wait_for()
+
+
+def test_a_stranger_on_a_space_watches_and_steers_nothing(space: Site, visit):
+    page = visit(space.url)
+    page.locator(".recorded a").first.wait_for()
+    assert page.locator(".firstrun, .steer").count() == 0

@@ -1,0 +1,85 @@
+"""What a newcomer has to know before the first session: what is there, what is missing, and the one thing to do about it."""
+
+import shutil
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from agent.providers import KEYS, BrainError, check_driver
+from agent.sessions import MIN_FREE
+from agent.settings import Settings
+from lab.machine import this_machine
+
+ROOMY = 10 * 2**30  # bytes: a few checkpoints of a model of 500M parameters
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: `what` is the fact, `fix` what a person can do about it; "" where there is nothing to do."""
+
+    name: str
+    state: Literal["ok", "warn", "bad", "unknown"]
+    what: str
+    fix: str = ""
+
+
+def first_run(settings: Settings) -> list[dict[str, Any]]:
+    """Every check, in the order in which a person meets them. Asks the Hub only when there is a token."""
+    checks = [_brain(settings), _hub(settings), _hardware(), _disk(settings), _storage(settings)]
+    return [asdict(check) for check in checks]
+
+
+def _brain(settings: Settings) -> Check:
+    if settings.driver != "autopilot":
+        try:
+            check_driver(settings.driver, settings.keys, settings.api_base)
+        except BrainError as error:
+            return Check("model", "bad", str(error), "Set the key and start again.")
+        return Check("model", "ok", f"{settings.driver} drives new sessions.")
+    if settings.api_base or any(name in settings.keys for name in KEYS.values()):
+        return Check("model", "ok", "Autopilot drives new sessions; a key for a model is there, name it as the driver.")
+    what = "No key for a language model: Autopilot, a fixed policy, drives sessions."
+    return Check("model", "warn", what, "Set ANTHROPIC_API_KEY, or ML_INTERN_API_BASE for a server of your own.")
+
+
+def _hub(settings: Settings) -> Check:
+    token = settings.keys.get("HF_TOKEN")
+    if token is None:
+        return Check("Hub token", "warn", "No HF_TOKEN: public models only, nothing is published.", "Set HF_TOKEN.")
+    import httpx
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        who = HfApi(token=token).whoami()
+    except HfHubHTTPError as error:
+        if error.response is not None and error.response.status_code == 401:
+            return Check("Hub token", "bad", "The Hub refuses HF_TOKEN.", "Make a new token and set HF_TOKEN.")
+        return Check("Hub token", "unknown", "The Hub could not say whether HF_TOKEN is good.")
+    except (httpx.HTTPError, OSError):
+        return Check("Hub token", "unknown", "The Hub cannot be reached, so HF_TOKEN is not checked.")
+    role = ((who.get("auth") or {}).get("accessToken") or {}).get("role", "unknown")
+    return Check("Hub token", "ok", f"HF_TOKEN is {who.get('name', 'somebody')}'s; its scope: {role}.")
+
+
+def _hardware() -> Check:
+    machine = this_machine()
+    if "CPU" not in machine:
+        return Check("hardware", "ok", f"Jobs run on {machine}.")
+    return Check("hardware", "warn", f"Jobs run on {machine}: fine for models of a few million parameters.")
+
+
+def _disk(settings: Settings) -> Check:
+    home = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    free = shutil.disk_usage(home).free
+    what = f"{free / 2**30:.1f} GiB are free."
+    if free < MIN_FREE:
+        return Check("disk", "bad", what, "Free at least 512 MiB: no session can be opened.")
+    return Check("disk", "ok" if free >= ROOMY else "warn", what, "" if free >= ROOMY else "Free some for checkpoints.")
+
+
+def _storage(settings: Settings) -> Check:
+    if settings.space is None:
+        return Check("storage", "ok", "Sessions stay on this machine.")
+    if settings.home.is_relative_to("/data"):
+        return Check("storage", "ok", "Sessions stay on the Space's volume.")
+    return Check("storage", "warn", "Sessions are lost when the Space restarts.", "Mount a volume at /data.")
