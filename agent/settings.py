@@ -44,6 +44,7 @@ class Settings:
     api_base: str | None = None  # an OpenAI-compatible server for the driver
     keys: dict[str, str] = field(default_factory=dict, repr=False)
     job_env: dict[str, str] = field(default_factory=dict, repr=False)
+    mcp: bool = False  # whether other agents may start sessions here
     space: str | None = None  # owner/name when we run as a Space
 
     @property
@@ -85,6 +86,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         api_base=env.get("ML_INTERN_API_BASE") or None,
         keys=keys,
         job_env=job_env,
+        mcp=env.get("ML_INTERN_MCP") == "1",
         space=env.get("SPACE_ID"),
     )
 

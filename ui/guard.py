@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.settings import Settings
+from ui import mcp
 
 READING = ("GET", "HEAD", "OPTIONS")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -33,6 +34,7 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings):
         self._app = app
         self._read_only = settings.space is not None
+        self._mcp = settings.mcp
         self._local = settings.host in LOOPBACK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,6 +74,8 @@ class Guard:
             return 403, f"A page of {origin} may not act here."
         if self._read_only:
             return 403, READ_ONLY
+        if self._mcp and path.startswith(mcp.PATH):
+            return None
         if not path.startswith("/api/"):
             # the page has no Gradio events and takes no files, so Gradio's upload and queue would only be open doors
             return 405, f"{path} takes no commands; see /api/openapi.json."

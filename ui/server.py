@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from agent.settings import Settings
+from ui import mcp
 from ui.api import refuse_in_one_sentence, router
 from ui.guard import Guard
 from ui.live import Live
@@ -32,6 +33,8 @@ def build_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="ML Intern", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.state.live = Live()
     app.include_router(router(settings, app.state.live))
+    if settings.mcp:
+        mcp.serve(app, settings)
     refuse_in_one_sentence(app)
     assets = f"/assets/{version()}"
     app.mount(assets, Assets(directory=STATIC), name="assets")
