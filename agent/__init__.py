@@ -4,13 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agent.client import Client
     from agent.session import Session
     from agent.sessions import Request
     from agent.settings import Settings
     from agent.settings import read as read_settings
 
-__all__ = ["Request", "Session", "Settings", "read_settings"]
+__all__ = ["Client", "Request", "Session", "Settings", "read_settings"]
 _WHERE = {
+    "Client": ("agent.client", "Client"),
     "Session": ("agent.session", "Session"),
     "Request": ("agent.sessions", "Request"),
     "Settings": ("agent.settings", "Settings"),

@@ -10,6 +10,7 @@ from agent.settings import Settings
 from ui import mcp
 
 READING = ("GET", "HEAD", "OPTIONS")
+LARGEST = 2 * 2**20  # bytes of a request; the largest honest one is a form with an edited config
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 READ_ONLY = "This Space is read-only: nobody can sign in here. Duplicate it, or run ML Intern on your own machine."
 # Gradio's page has inline scripts and compiles its templates with `new Function`, so script-src cannot be stricter.
@@ -26,6 +27,21 @@ HEADERS = {
 }
 # The player alone may stand in a frame of any site: it shows what is public, and has nothing to press that acts.
 EMBED = HEADERS | {"content-security-policy": POLICY[: POLICY.index("frame-ancestors")] + "frame-ancestors *"}
+
+
+def _bounded(receive: Receive, headers: Headers) -> Receive:
+    """The same body, but one that does not say its length ends at LARGEST: the connection counts as lost then."""
+    if "content-length" in headers:
+        return receive
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        return message if seen <= LARGEST else {"type": "http.disconnect"}
+
+    return counted
 
 
 class Guard:
@@ -47,6 +63,7 @@ class Guard:
             await JSONResponse({"error": sentence}, status, HEADERS)(scope, receive, send)
             return
 
+        receive = _bounded(receive, Headers(scope=scope))
         policy = EMBED if is_embed(scope["path"], scope["query_string"]) else HEADERS
 
         async def with_headers(message: Message) -> None:
@@ -67,6 +84,8 @@ class Guard:
                 421,
                 f"This server answers on this machine only, not as {host!r}; set ML_INTERN_HOST=0.0.0.0 to change that.",
             )
+        if int(headers.get("content-length") or 0) > LARGEST:
+            return 413, f"The request has more than {LARGEST >> 20} MiB; nothing here needs as much."
         if method in READING:
             return None
         origin = headers.get("origin")

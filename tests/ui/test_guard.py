@@ -1,11 +1,14 @@
 """What must not pass: other sites, other machines, other files; and on a public Space, any change."""
 
 import asyncio
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import httpx
 import pytest
 
+from record.events import Noted
 from tests.ui import story
 from tests.ui.conftest import Site
 
@@ -120,3 +123,44 @@ def test_gradio_refuses_a_path_that_nobody_uploaded(site: Site):
 
     with ThreadPoolExecutor(1) as aside, pytest.raises(InvalidPathError):  # the browser's loop runs in this thread
         aside.submit(asyncio.run, moved()).result()
+
+
+def test_a_request_that_is_too_large_is_refused_with_and_without_its_length(site: Site, http: httpx.Client):
+    name, log = site.session(story.beginning)
+    before = len(log)
+    told = http.post(f"/api/sessions/{name}/say", json={"text": "x" * 3 * 2**20})
+    assert told.status_code == 413 and "2 MiB" in told.json()["error"]
+
+    def endless():
+        yield b'{"text": "'
+        for _ in range(48):
+            yield b"x" * 2**16
+        yield b'"}'
+
+    with suppress(httpx.HTTPError):  # the server may cut it
+        untold = http.post(f"/api/sessions/{name}/say", content=endless(), headers={"content-type": "application/json"})
+        assert not untold.is_success
+    log.refresh()
+    assert len(log) == before and http.get("/api/health").is_success
+
+
+def test_viewers_that_never_read_hold_up_nobody(site: Site, http: httpx.Client):
+    name, log = site.session(story.beginning)
+    log.append(*[Noted(topic="t", text="x" * 2000) for _ in range(1500)])  # 3 MB: more than any buffer on the way
+    port = site.settings.port
+    stalled = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+    for door in stalled[:30]:
+        door.sendall(f"GET /api/sessions/{name}/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+    for door in stalled[30:]:
+        door.sendall(b"GET /api/sessions HTTP/1.1\r\nHost: 127.")  # and these never finish asking
+    with http.stream("GET", f"/api/sessions/{name}/events?after={len(log) - 1}") as fresh:
+        assert any(f'"seq":{len(log)}' in line for line in _until_data(fresh))
+    for door in stalled:
+        door.close()
+
+
+def _until_data(stream: httpx.Response):
+    for line in stream.iter_lines():
+        yield line
+        if line.startswith("data:"):
+            return
