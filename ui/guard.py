@@ -68,7 +68,7 @@ class Guard:
             return 403, f"A page of {origin} may not act here."
         if self._read_only:
             return 403, READ_ONLY
-        if not path.startswith("/api/"):
+        if not path.startswith(("/api/", "/trackio/api/")):
             # the page has no Gradio events and takes no files, so Gradio's upload and queue would only be open doors
             return 405, f"{path} takes no commands; see /api/openapi.json."
         return None
