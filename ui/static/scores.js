@@ -12,9 +12,9 @@ export function scores(state, open) {
   const target = state.opened?.goal.target ?? null;
   const latest = state.scores.filter((s) => state.score(s.model, s.split) === s);
   const metric = latest[0].metric.replace(/^./, (c) => c.toUpperCase());
-  const columns = [["Model"], ["Split"], [`${metric}, 95 %`, "num"], ["0 to 1", "range"], ["n", "num"]];
-  columns.push(["Ended by itself", "num"], ["Seal"], ["Answers"]);
-  const head = columns.map(([name, kind]) => h(`th${kind ? `.${kind}` : ""}`, { scope: "col" }, name));
+  const head = [["Model"], [`${metric}, 95 %`], ["n", "num"], ["Ended by itself"], ["Seal, answers"]].map(([name, kind]) =>
+    h(`th${kind ? `.${kind}` : ""}`, { scope: "col" }, name),
+  );
   const rows = latest.map((s) => row(s, state.best, target, open));
   const table = h("table", h("thead", h("tr", head)), h("tbody", rows));
   return card(
@@ -30,14 +30,11 @@ function row(s, best, target, open) {
   const isBest = s.model === best && s.model !== "base";
   return h(
     `tr${s.model === best ? ".best" : ""}`,
-    h("td.num", h("span.mono", s.model), isBest ? h("span.mark", "best") : null),
-    h("td.num", SPLITS[s.split]),
-    h("td.num", h("b", s.value.toFixed(3)), ` [${s.low.toFixed(2)}, ${s.high.toFixed(2)}]`),
-    h("td.range", interval(s, target)),
+    h("td.num", h("span.mono", s.model), isBest ? h("span.mark", "best") : null, h("div.hint", SPLITS[s.split])),
+    h("td.num.measure", h("b", s.value.toFixed(3)), ` [${s.low.toFixed(2)}, ${s.high.toFixed(2)}]`, interval(s, target)),
     h("td.num", String(s.n)),
     h("td.num", s.finished_share == null ? "unknown" : `${Math.round(s.finished_share * 100)} %`),
-    h("td", seal(s)),
-    h("td", h("button.link", { type: "button", onclick: () => open(s.items) }, "items")),
+    h("td.num", seal(s), h("div", h("button.link", { type: "button", onclick: () => open(s.items) }, "items"))),
   );
 }
 
@@ -45,13 +42,22 @@ function row(s, best, target, open) {
 function seal(s) {
   const parts = ["judge", "split", "model"];
   const whole = parts.map((name) => h("span.tip-line", h("b", name), ` ${s.seal[name]}`));
-  return h(
+  const words = h("span.tip-text", whole);
+  const place = () => {
+    // fixed: a table that scrolls would cut it off
+    const box = tip.getBoundingClientRect();
+    words.style.top = `${box.bottom + 4}px`;
+    words.style.right = `${Math.max(8, innerWidth - box.right)}px`;
+  };
+  const leave = (event) => event.key === "Escape" && (event.stopPropagation(), tip.blur());
+  const tip = h(
     "button.tip.mono",
-    { type: "button", onkeydown: (event) => event.key === "Escape" && (event.stopPropagation(), event.target.blur()) },
+    { type: "button", onkeydown: leave, onfocus: place, onpointerenter: place },
     h("span.sr", "Seal: "),
     parts.map((name) => s.seal[name].slice(0, SHORT)).join("·"),
-    h("span.tip-text", whole),
+    words,
   );
+  return tip;
 }
 
 /** Base and best, held-out first: where both intervals lie on one axis, and what lies between their values. */
@@ -68,7 +74,7 @@ function comparison(state, target) {
     return h(
       "div.compare",
       h("div.compare-head", h("b", SPLITS[split]), h("span.hint", change)),
-      strip("base", base, target, "plain"),
+      strip("base", base, target, "before"),
       strip(best.model, best, target, "kept"),
     );
   });
