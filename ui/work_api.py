@@ -9,14 +9,13 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import Response, StreamingResponse
 
-from agent.sessions import find
-from agent.settings import Settings, SettingsError
+from agent.settings import Settings
 from lab.backends.local import LocalBackend
-from record.log import Log
 from record.redact import redact, redact_tree
-from record.views import Job, Views
+from record.views import Job
 from ui.api import is_json
 from ui.files import Opened, listing, open_one, reading
+from ui.folds import Folds, session_folder
 from ui.preview import IMAGE, image_type, preview, tail
 
 TAIL = 16 * 2**10  # bytes of a job's log
@@ -39,19 +38,19 @@ def _files(api: APIRouter, settings: Settings) -> None:
 
     @api.get("/files")
     def files(session: str) -> dict[str, Any]:
-        found, more = listing(_folder(settings, session), public)
+        found, more = listing(session_folder(settings, session), public)
         return {"files": [asdict(entry) for entry in found], "more": more}
 
     @api.get("/preview/{path:path}")
     def look(session: str, path: str) -> dict[str, Any]:
-        with reading(_folder(settings, session), path, public) as opened:
+        with reading(session_folder(settings, session), path, public) as opened:
             if opened is None:
                 raise HTTPException(404, NO_FILE)
             return redact_tree(preview(opened) | {"size": opened.size}, secrets)
 
     @api.get("/image/{path:path}")
     def image(session: str, path: str) -> Response:
-        with reading(_folder(settings, session), path, public) as opened:
+        with reading(session_folder(settings, session), path, public) as opened:
             kind = image_type(opened) if opened and opened.size <= IMAGE else None
             if opened is None or kind is None:
                 raise HTTPException(404, f"No picture of up to {IMAGE // 2**20} MiB has that name.")
@@ -61,7 +60,7 @@ def _files(api: APIRouter, settings: Settings) -> None:
 
     @api.get("/download/{path:path}")
     def download(session: str, path: str) -> StreamingResponse:
-        opened = open_one(_folder(settings, session), path, public)
+        opened = open_one(session_folder(settings, session), path, public)
         if opened is None:
             raise HTTPException(404, NO_FILE)
         return _attachment(opened)
@@ -70,22 +69,23 @@ def _files(api: APIRouter, settings: Settings) -> None:
 def _jobs(api: APIRouter, settings: Settings) -> None:
     backend = LocalBackend(settings.home / "queue", settings.job_env)
     secrets = tuple(settings.keys.values())
+    folds = Folds(settings)
 
     @api.get("/jobs")
     def jobs(session: str) -> list[dict[str, Any]]:
         """Where the jobs that have not ended stand: what no fact says, the place in the queue among it."""
-        log = _log(settings, session)
-        running = [(job, backend.state(_of(log, job))) for job in Views(log).running]
+        folder, known = folds.jobs(session)
+        running = [(job, backend.state(_of(folder, job))) for job in known.values() if job.running]
         return [{"job": job.id, "state": s.state, "place": s.place, "seconds": s.seconds} for job, s in running]
 
     @api.post("/jobs/{job}/stop", dependencies=[Depends(is_json)])
     def stop(session: str, job: str) -> dict[str, bool]:
         """Ask one job to save and stop; the supervisor writes down that it did."""
-        log, found = _job(settings, session, job)
+        folder, found = _job(folds, session, job)
         if not found.running:
             raise HTTPException(409, f"The job {job} has ended already.")
         try:
-            backend.cancel(_of(log, found))
+            backend.cancel(_of(folder, found))
         except FileNotFoundError as error:
             raise HTTPException(409, f"The job {job} is not there yet; try again in a second.") from error
         return {"ok": True}
@@ -95,8 +95,8 @@ def _jobs(api: APIRouter, settings: Settings) -> None:
         """The end of what a job printed."""
         if settings.space is not None:
             raise HTTPException(403, "A public Space does not show what jobs print.")
-        log, found = _job(settings, session, job)
-        with reading(log.path.parent, f"{found.folder}/log.txt", public=False) as opened:
+        folder, found = _job(folds, session, job)
+        with reading(folder, f"{found.folder}/log.txt", public=False) as opened:
             if opened is None:
                 return {"text": "", "size": 0}
             return {"text": redact(tail(opened, TAIL).decode(errors="replace"), secrets), "size": opened.size}
@@ -118,28 +118,16 @@ def _chunks(file: BinaryIO, left: int) -> Iterator[bytes]:
             yield data
 
 
-def _log(settings: Settings, session: str) -> Log:
-    try:
-        return find(settings, session)
-    except SettingsError as error:
-        raise HTTPException(404, str(error)) from error
-
-
-def _folder(settings: Settings, session: str) -> Path:
-    return _log(settings, session).path.parent
-
-
-def _job(settings: Settings, session: str, job: str) -> tuple[Log, Job]:
-    log = _log(settings, session)
-    found = Views(log).jobs.get(job)
-    if found is None:
+def _job(folds: Folds, session: str, job: str) -> tuple[Path, Job]:
+    folder, jobs = folds.jobs(session)
+    if job not in jobs:
         raise HTTPException(404, f"There is no job {job!r} in this session.")
-    return log, found
+    return folder, jobs[job]
 
 
-def _of(log: Log, job: Job) -> Path:
+def _of(session: Path, job: Job) -> Path:
     """A job's folder; one that a link leads out of the session is none of ours."""
-    root = log.path.parent.resolve()
+    root = session.resolve()
     folder = (root / job.folder).resolve()
     if not folder.is_relative_to(root / "jobs"):
         raise HTTPException(404, f"The folder of {job.id} is not in its session.")
