@@ -95,7 +95,7 @@ class Guard:
             return 403, READ_ONLY
         if self._mcp and path.startswith(mcp.PATH):
             return None
-        if not path.startswith("/api/"):
+        if not path.startswith(("/api/", "/trackio/api/")):
             # the page has no Gradio events and takes no files, so Gradio's upload and queue would only be open doors
             return 405, f"{path} takes no commands; see /api/openapi.json."
         return None

@@ -11,9 +11,11 @@ from starlette.staticfiles import StaticFiles
 from agent.settings import Settings
 from ui import mcp
 from ui.api import refuse_in_one_sentence, router
+from ui.dashboard import mount_trackio
 from ui.guard import Guard
 from ui.live import Live
 from ui.page import head, page
+from ui.work_api import work_router
 
 STATIC = Path(__file__).parent / "static"
 EVENTS_AT_ONCE = 200  # Gradio's own default of 40 is for the whole app, all viewers together
@@ -33,6 +35,8 @@ def build_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="ML Intern", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.state.live = Live()
     app.include_router(router(settings, app.state.live))
+    app.include_router(work_router(settings))
+    mount_trackio(app, settings)
     if settings.mcp:
         mcp.serve(app, settings)
     refuse_in_one_sentence(app)

@@ -8,7 +8,7 @@ export class State {
       plan: [], best: "base", asked: new Map(), decided: new Map(), finished: new Map(), started: new Map(),
       worked: 0, worksSince: null, // ms of wall clock: it stands still between an ending and the next message
       title: "", public: false, budget: null, approval: "auto", driver: "", effort: null,
-      dollars: 0, tokens: 0, unpriced: 0, replies: 0,
+      dollars: 0, tokens: 0, unpriced: 0, uncounted: 0, replies: 0, jobSeconds: 0,
     });
   }
 
@@ -68,6 +68,7 @@ const FOLDS = {
     s.tokens += (f.tokens_in ?? 0) + (f.tokens_out ?? 0);
     s.dollars += f.dollars ?? 0;
     s.unpriced += f.dollars === null ? 1 : 0;
+    s.uncounted += f.tokens_in === null && f.tokens_out === null ? 1 : 0;
   },
   started: (s, f) => s.started.set(f.call, f),
   finished: (s, f) => s.finished.set(f.call, f),
@@ -106,6 +107,7 @@ const FOLDS = {
     const job = s.jobs.get(f.job);
     if (job) Object.assign(job, { ended: f, eta: null });
     s.dollars += f.dollars ?? 0;
+    s.jobSeconds += f.seconds;
   },
   scored: (s, f) => s.scores.push(f),
   promoted: (s, f) => {

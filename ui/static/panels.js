@@ -2,12 +2,12 @@
 
 import { h, icon } from "./dom.js";
 import { finding } from "./feed.js";
-import { bar, pill, spinner } from "./rows.js";
+import { spinner } from "./rows.js";
 import * as words from "./words.js";
 
 const STEPS = { done: "check", todo: "circle", dropped: "minus" };
 
-const card = (name, title, aside, ...body) =>
+export const card = (name, title, aside, ...body) =>
   h(
     `section.card.${name}`,
     { "aria-label": title },
@@ -48,74 +48,29 @@ export function plan(state) {
   return card("plan", "Plan", `${done} of ${state.plan.length}`, h("ol.steps", items));
 }
 
+const VERDICTS = { keep: ["check", "Keep"], discard: ["cross", "Discard"], crash: ["warn", "Crash"] };
+
 export function ideas(state) {
   const trials = state.promotions;
   if (!trials.length) return null;
   const items = trials.map((p) => {
-    const keep = p.verdict === "keep";
-    const change = p.delta === null ? "not measured" : words.signed(p.delta);
+    const [mark, label] = VERDICTS[p.verdict];
     const idea = p.idea || state.jobs.get(p.model)?.idea || p.model;
     return h(
-      `li.idea.${keep ? "keep" : "discard"}`,
-      icon(keep ? "check" : "cross"),
+      `li.idea.${p.verdict}`,
+      icon(mark),
       h("div.idea-text", h("div", idea), h("div.idea-why", h("span.mono", p.model), ` ${p.reason}`)),
-      h("div.idea-end", h("b", keep ? "Keep" : p.verdict === "crash" ? "Crash" : "Discard"), h("span", change)),
+      h("div.idea-end", h("b", label), p.delta === null ? h("span", "not measured") : change(p)),
     );
   });
   const kept = trials.filter((p) => p.verdict === "keep").length;
   return card("ideas", "Ideas tried", `${kept} kept of ${trials.length}`, h("ol.idea-list", items));
 }
 
-export function scores(state, session) {
-  if (!state.scores.length) return null;
-  const target = state.opened?.goal.target ?? null;
-  const latest = state.scores.filter((s) => state.score(s.model, s.split) === s);
-  const rows = latest.map((s) =>
-    h(
-      `tr${s.model === state.best ? ".best" : ""}`,
-      h("td", h("span.mono", s.model), s.model === state.best && s.model !== "base" ? h("span.mark", "best") : null),
-      h("td", s.split === "heldout" ? "held-out" : s.split),
-      h("td.num", h("b", s.value.toFixed(3)), ` [${s.low.toFixed(2)}, ${s.high.toFixed(2)}]`),
-      h("td.wide", interval(s, target)),
-      h("td.num", String(s.n)),
-      h(
-        "td.wide",
-        h("a", { href: `/api/sessions/${session}/files/${s.items}`, target: "_blank", rel: "noopener" }, "items"),
-      ),
-    ),
-  );
-  const columns = [
-    ["Model"],
-    ["Split"],
-    ["Accuracy, 95 %", "num"],
-    ["0 to 1", "wide"],
-    ["n", "num"],
-    ["Answers", "wide"],
-  ];
-  const head = h(
-    "thead",
-    h(
-      "tr",
-      columns.map(([name, kind]) => h(`th${kind ? `.${kind}` : ""}`, { scope: "col" }, name)),
-    ),
-  );
-  const aside = target === null ? "sealed" : `sealed · target ${target}`;
-  return card(
-    "scores",
-    "Scores",
-    aside,
-    h("div.table", { tabindex: 0, role: "group", "aria-label": "scores" }, h("table", head, h("tbody", rows))),
-  );
-}
-
-function interval(s, target) {
-  const range = h("span.range");
-  Object.assign(range.style, { left: `${s.low * 100}%`, width: `${Math.max(1, (s.high - s.low) * 100)}%` });
-  const value = h("span.value");
-  value.style.left = `${s.value * 100}%`;
-  const goal = h("span.target");
-  goal.style.left = `${(target ?? 0) * 100}%`;
-  return h("span.interval", { "aria-hidden": "true" }, range, value, target === null ? null : goal);
+/** The change on the same dev items, with its interval. */
+function change(p) {
+  const range = p.low === null ? "" : ` [${words.signed(p.low)}, ${words.signed(p.high)}]`;
+  return [h("span", words.signed(p.delta), h("span.sr", ` against ${p.against}`)), h("span.idea-range", range)];
 }
 
 export function findings(state) {
@@ -127,40 +82,4 @@ export function findings(state) {
     `${told.length}, each with advice`,
     h("div.finding-list", [...told].reverse().map(finding)),
   );
-}
-
-export function jobs(state) {
-  const all = [...state.jobs.values()].reverse();
-  if (!all.length) return h("div.empty", "No job has run yet.");
-  return all.map((job) => {
-    const [label, tone] = job.ended ? words.JOB_STATES[job.ended.state] : ["Running", "busy"];
-    const values = words.metricOrder(Object.keys(job.values)).slice(0, 3);
-    const metrics = values.map((name) => `${words.metric(name)[0].toLowerCase()} ${words.number(job.values[name])}`);
-    const left = job.ended ? `${words.seconds(job.ended.seconds)}` : job.eta ? `${words.seconds(job.eta)} left` : "";
-    return h(
-      "section.card.job",
-      { "aria-label": job.job },
-      h(
-        "div.job-head",
-        h("span.mono.job-name", job.job),
-        job.attempt > 1 ? h("span.hint", `attempt ${job.attempt}`) : null,
-        h("span.grow"),
-        pill(label, tone),
-      ),
-      job.idea ? h("div.job-idea", job.idea) : null,
-      h(
-        "div.job-facts",
-        h("span", [job.machine, ...metrics].join(" · ")),
-        h("span.num", job.steps ? `${job.step} / ${job.steps}` : ""),
-        h("span.num", left),
-      ),
-      bar(job),
-      job.ended?.reason ? h("div.job-reason", job.ended.reason) : null,
-      h(
-        "details.job-config",
-        h("summary", "Settings", icon("chevron", "turn")),
-        h("pre.given", { tabindex: 0 }, JSON.stringify(job.config, null, 2)),
-      ),
-    );
-  });
 }

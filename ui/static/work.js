@@ -1,57 +1,50 @@
-// The right pane: three tabs over the same state. Live and Jobs are drawn from facts; the report is fetched.
+// The right pane: four tabs over the same state. Live and Jobs are drawn from facts; files and the report are fetched.
 
 import { api } from "./api.js";
 import { Curves } from "./curves.js";
+import { doors } from "./doors.js";
 import { h, icon, redraw } from "./dom.js";
+import { Files } from "./files.js";
+import { Jobs } from "./jobs.js";
 import { markdown } from "./markdown.js";
 import * as panels from "./panels.js";
+import { scores } from "./scores.js";
+import { spend } from "./spend.js";
 
-const TABS = ["Live", "Jobs", "Report"];
+const TABS = ["Live", "Jobs", "Files", "Report"];
+const LIVE = ["tiles", "spend", "plan", "ideas", "scores", "findings"];
+const BEAT = 3000; // ms between looks at what no fact says: the clock, places in the queue, the end of an open log
 
 export class Work {
-  constructor(root, session) {
-    this.session = session;
-    this.reportAt = null;
-    this.tab = "Live";
+  /** `now` is the time in ms that a running session has come to; a replay gives its own. */
+  constructor(root, session, { now = () => Date.now() } = {}) {
+    Object.assign(this, { session, now, reportAt: null, tab: "Live", places: new Map(), state: null });
     this.curves = new Curves();
-    this.slots = Object.fromEntries(
-      ["tiles", "plan", "ideas", "scores", "findings", "Jobs", "Report"].map((name) => [name, h("div.slot")]),
-    );
-    const { tiles, plan, ideas, scores, findings } = this.slots;
+    this.files = new Files(session);
+    this.jobs = new Jobs(session, true);
+    this.slots = Object.fromEntries([...LIVE, "Report"].map((name) => [name, h("div.slot")]));
+    const { tiles, ...rest } = this.slots;
     this.panes = {
-      Live: h("div.pane", tiles, this.curves.element, plan, ideas, scores, findings),
-      Jobs: h("div.pane", this.slots.Jobs),
+      Live: h("div.pane", tiles, this.curves.element, LIVE.slice(1).map((name) => rest[name])),
+      Jobs: h("div.pane", this.jobs.element),
+      Files: h("div.pane", this.files.element),
       Report: h("div.pane", this.slots.Report),
     };
     this.buttons = TABS.map((name) => this.button(name));
-    for (const name of TABS) {
-      const pane = this.panes[name];
-      Object.entries({
-        role: "tabpanel",
-        id: `ml-pane-${name}`,
-        "aria-labelledby": `ml-tab-${name}`,
-        tabindex: "0",
-      }).forEach((a) => pane.setAttribute(...a));
+    for (const [name, pane] of Object.entries(this.panes)) {
+      const about = { role: "tabpanel", id: `ml-pane-${name}`, "aria-labelledby": `ml-tab-${name}`, tabindex: "0" };
+      for (const attribute of Object.entries(about)) pane.setAttribute(...attribute);
     }
-    root.replaceChildren(
-      h("div.tabs", { role: "tablist", "aria-label": "work" }, this.buttons),
-      ...Object.values(this.panes),
-    );
+    const tabs = h("div.tabs", { role: "tablist", "aria-label": "work" }, this.buttons);
+    root.replaceChildren(tabs, ...Object.values(this.panes));
     this.show("Live");
+    this.permit();
+    const beat = setInterval(() => (tabs.isConnected ? this.beat() : clearInterval(beat)), BEAT);
   }
 
   button(name) {
-    const button = h(
-      "button.tab",
-      {
-        role: "tab",
-        id: `ml-tab-${name}`,
-        "aria-controls": `ml-pane-${name}`,
-        type: "button",
-        onclick: () => this.show(name),
-      },
-      name,
-    );
+    const about = { role: "tab", id: `ml-tab-${name}`, "aria-controls": `ml-pane-${name}`, type: "button" };
+    const button = h("button.tab", { ...about, onclick: () => this.show(name) }, name);
     button.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step) return;
@@ -61,6 +54,23 @@ export class Work {
     return button;
   }
 
+  /** Where people can sign in or the machine is their own, they stop jobs and look at Trackio. */
+  async permit() {
+    const health = await api.health().catch(() => ({ read_only: true }));
+    if (health.read_only) return;
+    const mine = new Jobs(this.session, false);
+    this.jobs.element.replaceWith(mine.element);
+    this.jobs = mine;
+    this.trackio = h(
+      "a.button.trackio",
+      { href: `/trackio/?project=${encodeURIComponent(this.session)}`, target: "_blank", rel: "noopener" },
+      icon("chart"),
+      "Open in Trackio",
+    );
+    this.curves.foot.append(this.trackio);
+    if (this.state) this.draw(this.state);
+  }
+
   show(name) {
     this.tab = name;
     this.buttons.forEach((button, i) => {
@@ -68,38 +78,55 @@ export class Work {
       button.tabIndex = TABS[i] === name ? 0 : -1;
     });
     for (const [tab, pane] of Object.entries(this.panes)) pane.hidden = tab !== name;
+    if (name === "Files") this.files.load();
     if (this.state) this.draw(this.state);
+    if (name === "Jobs") this.beat();
+  }
+
+  /** Show one file of the session. */
+  open(path) {
+    this.show("Files");
+    this.files.open(path);
   }
 
   draw(state) {
     this.state = state;
     if (this.tab === "Live") this.drawLive(state);
-    else if (this.tab === "Jobs")
-      redraw(this.slots.Jobs, [[...state.jobs.values()].map(jobKey)], () => panels.jobs(state));
-    else this.drawReport(state);
+    else if (this.tab === "Jobs") this.jobs.draw(state, this.places);
+    else if (this.tab === "Report") this.drawReport(state);
+  }
+
+  /** What changes without a fact. */
+  async beat() {
+    const jobs = [...(this.state?.jobs.values() ?? [])].filter((job) => !job.ended);
+    if (document.hidden || !this.state) return;
+    if (this.tab === "Live" && this.state.active) this.drawSpend(this.state);
+    if (this.tab !== "Jobs") return;
+    this.jobs.follow();
+    if (!jobs.some((job) => job.step === 0)) return;
+    const stand = await doors.jobs(this.session).catch(() => []);
+    this.places = new Map(stand.map((job) => [job.job, job]));
+    if (this.tab === "Jobs") this.jobs.draw(this.state, this.places);
   }
 
   drawLive(state) {
+    const { tiles, plan, ideas, scores: scored, findings } = this.slots;
     const jobs = [...state.jobs.values()];
     const live = jobs.findLast((job) => !job.ended);
-    redraw(
-      this.slots.tiles,
-      [
-        state.scores.length,
-        state.best,
-        state.promotions.length,
-        state.dollars,
-        state.tokens,
-        jobs.length,
-        live && jobKey(live),
-      ],
-      () => panels.tiles(state),
-    );
-    redraw(this.slots.plan, [state.plan, state.active], () => panels.plan(state));
-    redraw(this.slots.ideas, [state.promotions.length], () => panels.ideas(state));
-    redraw(this.slots.scores, [state.scores.length, state.best], () => panels.scores(state, this.session));
-    redraw(this.slots.findings, [state.findings.length], () => panels.findings(state));
+    const measured = [state.scores.length, state.best];
+    const steps = [jobs.length, live?.job, live?.step, live?.steps];
+    redraw(tiles, [measured, steps, state.promotions.length, state.dollars, state.tokens], () => panels.tiles(state));
+    redraw(plan, [state.plan, state.active], () => panels.plan(state));
+    redraw(ideas, [state.promotions.length], () => panels.ideas(state));
+    redraw(scored, measured, () => scores(state, (path) => this.open(path)));
+    redraw(findings, [state.findings.length], () => panels.findings(state));
+    this.drawSpend(state);
     this.curves.draw(state);
+  }
+
+  drawSpend(state) {
+    const made = spend(state, this.now());
+    redraw(this.slots.spend, [made.innerHTML], () => made);
   }
 
   async drawReport(state) {
@@ -121,5 +148,3 @@ export class Work {
     this.slots.Report.replaceChildren(h("div.report-bar", buttons), body);
   }
 }
-
-const jobKey = (job) => [job.job, job.attempt, job.step, job.points.length, job.ended?.seq ?? 0];

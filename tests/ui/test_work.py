@@ -1,0 +1,319 @@
+"""The work panel in a real Chromium, over real HTTP, on real job folders: what it shows, and the one job it stops."""
+
+import json
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from agent.settings import Settings
+from lab.backend import JobSpec
+from lab.backends.local import LocalBackend
+from record import events as e
+from tests.ui import story
+from tests.ui.conftest import SHOTS, Site
+from tests.ui.test_page import colours, ready
+
+KEY = "hf_" + "Ab1" * 12
+
+
+def lively(session: str) -> list[e.Event]:
+    """The story without its question, with a job that runs and one that waits."""
+    budget = e.Budget(hours=1.0, job_hours=0.5, dollars=0.24, tokens=None)
+    facts = [fact for fact in story.beginning(session) if fact.kind not in ("asked", "opened")]
+    running = [fact for fact in story.points("sft-3", 5.0) if fact.step <= 24]
+    found = e.Found(
+        rule="slow", level="warn", what="At 9 s a step it is slow.", advice="Use fewer steps.", job="sft-3", evidence={}
+    )
+    return [
+        story.opened(session, budget=budget, driver="openai/some-model"), *facts, story.score("sft-2", "heldout", 0.64),
+        story.launched("sft-3"), *running, found, story.launched("sft-4"),
+    ]  # fmt: skip
+
+
+def job_folder(site: Site, session: str, job: str, **files: str) -> Path:
+    folder = site.settings.sessions / session / "jobs" / job
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("_", ".")).write_text(text)
+    return folder
+
+
+def many(session: str, runs: int, steps: int) -> list[e.Event]:
+    facts: list[e.Event] = [story.opened(session)]
+    for run in range(1, runs + 1):
+        facts.append(story.launched(f"sft-{run}"))
+        facts += [
+            e.Progressed(job=f"sft-{run}", step=s, steps=steps, values={"loss": 3 / (1 + s / 100) + run * 0.1 + (s * 7919 % 97) / 500})
+            for s in range(1, steps + 1)
+        ]  # fmt: skip
+    return facts
+
+
+def test_toggles_change_the_curves_by_keyboard(site: Site, visit):
+    name, _ = site.session(lively)
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_text("Values as a table").wait_for()
+    page.wait_for_timeout(400)
+    label = page.locator(".plot").get_attribute("aria-label")
+    assert label and label.startswith("Loss by step: sft-1 nan at step 60") and "sft-3" in label
+    log = page.get_by_role("button", name="Log scale")
+    log.focus()
+    page.keyboard.press("Space")
+    assert log.get_attribute("aria-pressed") == "true"
+    page.get_by_label("Smoothing").focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    assert page.locator(".smoothing output").inner_text() == "0.3"
+    assert "(" in page.locator(".legend-run", has_text="sft-2").inner_text()
+    assert colours(page) > 3
+    page.get_by_role("button", name="sft-2").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(200)
+    assert page.locator(".legend-run", has_text="sft-2").inner_text().endswith("hidden")
+    assert page.evaluate("document.activeElement.dataset.job") == "sft-2"
+    page.locator(".metric").select_option("mean_token_accuracy")
+    page.wait_for_timeout(200)
+    assert (page.locator(".plot").get_attribute("aria-label") or "").startswith("Token accuracy by step: sft-1")
+
+
+def test_the_cursor_tells_every_run_at_its_step(site: Site, visit):
+    name, _ = site.session(lively)
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_text("Values as a table").wait_for()
+    page.wait_for_timeout(400)
+    page.locator(".plot").focus()
+    for _ in range(20):  # the 20th step of 2, 4, 6 is 40
+        page.keyboard.press("ArrowRight")
+    assert page.locator(".curves .card-head").inner_text().endswith("step 40")
+    loss = 7.0 / (1 + 40 / 8) + 0.02 * (40 % 3)
+    rows = page.locator(".legend-run").all_inner_texts()
+    assert [row.split("\n")[-1] for row in rows] == ["nan", f"{loss:.4g}", "–"]
+    assert page.locator(".curves .sr[aria-live]").inner_text().startswith("Step 40: sft-1 nan, sft-2 1.1")
+    box = page.locator(".plot .u-over").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 2, box["y"] + 90)
+    page.wait_for_timeout(100)
+    assert page.locator(".curves .card-head").inner_text().endswith("step 2")
+
+
+def test_findings_stand_where_they_happened_and_speak(site: Site, visit):
+    name, _ = site.session(lively)
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_text("Values as a table").wait_for()
+    page.wait_for_timeout(400)
+    flag = page.get_by_role("button", name="Finding at step 40")
+    words = flag.locator(".flag-text")
+    assert not words.is_visible()
+    flag.focus()
+    assert words.is_visible() and "Halve the learning rate." in words.inner_text()
+    page.keyboard.press("Escape")
+    assert not words.is_visible()
+    assert page.get_by_text("Stopped by local").count() == 0
+    plot, at = page.locator(".plot .u-over").bounding_box(), flag.bounding_box()
+    assert plot and at
+    expected = plot["x"] + plot["width"] * (40 - 2) / (60 - 2)  # steps 2 to 60 fill the axis
+    assert abs(at["x"] + 4 - expected) < 3
+
+
+def test_smoothing_is_debiased_and_keeps_gaps(site: Site, visit):
+    page = visit(site.url)
+    made = page.evaluate(
+        """async () => { const base = document.querySelector('script[src*="main.js"]').src.replace('main.js', '');
+        const s = await import(base + 'series.js');
+        const points = [[1, 4], [2, 'nan'], [3, 8], [3, 6]].map(([step, loss]) => ({step, values: {loss}}));
+        const one = s.series(points, 'loss'); points.push({step: 5, values: {loss: -1}});
+        const t = s.table([{points}, {points: [{step: 2, values: {loss: 1}}]}], 'loss', true, 0);
+        return {smooth: s.smoothed(one.values, 0.5), columns: t.columns.map(c => [...c].map(v => v === undefined ? 'none' : v)), breaks: s.breaks(t.each[0])}; }"""
+    )
+    # weight 0.5: after 4 the average is 2 / (1 - 0.5) = 4; after 6 it is (0.5 * 2 + 0.5 * 6) / (1 - 0.25) = 16 / 3; after -1 it is (0.5 * 4 - 0.5) / 0.875
+    assert made["smooth"] == pytest.approx([4, "nan", 16 / 3, 1.5 / 0.875])
+    assert made["columns"] == [[1, 2, 3, 5], [4, None, 6, None], ["none", 1, "none", "none"]]
+    assert made["breaks"] == [2]
+
+
+def test_thousands_of_points_stay_smooth(site: Site, visit):
+    name, log = site.session(lambda session: many(session, 6, 5000))
+    page = visit(f"{site.url}/?session={name}")
+    page.wait_for_function("document.querySelector('.plot')?.ariaLabel?.endsWith('step 5000')", timeout=40_000)
+    page.wait_for_timeout(1500)
+    page.evaluate(
+        "() => { window.long = []; new PerformanceObserver(l => window.long.push(...l.getEntries().map(e => Math.round(e.duration)))).observe({type: 'longtask'}); }"
+    )
+    for step in range(5001, 5041):
+        log.append(e.Progressed(job="sft-6", step=step, steps=6000, values={"loss": 0.5}))
+        time.sleep(0.05)
+    page.wait_for_function("document.querySelector('.plot').ariaLabel.endsWith('step 5040')", timeout=10_000)
+    long = page.evaluate("window.long")
+    print("tasks over 50 ms while 40 points came to 30,000:", long)
+    assert max(long, default=0) < 150
+
+
+def test_the_budget_says_what_is_used_and_what_is_unknown(site: Site, visit):
+    name, _ = site.session(lively)
+    page = visit(f"{site.url}/?session={name}")
+    page.locator(".spend").wait_for()
+    shown = page.locator(".spend").inner_text()
+    assert "$0.21 of $0.24" in shown  # 0.11 + 0.1, the jobs cost nothing
+    assert "980, no cap" in shown and "not counted: 1 of 2 answers" in shown
+    assert "1 min 3" in shown and "of 30 min" in shown  # 31 s + 64 s, and the two that run since
+    assert page.locator(".cap.tight", has_text="Dollars").count() == 1  # 0.21 / 0.24 = 88 %
+    name, _ = site.session(lambda s: [story.opened(s, driver="x/y"), e.Replied(text="hi", model="x/y")])
+    page.goto(f"{site.url}/?session={name}")
+    page.locator(".spend").wait_for()
+    shown = page.locator(".spend").inner_text()
+    assert "unknown of $2.00" in shown and "unknown, no cap" in shown
+
+
+def test_scores_compare_base_and_best_and_show_their_seals(site: Site, visit):
+    name, _ = site.session(lively)
+    page = visit(f"{site.url}/?session={name}")
+    page.locator(".compares").wait_for()
+    assert "+0.590, intervals apart" in page.locator(".compares").inner_text()  # 0.64 - 0.05
+    row = page.locator(".scores tbody tr", has_text="sft-2").first
+    assert "best" in row.inner_text() and "97 %" in row.inner_text()
+    seal = row.locator(".tip")
+    assert "aaaaaa·bbbbbb·cccccc" in seal.inner_text() and not seal.locator(".tip-text").is_visible()
+    seal.focus()
+    assert "a" * 64 in seal.locator(".tip-text").inner_text()
+
+
+def test_a_place_in_the_queue_is_shown(site: Site, visit):
+    name, _ = site.session(lively)
+    job_folder(site, name, "sft-4", job_json=json.dumps({"launched": time.time(), "attempt": 1}))
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_role("tab", name="Jobs").click()
+    card = page.get_by_role("region", name="sft-4")
+    card.get_by_text("Queued").wait_for(timeout=8000)
+    assert "0 of" not in card.inner_text().split("Step")[0]
+    running = page.get_by_role("region", name="sft-3").inner_text()
+    assert "24 of 60" in running and "36 s" in running and "Use fewer steps." in running
+
+
+def test_an_open_log_and_the_focus_survive_new_facts(site: Site, visit):
+    name, log = site.session(lively)
+    folder = job_folder(site, name, "sft-3", log_txt=f"loading\n{story.MARKUP}\nHF_TOKEN={KEY}\n")
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_role("tab", name="Jobs").click()
+    card = page.get_by_role("region", name="sft-3")
+    card.locator("summary", has_text="Log").focus()
+    page.keyboard.press("Enter")
+    card.get_by_text("loading").wait_for()
+    assert story.MARKUP in card.locator(".output").inner_text() and KEY not in card.inner_text()
+    log.append(e.Progressed(job="sft-3", step=26, steps=60, values={"loss": 1.0}))
+    card.get_by_text("26 of 60").wait_for()
+    (folder / "log.txt").write_text("the end is near\n")
+    card.get_by_text("the end is near").wait_for(timeout=6000)
+    assert page.evaluate("document.activeElement.textContent") == "Log"
+    assert page.evaluate("window.hacked") is None
+
+
+def queued(settings: Settings, folder: Path, job: str) -> LocalBackend:
+    """A real job that waits behind a machine that somebody else holds: no trainer is started."""
+    backend = LocalBackend(settings.home / "queue", settings.job_env)
+    backend.launch(JobSpec(job, "sft", {}, folder))
+    return backend
+
+
+def test_one_job_is_stopped_and_no_other(site: Site, http: httpx.Client, visit):
+    name, log = site.session(lively)
+    folders = {job: job_folder(site, name, job) for job in ("sft-3", "sft-4")}
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_role("tab", name="Jobs").click()
+    card = page.get_by_role("region", name="sft-4")
+    card.get_by_role("button", name="Stop").click()
+    assert not (folders["sft-4"] / "cancel").exists(), "the first press asks"
+    page.screenshot(path=SHOTS / "jobs_stop.png")
+    card.get_by_role("button", name="Stop it now?").click()
+    card.get_by_text("Stopping").wait_for()
+    until = time.monotonic() + 5
+    while not (folders["sft-4"] / "cancel").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert (folders["sft-4"] / "cancel").exists() and not (folders["sft-3"] / "cancel").exists()
+    log.append(e.Ended(job="sft-4", state="cancelled", seconds=1.0))
+    card.get_by_text("Cancelled").wait_for()
+    assert card.get_by_role("button", name="Stop").count() == 0
+
+
+def test_a_stop_reaches_a_real_runner(site: Site, http: httpx.Client):
+    name, _ = site.session(lively)
+    folder = job_folder(site, name, "sft-4")
+    backend = queued(site.settings, folder, "sft-4")
+    assert http.post(f"/api/sessions/{name}/jobs/sft-4/stop", json={}).is_success
+    until = time.monotonic() + 40
+    while not backend.state(folder).ended and time.monotonic() < until:
+        time.sleep(0.1)
+    assert backend.state(folder).state in ("cancelled", "failed"), "its settings are empty: it may fail first"
+
+
+def test_a_stop_is_refused_in_one_sentence(site: Site, http: httpx.Client, space: Site):
+    name, _ = site.session(lively)
+    at = f"/api/sessions/{name}/jobs"
+    assert http.post(f"{at}/sft-2/stop", json={}).status_code == 409  # it has ended
+    assert http.post(f"{at}/sft-3/stop", json={}).status_code == 409  # its folder is not there yet
+    for strange in ("sft-9", "..%2f..", "a%00b"):
+        assert http.post(f"{at}/{strange}/stop", json={}).status_code in (404, 405), strange
+    job_folder(site, name, "sft-3")
+    plain = {"content-type": "text/plain"}
+    assert http.post(f"{at}/sft-3/stop", content="{}", headers=plain).status_code == 415
+    assert http.post(f"{at}/sft-3/stop", json={}, headers={"origin": "https://evil.example"}).status_code == 403
+    assert not (site.settings.sessions / name / "jobs" / "sft-3" / "cancel").exists()
+    other, _ = space.session(lively)
+    assert httpx.post(f"{space.url}/api/sessions/{other}/jobs/sft-3/stop", json={}).status_code == 403
+
+
+def test_a_job_whose_folder_leads_out_is_not_touched(site: Site, http: httpx.Client, tmp_path: Path):
+    name, _ = site.session(lively)
+    jobs = site.settings.sessions / name / "jobs"
+    jobs.mkdir(exist_ok=True)
+    (tmp_path / "log.txt").write_text("not yours")
+    (jobs / "sft-3").symlink_to(tmp_path)
+    assert http.post(f"/api/sessions/{name}/jobs/sft-3/stop", json={}).status_code == 404
+    assert http.get(f"/api/sessions/{name}/jobs/sft-3/log").json()["text"] == ""
+    assert not (tmp_path / "cancel").exists()
+
+
+def test_a_public_space_offers_no_stop_no_log_and_no_trackio(space: Site, visit):
+    name, _ = space.session(lively)
+    job_folder(space, name, "sft-3", log_txt="private")
+    page = visit(f"{space.url}/?session={name}")
+    page.get_by_role("tab", name="Jobs").click()
+    page.get_by_role("region", name="sft-3").wait_for()
+    assert page.get_by_role("button", name="Stop").count() == 0
+    assert page.get_by_text("Open in Trackio").count() == 0
+    assert httpx.get(f"{space.url}/api/sessions/{name}/jobs/sft-3/log").status_code == 403
+
+
+def test_the_link_leads_to_the_sessions_project(site: Site, visit):
+    name, _ = site.session(lively)
+    page = visit(f"{site.url}/?session={name}")
+    link = page.get_by_role("link", name="Open in Trackio")
+    link.wait_for()
+    assert link.get_attribute("href") == f"/trackio/?project={name}"
+    assert link.get_attribute("rel") == "noopener" and link.get_attribute("target") == "_blank"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1440, 1400), (390, 844)])
+def test_the_panel_is_drawn(site: Site, visit, theme: str, width: int, height: int):
+    name, _ = site.session(lively)
+    job_folder(site, name, "sft-3", log_txt="loading\n")
+    page = visit(f"{site.url}/?session={name}&__theme={theme}", width, height)
+    if width < 500:
+        page.get_by_role("button", name="Work").click()
+    ready(page, "Values as a table")
+    page.get_by_text("Values as a table").click()
+    page.wait_for_timeout(300)
+    page.screenshot(path=SHOTS / f"panel_{theme}_{width}.png")
+    page.locator(".pane:not([hidden])").evaluate("p => p.scrollTop = p.scrollHeight")
+    page.wait_for_timeout(150)
+    page.screenshot(path=SHOTS / f"panel_end_{theme}_{width}.png")
+    page.get_by_role("tab", name="Jobs").click()
+    page.wait_for_timeout(200)
+    page.screenshot(path=SHOTS / f"jobs_{theme}_{width}.png")
+    assert page.locator("body").evaluate("b => b.scrollWidth <= innerWidth && b.scrollHeight <= innerHeight")
+    for pane in ("Live", "Jobs"):
+        page.get_by_role("tab", name=pane).click()
+        assert page.locator(".pane:not([hidden])").evaluate("p => p.scrollWidth <= p.clientWidth"), pane
