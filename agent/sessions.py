@@ -53,6 +53,7 @@ class Summary:
     driver: str
     best: float | None
     facts: int = field(default=0)
+    person: str = ""
 
 
 DEMO = Request(
@@ -119,8 +120,8 @@ def summary_of(session: str, facts: Log) -> Summary:
     best = views.score(views.best, "heldout")
     title = views.title or session
     opened = views.opened.at if views.opened else None
-    driver = views.driver
-    return Summary(session, title, state_of(views), opened, driver, best.value if best else None, len(facts))
+    driver, person = views.driver, views.opened.person if views.opened else ""
+    return Summary(session, title, state_of(views), opened, driver, best.value if best else None, len(facts), person)
 
 
 def state_of(views: Views) -> str:

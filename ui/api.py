@@ -16,6 +16,7 @@ from agent.steering import Terms, decide, delete, fork, halt, rename, say, share
 from record.log import Log, LogError
 from ui.firstrun import first_run
 from ui.live import Live
+from ui.people import person_of
 from ui.replays import include as include_replays
 from ui.shelf import ITEMS, REPORT, Shelf, readable, state
 
@@ -93,15 +94,18 @@ def _shelf(api: APIRouter, settings: Settings) -> None:
 
     @api.get("/sessions")
     def sessions() -> list[dict[str, Any]]:
-        return shelf.summaries()
+        """The sessions of whoever asks, newest first."""
+        return shelf.summaries(person_of(settings))
 
     @api.post("/sessions", dependencies=[Depends(is_json)], status_code=201)
     def open_one(body: Annotated[dict[str, Any], Body()]) -> dict[str, str]:
-        return {"session": open_session(settings, asked(body))}
+        """Open a session; the body has the fields of agent.Request: text, task, model, target, hours …"""
+        return {"session": open_session(settings, replace(asked(body), person=person_of(settings)))}
 
     @api.post("/demo", dependencies=[Depends(is_json)], status_code=201)
     def demo(form: Demo) -> dict[str, str]:
-        return {"session": open_session(settings, replace(DEMO, seed=form.seed))}
+        """Start the demo."""
+        return {"session": open_session(settings, replace(DEMO, seed=form.seed, person=person_of(settings)))}
 
 
 def _commands(api: APIRouter, settings: Settings) -> None:

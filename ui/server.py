@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 import gradio as gr
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
@@ -15,6 +15,7 @@ from ui.dashboard import mount_trackio
 from ui.guard import Guard
 from ui.live import Live
 from ui.page import head, page
+from ui.people import owners_only
 from ui.work_api import work_router
 
 STATIC = Path(__file__).parent / "static"
@@ -32,7 +33,13 @@ class Assets(StaticFiles):
 
 def build_app(settings: Settings) -> FastAPI:
     """The whole web process, without the worker. `app.state.page` is Gradio's page, `app.state.live` the streams."""
-    app = FastAPI(title="ML Intern", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app = FastAPI(
+        title="ML Intern",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        dependencies=[Depends(owners_only(settings))],
+    )
     app.state.live = Live()
     app.include_router(router(settings, app.state.live))
     app.include_router(work_router(settings))

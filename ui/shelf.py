@@ -20,10 +20,12 @@ class Shelf:
         self._settings = settings
         self._known: dict[str, tuple[int, Log, Summary]] = {}
 
-    def summaries(self) -> list[dict[str, Any]]:
-        """One plain dictionary a session, newest first."""
+    def summaries(self, person: str) -> list[dict[str, Any]]:
+        """One plain dictionary a session of this person, newest first."""
         found = [self._summary(path) for path in self._settings.sessions.glob("*/events.jsonl")]
-        newest_first = sorted((s for s in found if s and s.opened), key=lambda s: s.id, reverse=True)
+        newest_first = sorted(
+            (s for s in found if s and s.opened and s.person == person), key=lambda s: s.id, reverse=True
+        )
         return [asdict(summary) for summary in newest_first]
 
     def _summary(self, path: Path) -> Summary | None:

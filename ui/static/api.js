@@ -37,6 +37,13 @@ export const api = {
   report: (id) => call("GET", `/sessions/${id}/report`),
 };
 
+/** Whether the server says that there is no such session; a server that says nothing does not. */
+const gone = (id) =>
+  fetch(`/api/sessions/${encodeURIComponent(id)}`).then(
+    (answer) => answer.status === 404,
+    () => false,
+  );
+
 /**
  * The facts of one session, each exactly once and in order, through cuts and hidden tabs. A hidden tab holds no
  * connection: browsers allow six to a server, all tabs together. Coming back asks for what came after the last fact.
@@ -64,11 +71,16 @@ export class Stream {
       this.close();
       this.trouble(message.data);
     });
-    source.onerror = () => {
+    source.onerror = async () => {
       // We reconnect ourselves: a browser gives up for good when a proxy answers with an error page.
       this.linked(false);
       this.pause();
       clearTimeout(this.retry);
+      if (this.seq === 0 && (await gone(this.session))) {
+        this.close();
+        this.trouble("There is no such session, or it is not yours.");
+        return;
+      }
       this.retry = setTimeout(() => this.resume(), 1000);
     };
   }
