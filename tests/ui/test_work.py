@@ -1,15 +1,17 @@
 """The work panel in a real Chromium, over real HTTP, on real job folders: what it shows, and the one job it stops."""
 
-import json
+import os
 import time
 from pathlib import Path
 
 import httpx
 import pytest
 
-from agent.settings import Settings
 from lab.backend import JobSpec
 from lab.backends.local import LocalBackend
+from lab.backends.runner import holds_ticket
+from lab.processes import identity
+from lab.queue import Queue
 from record import events as e
 from tests.ui import story
 from tests.ui.conftest import SHOTS, Site
@@ -180,16 +182,27 @@ def test_scores_compare_base_and_best_and_show_their_seals(site: Site, visit):
     assert "a" * 64 in seal.locator(".tip-text").inner_text()
 
 
-def test_a_place_in_the_queue_is_shown(site: Site, visit):
+def test_a_job_in_the_queue_shows_its_place_and_is_stopped(site: Site, visit):
+    """With a real runner, behind a machine that this test holds: no trainer is started."""
     name, _ = site.session(lively)
-    job_folder(site, name, "sft-4", job_json=json.dumps({"launched": time.time(), "attempt": 1}))
+    folder = job_folder(site, name, "sft-4")
+    queue = Queue(site.settings.home / "queue", holds_ticket)
+    ticket = queue.enter({"job": str(folder), "runner": identity(os.getpid())})
+    backend = LocalBackend(site.settings.home / "queue", site.settings.job_env)
+    backend.launch(JobSpec("sft-4", "sft", {}, folder))
     page = visit(f"{site.url}/?session={name}")
     page.get_by_role("tab", name="Jobs").click()
     card = page.get_by_role("region", name="sft-4")
-    card.get_by_text("Queued").wait_for(timeout=8000)
-    assert "0 of" not in card.inner_text().split("Step")[0]
+    card.get_by_text("Queued, 1 before it").wait_for(timeout=12_000)
     running = page.get_by_role("region", name="sft-3").inner_text()
     assert "24 of 60" in running and "36 s" in running and "Use fewer steps." in running
+    card.get_by_role("button", name="Stop").click()
+    card.get_by_role("button", name="Stop it now?").click()
+    until = time.monotonic() + 15
+    while not backend.state(folder).ended and time.monotonic() < until:
+        time.sleep(0.1)
+    queue.leave(ticket)
+    assert (backend.state(folder).state, backend.state(folder).reason) == ("cancelled", "left the queue")
 
 
 def test_an_open_log_and_the_focus_survive_new_facts(site: Site, visit):
@@ -210,13 +223,6 @@ def test_an_open_log_and_the_focus_survive_new_facts(site: Site, visit):
     assert page.evaluate("window.hacked") is None
 
 
-def queued(settings: Settings, folder: Path, job: str) -> LocalBackend:
-    """A real job that waits behind a machine that somebody else holds: no trainer is started."""
-    backend = LocalBackend(settings.home / "queue", settings.job_env)
-    backend.launch(JobSpec(job, "sft", {}, folder))
-    return backend
-
-
 def test_one_job_is_stopped_and_no_other(site: Site, http: httpx.Client, visit):
     name, log = site.session(lively)
     folders = {job: job_folder(site, name, job) for job in ("sft-3", "sft-4")}
@@ -235,17 +241,6 @@ def test_one_job_is_stopped_and_no_other(site: Site, http: httpx.Client, visit):
     log.append(e.Ended(job="sft-4", state="cancelled", seconds=1.0))
     card.get_by_text("Cancelled").wait_for()
     assert card.get_by_role("button", name="Stop").count() == 0
-
-
-def test_a_stop_reaches_a_real_runner(site: Site, http: httpx.Client):
-    name, _ = site.session(lively)
-    folder = job_folder(site, name, "sft-4")
-    backend = queued(site.settings, folder, "sft-4")
-    assert http.post(f"/api/sessions/{name}/jobs/sft-4/stop", json={}).is_success
-    until = time.monotonic() + 40
-    while not backend.state(folder).ended and time.monotonic() < until:
-        time.sleep(0.1)
-    assert backend.state(folder).state in ("cancelled", "failed"), "its settings are empty: it may fail first"
 
 
 def test_a_stop_is_refused_in_one_sentence(site: Site, http: httpx.Client, space: Site):
