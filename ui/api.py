@@ -14,14 +14,15 @@ from agent.sessions import DEMO, Request, find, open_session, session_log
 from agent.settings import Settings, SettingsError
 from agent.steering import Terms, decide, delete, fork, halt, rename, say, share, tune, undo
 from record.log import Log, LogError
+from ui.files import REPORT, reading
 from ui.firstrun import first_run
 from ui.live import Live
 from ui.people import person_of
 from ui.replays import include as include_replays
-from ui.shelf import ITEMS, REPORT, Shelf, readable, state
+from ui.shelf import Shelf, state
 
 APP = "ml-intern"
-LARGEST = 64 * 2**20  # bytes of a file that a browser is given
+LARGEST = 8 * 2**20  # bytes of a report
 _REQUEST = TypeAdapter(Request)
 
 
@@ -111,11 +112,13 @@ def _shelf(api: APIRouter, settings: Settings) -> None:
 def _commands(api: APIRouter, settings: Settings) -> None:
     @api.post("/sessions/{session}/say", dependencies=[Depends(is_json)])
     def say_it(session: str, form: Message) -> dict[str, bool]:
+        """A message to the agent, read at its next step."""
         say(_log(settings, session), form.text)
         return {"ok": True}
 
     @api.post("/sessions/{session}/stop", dependencies=[Depends(is_json)])
     def stop(session: str) -> dict[str, bool]:
+        """Stop a session; its jobs save and end."""
         halt(_log(settings, session))
         return {"ok": True}
 
@@ -165,6 +168,7 @@ def _keeping(api: APIRouter, settings: Settings) -> None:
 def _session(api: APIRouter, settings: Settings, live: Live) -> None:
     @api.get("/sessions/{session}")
     def one(session: str) -> dict[str, Any]:
+        """Where a session stands."""
         _log(settings, session)
         return state(settings, session)
 
@@ -174,6 +178,7 @@ def _session(api: APIRouter, settings: Settings, live: Live) -> None:
         after: Annotated[int, Query(ge=0)] = 0,
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> StreamingResponse:
+        """The facts after `after`, and then each new one, as server-sent events."""
         log = _log(settings, session)
         start = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
         stream = live.stream(log.path.parent.name, log, start)
@@ -183,23 +188,22 @@ def _session(api: APIRouter, settings: Settings, live: Live) -> None:
 
     @api.get("/sessions/{session}/report")
     def report(session: str) -> Response:
-        return _file(
-            settings, session, REPORT, "text/markdown", "There is no report yet: it is written when the session ends."
-        )
+        """The report in Markdown."""
+        with reading(_log(settings, session).path.parent, REPORT) as opened:
+            if opened is None:
+                raise HTTPException(404, "There is no report yet: it is written when the session ends.")
+            text = opened.file.read(LARGEST)
+        return Response(text, media_type="text/markdown; charset=utf-8", headers={"cache-control": "no-store"})
 
     @api.get("/sessions/{session}/log")
     def log(session: str) -> Response:
+        """Every fact so far, as JSON lines."""
         path = _log(settings, session).path
         headers = {
             "content-disposition": f'attachment; filename="{path.parent.name}.jsonl"',
             "cache-control": "no-store",
         }
         return Response(path.read_bytes(), media_type="application/x-ndjson", headers=headers)
-
-    @api.get("/sessions/{session}/files/{path:path}")
-    def files(session: str, path: str) -> Response:
-        why = f"No such file; people may read {REPORT}, {ITEMS} of each job, and the workspace."
-        return _file(settings, session, path, "text/plain", why)
 
 
 def _log(settings: Settings, session: str) -> Log:
@@ -209,19 +213,6 @@ def _log(settings: Settings, session: str) -> Log:
         return log if log.path.is_file() else find(settings, session)
     except SettingsError as error:
         raise HTTPException(404, str(error)) from error
-
-
-def _file(settings: Settings, session: str, path: str, media_type: str, why: str) -> Response:
-    found = readable(_log(settings, session).path.parent, path)
-    if found is None:
-        raise HTTPException(404, why)
-    size = found.stat().st_size
-    if size > LARGEST:
-        raise HTTPException(413, f"The file has {size / 2**20:.0f} MiB; read it on the machine: {found}.")
-    # read at once: the file may grow, and a longer body than announced would break the answer
-    return Response(
-        found.read_bytes(), media_type=f"{media_type}; charset=utf-8", headers={"cache-control": "no-store"}
-    )
 
 
 def refuse_in_one_sentence(app: FastAPI) -> None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ui.shelf import ITEMS, REPORT
-
 LISTED = 2000  # files; a list that nobody can read helps nobody, and each costs a stat
+REPORT, ITEMS = "report.md", "items.jsonl"
 OF_A_JOB = ("config.json", "result.json", "metrics.jsonl", "log.txt", "preflight.json", ITEMS)
 NOT_LISTED = (".git", "__pycache__", "node_modules", ".venv", ".cache")  # folders of the workspace: tools' own
 
@@ -33,28 +32,23 @@ class Opened:
     name: str
 
 
-def allowed(inside: tuple[str, ...], public: bool) -> bool:
-    """Whether a person may read the file with these parts of a path below the session's folder.
-
-    Anybody may visit a public page, so there a job shows its items and nothing that its trainer printed.
-    """
+def allowed(inside: tuple[str, ...]) -> bool:
+    """Whether a person may read the file with these parts of a path below the session's folder."""
     if inside == (REPORT,) or (len(inside) > 1 and inside[0] == "workspace"):
         return True
     if len(inside) < 3 or inside[0] != "jobs":
         return False
-    if public:
-        return inside[-1] == ITEMS
     return (len(inside) == 3 and inside[2] in OF_A_JOB) or (len(inside) > 3 and inside[2] == "model")
 
 
-def listing(folder: Path, public: bool) -> tuple[list[Entry], int]:
+def listing(folder: Path) -> tuple[list[Entry], int]:
     """Readable files, and how many more there are than fit the list. Links are left out: what they lead to is listed, or not ours."""
     root = folder.resolve()
     found: list[Entry] = []
     more = 0
     for path in _walk(root):
         inside = path.relative_to(root).parts
-        if not allowed(inside, public) or not _is_text("/".join(inside)):
+        if not allowed(inside) or not _is_text("/".join(inside)):
             continue
         if len(found) >= LISTED:
             more += 1
@@ -66,9 +60,9 @@ def listing(folder: Path, public: bool) -> tuple[list[Entry], int]:
 
 
 @contextmanager
-def reading(folder: Path, wanted: str, public: bool) -> Iterator[Opened | None]:
+def reading(folder: Path, wanted: str) -> Iterator[Opened | None]:
     """`open_one`, closed at the end."""
-    opened = open_one(folder, wanted, public)
+    opened = open_one(folder, wanted)
     try:
         yield opened
     finally:
@@ -76,7 +70,7 @@ def reading(folder: Path, wanted: str, public: bool) -> Iterator[Opened | None]:
             opened.file.close()
 
 
-def open_one(folder: Path, wanted: str, public: bool) -> Opened | None:
+def open_one(folder: Path, wanted: str) -> Opened | None:
     """A readable file of a session, open for reading; None when there is none of that name.
 
     The path is resolved and judged first, and then opened part by part without following a link, so that neither `..`,
@@ -87,7 +81,7 @@ def open_one(folder: Path, wanted: str, public: bool) -> Opened | None:
         inside = (root / wanted).resolve(strict=True).relative_to(root).parts
     except (OSError, ValueError, RuntimeError):
         return None
-    if not allowed(inside, public):
+    if not allowed(inside):
         return None
     here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:

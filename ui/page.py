@@ -22,7 +22,7 @@ def page() -> gr.Blocks:
 
 def head(assets: str) -> str:
     """What goes into the page's head: our styles and our one module, from under `assets`."""
-    styles = ("vendor/uplot/uPlot.min.css", "base.css", "chrome.css", "feed.css", "work.css", "replay.css")
+    styles = ("vendor/uplot/uPlot.min.css", "base.css", "chrome.css", "feed.css", "work.css", "files.css", "replay.css")
     links = "".join(f'<link rel="stylesheet" href="{assets}/{name}">' for name in styles)
     colours = '<meta name="color-scheme" content="light dark">'
     return f'{colours}{links}<script type="module" src="{assets}/main.js"></script>'

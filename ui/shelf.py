@@ -9,9 +9,6 @@ from agent.settings import Settings, SettingsError
 from record.log import Log, LogError
 from record.views import Job, Views
 
-ITEMS = "items.jsonl"
-REPORT = "report.md"
-
 
 class Shelf:
     """Every session's summary, read again only where the log has grown."""
@@ -66,21 +63,6 @@ def state(settings: Settings, session: str) -> dict[str, Any]:
         "waiting": [asked.model_dump(mode="json") for asked in views.waiting],
         "spent": asdict(views.spent),
     }
-
-
-def readable(folder: Path, wanted: str) -> Path | None:
-    """A file of a session that people may read, or None: its report, items of its jobs, and its workspace.
-
-    The path is resolved first, so that neither `..` nor a link leads out of the session's folder.
-    """
-    root = folder.resolve()
-    try:
-        path = (root / wanted).resolve(strict=True)
-        inside = path.relative_to(root).parts
-    except (OSError, ValueError, RuntimeError):
-        return None
-    allowed = inside == (REPORT,) or inside[:1] == ("workspace",) or (inside[:1] == ("jobs",) and inside[-1] == ITEMS)
-    return path if allowed and path.is_file() else None
 
 
 def _job(job: Job) -> dict[str, Any]:

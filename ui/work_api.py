@@ -33,24 +33,23 @@ def work_router(settings: Settings) -> APIRouter:
 
 
 def _files(api: APIRouter, settings: Settings) -> None:
-    public = settings.space is not None
     secrets = tuple(settings.keys.values())
 
     @api.get("/files")
     def files(session: str) -> dict[str, Any]:
-        found, more = listing(session_folder(settings, session), public)
+        found, more = listing(session_folder(settings, session))
         return {"files": [asdict(entry) for entry in found], "more": more}
 
     @api.get("/preview/{path:path}")
     def look(session: str, path: str) -> dict[str, Any]:
-        with reading(session_folder(settings, session), path, public) as opened:
+        with reading(session_folder(settings, session), path) as opened:
             if opened is None:
                 raise HTTPException(404, NO_FILE)
             return redact_tree(preview(opened) | {"size": opened.size}, secrets)
 
     @api.get("/image/{path:path}")
     def image(session: str, path: str) -> Response:
-        with reading(session_folder(settings, session), path, public) as opened:
+        with reading(session_folder(settings, session), path) as opened:
             kind = image_type(opened) if opened and opened.size <= IMAGE else None
             if opened is None or kind is None:
                 raise HTTPException(404, f"No picture of up to {IMAGE // 2**20} MiB has that name.")
@@ -60,7 +59,7 @@ def _files(api: APIRouter, settings: Settings) -> None:
 
     @api.get("/download/{path:path}")
     def download(session: str, path: str) -> StreamingResponse:
-        opened = open_one(session_folder(settings, session), path, public)
+        opened = open_one(session_folder(settings, session), path)
         if opened is None:
             raise HTTPException(404, NO_FILE)
         return _attachment(opened)
@@ -93,10 +92,8 @@ def _jobs(api: APIRouter, settings: Settings) -> None:
     @api.get("/jobs/{job}/log")
     def log(session: str, job: str) -> dict[str, Any]:
         """The end of what a job printed."""
-        if settings.space is not None:
-            raise HTTPException(403, "A public Space does not show what jobs print.")
         folder, found = _job(folds, session, job)
-        with reading(folder, f"{found.folder}/log.txt", public=False) as opened:
+        with reading(folder, f"{found.folder}/log.txt") as opened:
             if opened is None:
                 return {"text": "", "size": 0}
             return {"text": redact(tail(opened, TAIL).decode(errors="replace"), secrets), "size": opened.size}

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
 from agent import settings as env
 from agent.settings import Settings
@@ -20,7 +20,7 @@ from record.log import Log
 from tests.conftest import free_port
 
 SHOTS = Path(__file__).parent.parent / "shots"
-OWN = re.compile(r"status of 422|^Failed to load resource: net::ERR_")
+OWN = re.compile(r"status of 422|status of 404 .* http\S+/api/(sessions|replays)/|^Failed to load resource: net::ERR_")
 
 
 @dataclass
@@ -93,7 +93,9 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         contexts.append(context)
         page = context.new_page()
         # Chromium itself logs a refusal or a cut; the page shows a sentence for each
-        page.on("console", lambda m: troubles.append(m.text) if m.type == "error" and not OWN.search(m.text) else None)
+        page.on(
+            "console", lambda m: troubles.append(_said(m)) if m.type == "error" and not OWN.search(m.text) else None
+        )
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.goto(address)
         page.wait_for_selector("body[data-ready]", timeout=20_000)
@@ -103,3 +105,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert troubles == []
+
+
+def _said(message: ConsoleMessage) -> str:
+    return f"{message.text} {message.location.get('url', '')}"

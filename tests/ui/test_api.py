@@ -5,9 +5,11 @@ import json
 import httpx
 import pytest
 
+from agent.settings import ROOT
 from record.events import Closed, Decided, Halted, Opened, Said
 from tests.ui import story
 from tests.ui.conftest import Site
+from ui.apidoc import document
 
 
 def test_say_stop_and_decide_append_one_fact_each(site: Site, http: httpx.Client):
@@ -96,32 +98,6 @@ def test_the_report_comes_as_markdown_or_not_at_all(site: Site, http: httpx.Clie
     assert report.text == "# Chains\n" and report.headers["content-type"] == "text/markdown; charset=utf-8"
 
 
-def test_only_files_for_people_are_given_out(site: Site, http: httpx.Client):
-    name, log = site.session(story.beginning)
-    folder = log.path.parent
-    (folder / "jobs" / "a").mkdir(parents=True)
-    for path in ("jobs/a/items.jsonl", "jobs/a/config.json", "workspace/page.html", "report.md"):
-        (folder / path).write_text("<b>data</b>")
-    (site.settings.home / "secret.txt").write_text("secret")
-    (folder / "workspace" / "link").symlink_to(site.settings.home / "secret.txt")
-    given = http.get(f"/api/sessions/{name}/files/workspace/page.html")
-    assert given.text == "<b>data</b>" and given.headers["content-type"].startswith("text/plain")
-    assert given.headers["x-content-type-options"] == "nosniff"
-    assert http.get(f"/api/sessions/{name}/files/jobs/a/items.jsonl").is_success
-    for path in (
-        "jobs/a/config.json",
-        "events.jsonl",
-        "workspace/link",
-        "workspace/..%2f..%2f..%2fsecret.txt",
-        "%2fetc%2fpasswd",
-        "workspace",
-        "",
-    ):
-        answer = http.get(f"/api/sessions/{name}/files/{path}")
-        assert answer.status_code == 404, path
-        assert "secret" not in answer.text
-
-
 def test_a_session_that_is_not_there_is_one_sentence(http: httpx.Client):
     for path in ("nope-0000", "..%2f..%2fetc", "UPPER"):
         for tail in ("", "/events", "/log", "/report"):
@@ -162,3 +138,9 @@ def test_the_first_run_check_names_what_is_missing_and_what_to_do(http: httpx.Cl
     assert list(checks) == ["model", "Hub token", "hardware", "disk", "storage"]
     assert checks["model"]["state"] == "warn" and "ANTHROPIC_API_KEY" in checks["model"]["fix"]
     assert checks["Hub token"]["state"] == "warn" and "HF_TOKEN" in checks["Hub token"]["fix"]
+
+
+def test_the_page_of_documentation_is_the_servers_own(site: Site):
+    assert document(site.app.openapi()) == (ROOT / "docs" / "api.md").read_text(), (
+        "run python -m ui.apidoc > docs/api.md"
+    )

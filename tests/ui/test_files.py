@@ -90,7 +90,7 @@ def test_a_long_list_says_how_much_it_leaves_out(place):
     _, folder = place
     for i in range(LISTED + 5):
         put(folder, f"workspace/many/{i}", "")
-    found, more = listing(folder, public=False)
+    found, more = listing(folder)
     assert len(found) == LISTED and more == 5
 
 
@@ -131,17 +131,8 @@ def test_a_link_put_in_place_of_a_folder_is_not_followed(place, tmp_path: Path):
                 (folder / "workspace" / "data").symlink_to(tmp_path)
             return seen
 
-    assert open_one(Swapped(folder), "workspace/data/x.txt", public=False) is None
+    assert open_one(Swapped(folder), "workspace/data/x.txt") is None
     assert (folder / "workspace" / "data" / "x.txt").read_text() == "SECRET", "it was swapped in time"
-
-
-def test_a_public_space_shows_no_more_than_before(space: Site):
-    name, log = space.session(story.beginning)
-    for path in ("jobs/a/log.txt", "jobs/a/items.jsonl", "jobs/a/model/model.safetensors", "workspace/x.txt"):
-        put(log.path.parent, path, "private")
-    listed = {entry["path"] for entry in httpx.get(f"{space.url}/api/sessions/{name}/files").json()["files"]}
-    assert listed == {"jobs/a/items.jsonl", "workspace/x.txt"}
-    assert httpx.get(f"{space.url}/api/sessions/{name}/download/jobs/a/log.txt").status_code == 404
 
 
 @pytest.mark.parametrize("odd", ODD)

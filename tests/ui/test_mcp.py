@@ -1,6 +1,7 @@
 """Other agents: the tools of the Model Context Protocol, with its real client."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import httpx
@@ -24,7 +25,8 @@ def call(site: Site, *calls: tuple[str, dict]) -> tuple[list[str], list]:
             names = [tool.name for tool in (await client.list_tools()).tools]
             return names, [await client.call_tool(name, arguments) for name, arguments in calls]
 
-    return asyncio.run(talk())
+    with ThreadPoolExecutor(1) as pool:  # Playwright's loop runs in this thread
+        return pool.submit(lambda: asyncio.run(talk())).result()
 
 
 def test_an_agent_starts_a_session_reads_its_state_and_its_results(open_site: Site):

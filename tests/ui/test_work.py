@@ -270,15 +270,19 @@ def test_a_job_whose_folder_leads_out_is_not_touched(site: Site, http: httpx.Cli
     assert not (tmp_path / "cancel").exists()
 
 
-def test_a_public_space_offers_no_stop_no_log_and_no_trackio(space: Site, visit):
-    name, _ = space.session(lively)
-    job_folder(space, name, "sft-3", log_txt="private")
-    page = visit(f"{space.url}/?session={name}")
+def test_a_replay_offers_no_stop_no_log_no_files_and_no_trackio(site: Site, visit):
+    name, log = site.session(lively)
+    log.append(e.Shared(public=True))
+    asked = []
+    page = visit(f"{site.url}/?replay={name}&speed=max")
+    page.on("request", lambda request: asked.append(request.url))
     page.get_by_role("tab", name="Jobs").click()
     page.get_by_role("region", name="sft-3").wait_for()
     assert page.get_by_role("button", name="Stop").count() == 0
+    assert page.locator(".job-config", has_text="Log").is_hidden()
+    assert page.get_by_role("tab", name="Files").count() == 0
     assert page.get_by_text("Open in Trackio").count() == 0
-    assert httpx.get(f"{space.url}/api/sessions/{name}/jobs/sft-3/log").status_code == 403
+    assert [url for url in asked if "/api/" in url] == []
 
 
 def test_the_link_leads_to_the_sessions_project(site: Site, visit):

@@ -45,6 +45,7 @@ class Card {
     this.trouble = h("div.job-reason", { role: "alert" });
     this.output = h("pre.output", { tabindex: 0, "aria-label": `log of ${job}` });
     this.log = h("details.job-config", { ontoggle: () => this.log.open && this.read() }, summary("Log"), this.output);
+    this.log.hidden = readOnly;
     this.config = h("pre.given", { tabindex: 0, "aria-label": `settings of ${job}` });
     const head = h("div.job-head", h("span.mono.job-name", job), this.slots.state, h("span.grow"), this.stop);
     const { facts, why, findings } = this.slots;

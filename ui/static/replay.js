@@ -21,7 +21,7 @@ export class Player {
     this.end = this.at.at(-1) ?? 0;
     this.speed = SPEEDS.includes(speed) ? speed : "8";
     this.top = new Top(view("top"), { menu: () => {} });
-    this.work = new Replayed(view("work"), HERE);
+    this.work = new Replayed(view("work"), HERE, { recorded: true, now: () => Date.parse(this.state.now) });
     view("feed").replaceChildren();
     view("composer").replaceChildren(this.bar());
     this.switcher();

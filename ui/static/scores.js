@@ -6,7 +6,7 @@ import { card } from "./panels.js";
 const SPLITS = { heldout: "held-out", dev: "dev" };
 const SHORT = 6; // hex digits of a hash that are shown
 
-/** `open` shows a file of the session by its path. */
+/** `open` shows a file of the session by its path; null where there are no files. */
 export function scores(state, open) {
   if (!state.scores.length) return null;
   const target = state.opened?.goal.target ?? null;
@@ -34,7 +34,7 @@ function row(s, best, target, open) {
     h("td.num.measure", h("b", s.value.toFixed(3)), ` [${s.low.toFixed(2)}, ${s.high.toFixed(2)}]`, interval(s, target)),
     h("td.num", String(s.n)),
     h("td.num", s.finished_share == null ? "unknown" : `${Math.round(s.finished_share * 100)} %`),
-    h("td.num", seal(s), h("div", h("button.link", { type: "button", onclick: () => open(s.items) }, "items"))),
+    h("td.num", seal(s), open && h("div", h("button.link", { type: "button", onclick: () => open(s.items) }, "items"))),
   );
 }
 

@@ -16,12 +16,12 @@ const LIVE = ["tiles", "spend", "plan", "ideas", "scores", "findings"];
 const BEAT = 3000; // ms between looks at what no fact says: the clock, places in the queue, the end of an open log
 
 export class Work {
-  /** `now` is the time in ms that a running session has come to; a replay gives its own. */
-  constructor(root, session, { now = () => Date.now() } = {}) {
-    Object.assign(this, { session, now, reportAt: null, tab: "Live", places: new Map(), state: null });
+  /** `now` is the time in ms that a running session has come to; a replay gives its own. A `recorded` one asks for nothing. */
+  constructor(root, session, { now = () => Date.now(), recorded = false } = {}) {
+    Object.assign(this, { session, now, recorded, reportAt: null, tab: "Live", places: new Map(), state: null });
     this.curves = new Curves();
     this.files = new Files(session);
-    this.jobs = new Jobs(session, true);
+    this.jobs = new Jobs(session, recorded);
     this.slots = Object.fromEntries([...LIVE, "Report"].map((name) => [name, h("div.slot")]));
     const { tiles, ...rest } = this.slots;
     this.panes = {
@@ -30,7 +30,8 @@ export class Work {
       Files: h("div.pane", this.files.element),
       Report: h("div.pane", this.slots.Report),
     };
-    this.buttons = TABS.map((name) => this.button(name));
+    this.tabs = TABS.filter((name) => !recorded || name !== "Files");
+    this.buttons = this.tabs.map((name) => this.button(name));
     for (const [name, pane] of Object.entries(this.panes)) {
       const about = { role: "tabpanel", id: `ml-pane-${name}`, "aria-labelledby": `ml-tab-${name}`, tabindex: "0" };
       for (const attribute of Object.entries(about)) pane.setAttribute(...attribute);
@@ -38,8 +39,13 @@ export class Work {
     const tabs = h("div.tabs", { role: "tablist", "aria-label": "work" }, this.buttons);
     root.replaceChildren(tabs, ...Object.values(this.panes));
     this.show("Live");
-    this.permit();
+    if (!recorded) this.curves.foot.append(this.dashboard());
     const beat = setInterval(() => (tabs.isConnected ? this.beat() : clearInterval(beat)), BEAT);
+  }
+
+  dashboard() {
+    const href = `/trackio/?project=${encodeURIComponent(this.session)}`;
+    return h("a.button.trackio", { href, target: "_blank", rel: "noopener" }, icon("chart"), "Open in Trackio");
   }
 
   button(name) {
@@ -48,34 +54,17 @@ export class Work {
     button.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step) return;
-      this.show(TABS[(TABS.indexOf(name) + step + TABS.length) % TABS.length]);
-      this.buttons[TABS.indexOf(this.tab)].focus();
+      this.show(this.tabs[(this.tabs.indexOf(name) + step + this.tabs.length) % this.tabs.length]);
+      this.buttons[this.tabs.indexOf(this.tab)].focus();
     });
     return button;
-  }
-
-  /** Where people can sign in or the machine is their own, they stop jobs and look at Trackio. */
-  async permit() {
-    const health = await api.health().catch(() => ({ read_only: true }));
-    if (health.read_only) return;
-    const mine = new Jobs(this.session, false);
-    this.jobs.element.replaceWith(mine.element);
-    this.jobs = mine;
-    this.trackio = h(
-      "a.button.trackio",
-      { href: `/trackio/?project=${encodeURIComponent(this.session)}`, target: "_blank", rel: "noopener" },
-      icon("chart"),
-      "Open in Trackio",
-    );
-    this.curves.foot.append(this.trackio);
-    if (this.state) this.draw(this.state);
   }
 
   show(name) {
     this.tab = name;
     this.buttons.forEach((button, i) => {
-      button.setAttribute("aria-selected", String(TABS[i] === name));
-      button.tabIndex = TABS[i] === name ? 0 : -1;
+      button.setAttribute("aria-selected", String(this.tabs[i] === name));
+      button.tabIndex = this.tabs[i] === name ? 0 : -1;
     });
     for (const [tab, pane] of Object.entries(this.panes)) pane.hidden = tab !== name;
     if (name === "Files") this.files.load();
@@ -101,7 +90,7 @@ export class Work {
     const jobs = [...(this.state?.jobs.values() ?? [])].filter((job) => !job.ended);
     if (document.hidden || !this.state) return;
     if (this.tab === "Live" && this.state.active) this.drawSpend(this.state);
-    if (this.tab !== "Jobs") return;
+    if (this.tab !== "Jobs" || this.recorded) return;
     this.jobs.follow();
     if (!jobs.some((job) => job.step === 0)) return;
     const stand = await doors.jobs(this.session).catch(() => []);
@@ -118,7 +107,7 @@ export class Work {
     redraw(tiles, [measured, steps, state.promotions.length, state.dollars, state.tokens], () => panels.tiles(state));
     redraw(plan, [state.plan, state.active], () => panels.plan(state));
     redraw(ideas, [state.promotions.length], () => panels.ideas(state));
-    redraw(scored, measured, () => scores(state, (path) => this.open(path)));
+    redraw(scored, measured, () => scores(state, this.recorded ? null : (path) => this.open(path)));
     redraw(findings, [state.findings.length], () => panels.findings(state));
     this.drawSpend(state);
     this.curves.draw(state);
@@ -139,7 +128,7 @@ export class Work {
     let body = h("div.empty", "There is no report yet: it is written when the session ends.");
     if (at) {
       try {
-        body = h("article.report", markdown(await api.report(this.session), (target) => `${here}/files/${target}`));
+        body = h("article.report", markdown(await api.report(this.session), (target) => `${here}/download/${target}`));
         buttons.unshift(save(`${here}/report`, "report.md", "Report"));
       } catch (error) {
         body = h("div.empty", error.message);
