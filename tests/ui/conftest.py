@@ -94,7 +94,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         page = context.new_page()
         # Chromium itself logs a refusal or a cut; the page shows a sentence for each
         page.on(
-            "console", lambda m: troubles.append(_said(m)) if m.type == "error" and not OWN.search(m.text) else None
+            "console", lambda m: troubles.append(_said(m)) if m.type == "error" and not OWN.search(_said(m)) else None
         )
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.goto(address)

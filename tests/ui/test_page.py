@@ -190,4 +190,5 @@ def test_a_public_space_says_that_it_is_read_only(space: Site, visit):
     name, _ = space.session(story.beginning)
     page = visit(f"{space.url}/?session={name}")
     page.get_by_text("This Space is read-only").wait_for()
+    page.get_by_text("There is no such session, or it is not yours.").wait_for()
     assert page.locator(".composer").is_hidden()
