@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx
 
-from record.events import Closed, Event, from_dict
+from record.events import Closed, Ended, Event, from_dict
 
 PATIENCE = 30.0  # seconds for an answer; a stream says something every 15
 PAUSE = 1.0  # seconds before a stream that was cut is asked for again
@@ -52,13 +52,15 @@ class Client:
         return self._ask("GET", f"/api/sessions/{session}")
 
     def follow(self, session: str, after: int = 0) -> Iterator[Event]:
-        """Every fact with seq > after, then each new one, through cuts, until the session is closed."""
+        """Every fact with seq > after, then each new one, through cuts, until the session is over and its jobs are."""
+        over = False
         while True:
             try:
                 for fact in self._stream(session, after):
                     after = fact.seq
                     yield fact
-                    if isinstance(fact, Closed):
+                    over = isinstance(fact, Closed) or (over and isinstance(fact, Ended))
+                    if over and self._is_last(session, after):  # an earlier ending may have been followed by more
                         return
             except httpx.TransportError:
                 pass  # what came so far was whole facts; the next stream begins after the last one
@@ -79,6 +81,10 @@ class Client:
     def report(self, session: str) -> str:
         """The report in Markdown. Raises ClientError before it is written."""
         return self._answer(self._send("GET", f"/api/sessions/{session}/report")).text
+
+    def _is_last(self, session: str, seq: int) -> bool:
+        state = self.state(session)
+        return not state["active"] and state["facts"] <= seq and all(job["ended"] for job in state["jobs"])
 
     def _stream(self, session: str, after: int) -> Iterator[Event]:
         with self._http.stream("GET", f"/api/sessions/{session}/events", params={"after": after}) as answer:

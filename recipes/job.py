@@ -138,10 +138,12 @@ def fail(job: Job | None, kind: str, error: str) -> NoReturn:
 def beat(path: Path) -> None:
     """Touch `path` every two seconds from a daemon thread, as long as the process lives."""
 
+    path.touch()  # before anything can go wrong
+
     def touch() -> None:
         while True:
-            path.touch()
             time.sleep(HEARTBEAT_SECONDS)
+            path.touch()
 
     threading.Thread(target=touch, name="heartbeat", daemon=True).start()
 

@@ -68,3 +68,8 @@ def _environ() -> dict[str, str]:
 def cli_environment(settings: Settings) -> dict[str, str]:
     """The environment for a command of ours in a subprocess, on the test's own home."""
     return _environ() | {"ML_INTERN_HOME": str(settings.home), "PYTHONPATH": str(ROOT)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long stories come first, so that the short tests fill the other core meanwhile."""
+    items.sort(key=lambda item: "slow" not in item.keywords)

@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from agent.client import Client, ClientError
-from record.events import Closed, Said
+from record.events import Closed, Ended, Said
+from record.views import Views
 from tests.conftest import free_port
 from tests.ui import story
 from tests.ui.conftest import Site
@@ -24,11 +25,14 @@ def test_a_program_starts_follows_and_steers_a_session(site: Site):
 def test_a_stream_is_followed_to_the_session_s_end(site: Site):
     name, log = site.session(story.beginning)
     before = len(log)
-    later = threading.Timer(0.3, lambda: log.append(Said(text="more"), Closed(outcome="stopped", reason="over")))
+    log.append(Closed(outcome="done", reason="once"), Said(text="go on"))
+    jobs = Views(log).running
+    ends = [Ended(job=job.id, state="cancelled", seconds=1.0) for job in jobs]
+    later = threading.Timer(0.3, lambda: log.append(Closed(outcome="stopped", reason="over"), *ends))
     later.start()
     with Client(site.url) as intern:
         seqs = [fact.seq for fact in intern.follow(name)]
-    assert seqs == list(range(1, before + 3))
+    assert seqs == list(range(1, before + 4 + len(ends)))
 
 
 def test_refusals_are_sentences(site: Site):
