@@ -83,10 +83,7 @@ def _jobs(api: APIRouter, settings: Settings) -> None:
         folder, found = _job(folds, session, job)
         if not found.running:
             raise HTTPException(409, f"The job {job} has ended already.")
-        try:
-            backend.cancel(_of(folder, found))
-        except FileNotFoundError as error:
-            raise HTTPException(409, f"The job {job} is not there yet; try again in a second.") from error
+        backend.cancel(_of(folder, found))
         return {"ok": True}
 
     @api.get("/jobs/{job}/log")

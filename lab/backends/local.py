@@ -43,7 +43,12 @@ class LocalBackend:
 
     def _prepare(self, spec: JobSpec) -> None:
         """The folder as this attempt's runner needs it; job.json comes last."""
-        for stale in ("exit.json", "run.json", "result.json", "cancel", "place.json"):
+        for stale in (
+            "exit.json",
+            "run.json",
+            "result.json",
+            "place.json",
+        ):  # a cancel stays: it may come before the start
             (spec.folder / stale).unlink(missing_ok=True)
         write_json(spec.folder / "config.json", spec.config)
         about = {"job": spec.job, "recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt}
@@ -108,6 +113,7 @@ class LocalBackend:
     def cancel(self, folder: Path) -> None:
         """Ask the job to save and stop. Returns at once; `state` says when it has."""
         run = read_json(folder / "run.json")
+        folder.mkdir(parents=True, exist_ok=True)  # of a job that is logged and not yet started
         (folder / "cancel").touch()
         if run and not alive(run.get("runner")):  # nobody is left to pass it on
             send(run.get("trainer"), signal.SIGTERM)

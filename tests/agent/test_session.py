@@ -152,3 +152,12 @@ def test_an_owner_killed_while_jobs_saved_leaves_one_ending(settings, new_sessio
     assert Session(settings, session).run().outcome == "stopped"
     journal.log.refresh()
     assert [f.kind for f in journal.log if f.kind in ("closed", "ended")] == ["closed", "ended"]
+
+
+def test_a_job_that_never_started_is_cancelled_with_its_session(settings, new_session):
+    session, journal = new_session()
+    journal.append(Launched(job="sft-1", recipe="sft", config={}, machine="m", hours=1.0, folder="jobs/sft-1"))
+    halt(journal.log)  # and then everything died, before the job was started
+    assert Session(settings, session).run().outcome == "stopped"
+    views = journal.views
+    assert views.settled and views.jobs["sft-1"].ended.state == "cancelled"
