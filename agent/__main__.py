@@ -66,6 +66,7 @@ def _goal_options(command: argparse.ArgumentParser) -> None:
     add("--job-hours", type=float, help="summed run time of jobs")
     add("--dollars", type=float, help="cap on model calls and paid jobs")
     add("--tokens", type=int, help="cap on tokens of the model")
+    add("--calls", type=int, help="cap on calls of the model (default 300)")
     add("--driver", help="autopilot (a fixed policy, no LLM), or a model like anthropic/claude-sonnet-4-5")
     add(
         "--approval",

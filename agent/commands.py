@@ -189,7 +189,20 @@ def _request(options: Namespace) -> Request:
         raise SettingsError(
             f"--approval {options.approval} needs a terminal to answer in; use auto with caps, or the web page."
         )
-    names = ("task", "model", "target", "metric", "data", "hours", "job_hours", "dollars", "tokens", "driver", "seed")
+    names = (
+        "task",
+        "model",
+        "target",
+        "metric",
+        "data",
+        "hours",
+        "job_hours",
+        "dollars",
+        "tokens",
+        "calls",
+        "driver",
+        "seed",
+    )
     return Request(text=text, approval=options.approval, **{name: getattr(options, name) for name in names})
 
 

@@ -32,7 +32,7 @@ from record.report import report
 from tools.all import all_tools
 
 GRACE = 30.0  # seconds that running jobs have to save when a session ends
-MAX_REPLIES = 300  # model calls
+MOST_CALLS = 300  # of the model, where the person gave no cap
 IDLE_REPLIES = 2  # answers in a row without a call, after which a person is asked
 
 
@@ -133,8 +133,9 @@ class Session:
             raise OutOfBudget(over)
         if views.idle_replies >= IDLE_REPLIES:
             raise NeedsPerson("the model answered without doing anything; tell it what you want")
-        if views.spent.replies >= MAX_REPLIES and not views.unanswered:
-            raise OutOfBudget(f"{MAX_REPLIES} model calls are used up")
+        most = views.budget.calls or MOST_CALLS
+        if views.spent.replies >= most and not views.unanswered:
+            raise OutOfBudget(f"all {most} model calls are used")
 
     def _close(self, closed: Closed, lab: Lab) -> Closed:
         """Answer what is open, write the report, close, and then let running jobs save."""

@@ -18,7 +18,13 @@ from record.log import Log, LogError
 from record.views import Views
 
 NAMES = re.compile(r"[a-z0-9][a-z0-9-]{3,60}")  # of sessions' folders; others that lie there are not ours
-MOST = {"hours": 10_000, "job_hours": 100_000, "dollars": 1_000_000, "tokens": 10**12}  # more is a slip of the hand
+MOST = {
+    "hours": 10_000,
+    "job_hours": 100_000,
+    "dollars": 1_000_000,
+    "tokens": 10**12,
+    "calls": 10**6,
+}  # more is a slip of the hand
 MIN_FREE = 512 * 2**20  # bytes: two checkpoints of a small model and its logs
 
 
@@ -35,6 +41,7 @@ class Request:
     job_hours: float | None = None
     dollars: float | None = None
     tokens: int | None = None
+    calls: int | None = None  # of the driver's model
     driver: str | None = None
     seed: int = 0
     approval: Approval = "auto"
@@ -190,7 +197,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
     return Opened(
         session=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
         goal=Goal(text=text, task=request.task, model=model, target=request.target, metric=metric),
-        budget=Budget(hours=request.hours, job_hours=request.job_hours, dollars=request.dollars, tokens=request.tokens),
+        budget=Budget(**{name: getattr(request, name) for name in Budget.model_fields}),
         driver=driver,
         seed=request.seed,
         person=request.person,

@@ -12,7 +12,20 @@ from pydantic import BaseModel, ConfigDict
 from agent.providers import BrainError, check_driver
 from agent.sessions import check_caps, session_log
 from agent.settings import Settings, SettingsError
-from record.events import Approval, Budget, Decided, Effort, Ended, Halted, Renamed, Said, Shared, Tuned, Undone
+from record.events import (
+    Approval,
+    Budget,
+    Decided,
+    Effort,
+    Ended,
+    Halted,
+    Renamed,
+    Requested,
+    Said,
+    Shared,
+    Tuned,
+    Undone,
+)
 from record.log import Log
 from record.views import Views
 
@@ -81,8 +94,8 @@ def tune(settings: Settings, log: Log, terms: Terms, by: str = "local") -> None:
             check_driver(driver, settings.keys, settings.api_base)
     except BrainError as error:
         raise SettingsError(str(error)) from error
-    tokens = caps["tokens"]
-    budget = Budget.model_validate(caps | {"tokens": None if tokens is None else int(tokens)})
+    whole = {name: int(cap) for name in ("tokens", "calls") if (cap := caps[name]) is not None}
+    budget = Budget.model_validate(caps | whole)
     fact = Tuned(
         budget=None if budget == views.budget else budget,
         approval=None if terms.approval == views.approval else terms.approval,
@@ -92,6 +105,18 @@ def tune(settings: Settings, log: Log, terms: Terms, by: str = "local") -> None:
     )
     if any((fact.budget, fact.approval, fact.driver, fact.effort)):
         log.append(fact)
+
+
+def compact(log: Log, by: str = "local") -> None:
+    """Have the brain's memory shortened at its next step. Raises SettingsError where there is none to shorten."""
+    views = _views(log)
+    if views.driver == "autopilot":
+        raise SettingsError("Autopilot is a fixed policy and keeps no memory to compact; change the model first.")
+    if views.replied is None:
+        raise SettingsError("There is nothing to compact yet: the model has not answered once.")
+    done = views.compacted.seq if views.compacted else 0
+    if views.wants_compaction <= done:  # asked for already otherwise
+        log.append(Requested(what="compact", by=by))
 
 
 def undo(log: Log, by: str = "local") -> None:

@@ -22,6 +22,7 @@ from record.events import (
     Queued,
     Renamed,
     Replied,
+    Requested,
     Said,
     Scored,
     Shared,
@@ -84,7 +85,7 @@ def lines(fact: Event) -> list[str]:
             return [f"  {fact.what}: {fact.where}"]
         case Compacted():
             return ["  (earlier messages are summarised for the model)"]
-        case Renamed() | Shared() | Tuned() | Undone() | Halted():
+        case Requested() | Renamed() | Shared() | Tuned() | Undone() | Halted():
             return [f"{_steered(fact)} by {fact.by}"]
         case Closed():
             return [f"\n{fact.outcome}: {fact.reason}"]
@@ -97,9 +98,11 @@ def driver(name: str) -> str:
     return "Autopilot (a fixed policy, no LLM)" if name == "autopilot" else name
 
 
-def _steered(fact: Renamed | Shared | Tuned | Undone | Halted) -> str:
+def _steered(fact: Requested | Renamed | Shared | Tuned | Undone | Halted) -> str:
     """What a person did to the session itself."""
     match fact:
+        case Requested():
+            return f"{fact.job} is to stop" if fact.what == "stop_job" else "compaction asked for"
         case Renamed():
             return f"renamed to {fact.title!r}"
         case Shared():

@@ -26,6 +26,7 @@ class Budget(Part):
     job_hours: float | None = None  # summed run time of jobs
     dollars: float | None = None
     tokens: int | None = None  # in + out
+    calls: int | None = None  # of the driver's model; a session without its own cap has a default one
 
 
 class Goal(Part):
@@ -51,6 +52,16 @@ class Step(Part):
 
     text: str
     state: Literal["todo", "doing", "done", "dropped"] = "todo"
+
+
+class Expectation(Part):
+    """What a training job is expected to do, said before it runs: the forecast is scored, the kill criterion is run."""
+
+    delta: float  # of the dev score against the best one, in [-1, 1]
+    hours: float | None = None
+    kill_metric: str | None = None  # e.g. "eval_loss": the job is ended when at `kill_step` it is above `kill_above`
+    kill_step: int | None = None
+    kill_above: float | None = None
 
 
 class Seal(Part):
@@ -102,6 +113,11 @@ class Replied(Fact):
     tokens_out: int | None = None
     dollars: float | None = None
     seconds: float = 0.0
+    cached: int | None = None  # of tokens_in: read from the provider's prompt cache
+    finish: str = ""  # why the provider ended the answer: "stop", "tool_calls", "length", "content_filter"
+    blocks: tuple[
+        dict[str, Any], ...
+    ] = ()  # thinking as the provider sent it, signed: it goes back with the next request
 
 
 class Started(Fact):
@@ -153,6 +169,7 @@ class Launched(Fact):
     idea: str = ""  # the hypothesis that this job tests, when it tests one
     call: str = ""
     attempt: int = 1
+    expects: Expectation | None = None
     folder: str  # relative to the session's folder
 
 
@@ -229,6 +246,7 @@ class Promoted(Fact):
     low: float | None = None
     high: float | None = None
     p: float | None = None  # exact McNemar, two-sided
+    expected: float | None = None  # the delta that the job's launch forecast
 
 
 class Noted(Fact):
@@ -255,6 +273,19 @@ class Compacted(Fact):
     kind: Literal["compacted"] = "compacted"
     upto: int
     summary: str
+    model: str = ""  # that wrote the summary; its cost counts like a reply's
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    dollars: float | None = None
+
+
+class Requested(Fact):
+    """A person asks for something at the next look: to shorten the brain's memory, or to save and stop one job."""
+
+    kind: Literal["requested"] = "requested"
+    what: Literal["compact", "stop_job"]
+    job: str | None = None
+    by: str = "local"
 
 
 class Halted(Fact):
@@ -306,7 +337,8 @@ class Closed(Fact):
 
 Event = (
     Opened | Said | Replied | Started | Finished | Asked | Decided | Launched | Queued | Progressed | Found | Ended
-    | Scored | Promoted | Noted | Planned | Published | Compacted | Halted | Renamed | Shared | Tuned | Undone | Closed
+    | Scored | Promoted | Noted | Planned | Published | Compacted | Requested | Halted | Renamed | Shared | Tuned
+    | Undone | Closed
 )  # fmt: skip
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 

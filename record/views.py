@@ -16,6 +16,7 @@ from record.events import (
     Effort,
     Ended,
     Event,
+    Expectation,
     Finished,
     Found,
     Goal,
@@ -30,6 +31,7 @@ from record.events import (
     Queued,
     Renamed,
     Replied,
+    Requested,
     Said,
     Scored,
     Shared,
@@ -38,6 +40,8 @@ from record.events import (
     Tuned,
     Undone,
 )
+
+MAIN = "main"  # who of the driver's facts; a scout's carry its name
 
 
 @dataclass
@@ -54,6 +58,7 @@ class Job:
     launched: datetime
     call: str
     attempt: int = 1
+    expects: Expectation | None = None
     place: int | None = None  # in the queue; None before anybody knows
     began: datetime | None = None  # when this attempt got the machine
     step: int = 0
@@ -103,7 +108,9 @@ class Views:
         self.best: str = "base"
         self.plan: tuple[Step, ...] = ()
         self.spent = Spent()
-        self.replied: Replied | None = None  # the last one
+        self.replied: Replied | None = None  # the last one of the driver
+        self.compacted: Compacted | None = None  # the last one
+        self.wants_compaction = 0  # seq of a person's last wish for one
         self.started: set[str] = set()  # calls
         self.finished: dict[str, Finished] = {}
         self.asked: dict[str, Asked] = {}
@@ -239,6 +246,19 @@ class Views:
             case Closed():
                 self.closed = fact
                 self._rest(fact)
+            case Renamed() | Shared() | Tuned() | Requested() | Undone():
+                self._steered(fact)
+            case Compacted():
+                self.compacted = fact
+                self._paid(fact)
+            case Published():
+                pass  # the doors read it
+            case _:
+                assert_never(fact)
+
+    def _steered(self, fact: Renamed | Shared | Tuned | Requested | Undone) -> None:
+        """What a person did to the session itself."""
+        match fact:
             case Renamed():
                 self.title = fact.title
             case Shared():
@@ -248,21 +268,23 @@ class Views:
                 self.driver, self.effort = fact.driver or self.driver, fact.effort or self.effort
                 if fact.driver:
                     self.drivers.append(fact.driver)
+            case Requested():
+                self.wants_compaction = fact.seq if fact.what == "compact" else self.wants_compaction
             case Undone():
                 self.idle_replies = 0
                 self.turns = [seq for seq in self.turns if seq <= fact.upto]
-            case Compacted() | Published():
-                pass  # the brain's context and the doors read them
-            case _:
-                assert_never(fact)
 
     def _rest(self, fact: Halted | Closed) -> None:
         self._worked_s, self._works_since = self.elapsed_s(fact.at), None
 
     def _replied(self, fact: Replied) -> None:
-        self.replied = fact
-        self.idle_replies = 0 if fact.calls else self.idle_replies + 1
+        self._paid(fact)
         self.spent.replies += 1
+        if fact.who == MAIN:  # a scout has its own loop
+            self.replied = fact
+            self.idle_replies = 0 if fact.calls else self.idle_replies + 1
+
+    def _paid(self, fact: Replied | Compacted) -> None:
         self.spent.tokens += (fact.tokens_in or 0) + (fact.tokens_out or 0)
         self.spent.dollars += fact.dollars or 0.0
         self.spent.unpriced += fact.dollars is None
@@ -271,8 +293,9 @@ class Views:
         if isinstance(fact, Launched):
             before = self.jobs.get(fact.job)
             job = Job(
-                fact.job, fact.recipe, fact.config, fact.machine, fact.hours, fact.idea, fact.folder, fact.at, fact.call
-            )
+                fact.job, fact.recipe, fact.config, fact.machine, fact.hours, fact.idea, fact.folder, fact.at, fact.call,
+                expects=fact.expects,
+            )  # fmt: skip
             if before:
                 job.attempt, job.seconds_before, job.findings = fact.attempt, before.seconds, before.findings
                 job.step, job.steps, job.values, job.names = before.step, before.steps, before.values, before.names

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from agent.sessions import DEMO, Request, find, open_session, session_log
 from agent.settings import Settings, SettingsError
-from agent.steering import Terms, decide, delete, fork, halt, rename, say, share, tune, undo
+from agent.steering import Terms, compact, decide, delete, fork, halt, rename, say, share, tune, undo
 from record.log import Log, LogError
 from ui.files import REPORT, reading
 from ui.firstrun import first_run
@@ -132,6 +132,12 @@ def _commands(api: APIRouter, settings: Settings) -> None:
     def tune_it(session: str, terms: Terms) -> dict[str, bool]:
         """Change caps, approval mode, driver or effort; what is left out stays."""
         tune(settings, _log(settings, session), terms)
+        return {"ok": True}
+
+    @api.post("/sessions/{session}/compact", dependencies=[Depends(is_json)])
+    def compact_it(session: str) -> dict[str, bool]:
+        """Shorten the model's memory at its next step; the transcript stays whole."""
+        compact(_log(settings, session))
         return {"ok": True}
 
     @api.post("/sessions/{session}/undo", dependencies=[Depends(is_json)])

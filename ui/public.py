@@ -9,7 +9,7 @@ What it changes in every fact:
 What is nobody's business, and is left out:
 - `shared`: when the session was private, and since when it is not.
 - Words that the owner took back (`undone`): their messages go, and of the replies only the cost stays.
-- The summary that the model gets in the place of earlier messages.
+- The summary that the model gets in the place of earlier messages, and who asked for one.
 - Details of notes and evidence of findings, but for their numbers: they may quote rows of data.
 - The owner's own file of training rows, and the files of items: a replay has no files.
 
@@ -21,7 +21,20 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from record.events import Compacted, Event, Found, Noted, Opened, Replied, Said, Scored, Shared, Undone, from_dict
+from record.events import (
+    Compacted,
+    Event,
+    Found,
+    Noted,
+    Opened,
+    Replied,
+    Requested,
+    Said,
+    Scored,
+    Shared,
+    Undone,
+    from_dict,
+)
 from record.redact import redact_tree
 
 OWNER = "the owner"
@@ -70,9 +83,13 @@ def _shown(fact: Event, back: bool) -> Event | None:
         case Said() if back:
             return None
         case Replied() if back:
-            return fact.model_copy(update={"text": "", "thought": "", "calls": ()})
+            return fact.model_copy(update={"text": "", "thought": "", "calls": (), "blocks": ()})
+        case Replied():
+            return fact.model_copy(update={"blocks": ()})  # the thought is there; its signature is the provider's
         case Opened():
             return fact.model_copy(update={"data": None})
+        case Requested() if fact.what == "compact":
+            return None
         case Compacted():
             return fact.model_copy(update={"summary": ""})
         case Noted():

@@ -1,4 +1,4 @@
-"""What the work panel asks for: a session's files, and its jobs' logs, places in the queue and stops. Appends no fact."""
+"""What the work panel asks for: a session's files, and its jobs' logs, places in the queue and stops."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,8 +9,10 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import Response, StreamingResponse
 
+from agent.sessions import session_log
 from agent.settings import Settings
 from lab.backends.local import LocalBackend
+from record.events import Requested
 from record.redact import redact, redact_tree
 from record.views import Job
 from ui.api import is_json
@@ -83,6 +85,7 @@ def _jobs(api: APIRouter, settings: Settings) -> None:
         folder, found = _job(folds, session, job)
         if not found.running:
             raise HTTPException(409, f"The job {job} has ended already.")
+        session_log(settings, folder.name).append(Requested(what="stop_job", job=job))  # who it was, for the record
         backend.cancel(_of(folder, found))
         return {"ok": True}
 

@@ -156,6 +156,8 @@ const READERS = {
     } else feed.put(() => quiet("file", `Published ${f.what}: `, h("span.mono", f.where)));
   },
   compacted: (feed) => feed.put(() => quiet("minus", "Earlier messages are summarised for the model; nothing is lost here.")),
+  requested: (feed, f) =>
+    feed.put(() => quiet("stop", f.what === "stop_job" ? `${f.job} is to stop, said ${f.by}` : `${f.by} asked to shorten the model's memory`)),
   renamed: (feed, f) => feed.put(() => quiet("pencil", `Renamed by ${f.by}: ${f.title}`)),
   shared: (feed, f) =>
     feed.put(() => quiet("info", f.public ? `Shared by ${f.by}: anybody may watch it as a replay` : `Made private by ${f.by}`)),

@@ -70,6 +70,11 @@ const FOLDS = {
     s.unpriced += f.dollars === null ? 1 : 0;
     s.uncounted += f.tokens_in === null && f.tokens_out === null ? 1 : 0;
   },
+  compacted: (s, f) => {
+    s.tokens += (f.tokens_in ?? 0) + (f.tokens_out ?? 0);
+    s.dollars += f.dollars ?? 0;
+    s.unpriced += f.dollars === null ? 1 : 0;
+  },
   started: (s, f) => s.started.set(f.call, f),
   finished: (s, f) => s.finished.set(f.call, f),
   asked: (s, f) => s.asked.set(f.call, f),

@@ -14,6 +14,7 @@ const CAPS = [
   ["job_hours", "Job hours", "summed run time of jobs"],
   ["dollars", "Dollars", "model calls and paid jobs"],
   ["tokens", "Tokens", "of the model, in and out"],
+  ["calls", "Model calls", "300 when left empty"],
 ];
 export const options = (pairs, chosen) =>
   pairs.map(([value, label]) => h("option", { value, selected: value === chosen }, label));

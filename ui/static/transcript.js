@@ -188,6 +188,7 @@ export class Transcript {
       this.tell();
       if (this.from > 0) return this.beginning();
       this.making = null;
+      this.atEnd = false; // the growing list may have been scrolled along with its end
       this.scroller.scrollTop = this.top = 0;
       this.scroller.focus({ preventScroll: true }); // the button that had it is gone
     }, 0);
