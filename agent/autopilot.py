@@ -11,6 +11,7 @@ from typing import Any
 from smolagents import Tool
 from smolagents.models import ChatMessage, ChatMessageToolCall, ChatMessageToolCallFunction, MessageRole, Model
 
+from agent.context import NOTICES
 from agent.ideas import Idea, Trial, first_idea, next_idea
 
 NAME = "autopilot (a fixed policy, no LLM)"
@@ -103,7 +104,7 @@ def look_back(messages: list[Any]) -> Lookback:
         role, content = message["role"], message["content"]
         if role == "user" and not past.terms:
             past.terms = json.loads(content.rsplit("\n\n", 1)[1])
-        elif role == "user":
+        elif role == "user" and not content.startswith(NOTICES):  # its own eyes tell it what the lab says there
             past.unread.append(content)
         elif role == "assistant":
             past.unread.clear()

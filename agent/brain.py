@@ -1,30 +1,62 @@
-"""One model call through litellm, as a smolagents Model. Knows providers and their errors; knows nothing of the work."""
+"""One model call through litellm, as a smolagents Model. Knows providers and their errors; knows nothing of the work.
+
+An answer is streamed: what has come so far is shown, a stop is heard within POLL, and a line that falls silent is cut and
+asked again. Only a whole answer counts.
+"""
 
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 from smolagents import Tool
 from smolagents.models import ChatMessage, MessageRole, Model, get_tool_json_schema
 from smolagents.monitoring import TokenUsage
-from tenacity import (
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_after_attempt,
-    stop_any,
-    stop_when_event_set,
-    wait_exponential_jitter,
-)
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from agent.providers import BrainError, key_for
+from agent.providers import BrainError, Kind, key_for
+from agent.windows import window_of
 
-TIMEOUT = 600.0  # seconds for one answer
-ATTEMPTS = 3
-FIRST_WAIT = 1.0  # seconds, doubled after each try, with jitter
+ATTEMPTS = 5
+FIRST_WAIT = {"limits": 5.0, "fault": 1.0}  # seconds, doubled after each try; a provider's own Retry-After comes first
+LONGEST_WAIT = 600.0  # seconds; a provider that says more is out of quota
 POLL = 0.05  # seconds between looks at the stop while an answer is awaited
+CLAUDES = ("anthropic/", "claude", "openrouter/anthropic/", "bedrock/anthropic")  # they need marks for their cache
+CACHED = {"cache_control": {"type": "ephemeral"}}
+TOO_LONG = (
+    "context length",
+    "context_length",
+    "maximum context",
+    "prompt is too long",
+    "too many tokens",
+    "context window",
+)
+NO_CREDIT = ("insufficient_quota", "exceeded your current quota", "credit balance", "billing", "payment required")
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where a model is asked, with which key, and what is known of it from the person."""
+
+    model: str
+    keys: dict[str, str] = field(repr=False)
+    api_base: str | None = None
+    effort: str | None = None
+    window: int | None = None  # tokens; None asks
+    prices: tuple[float, float] | None = None  # dollars for a million tokens in and out; None asks litellm
+    patience: float = 300.0  # seconds without a word after which a line counts as cut
+
+
+class Trouble(Exception):
+    """What went wrong with one try: its kind, whether another try can help, and how long the provider asks to wait."""
+
+    def __init__(self, kind: Kind, what: str, again: bool = False, limits: bool = False, wait: float | None = None):
+        super().__init__(what)
+        self.kind: Kind = kind
+        self.again, self.limits, self.wait = again, limits, wait
 
 
 class Brain(Model):
@@ -32,17 +64,28 @@ class Brain(Model):
 
     def __init__(
         self,
-        model_id: str,
-        keys: dict[str, str],
-        api_base: str | None,
+        access: Access,
         check: Callable[[], None],
-        effort: str | None = None,
+        show: Callable[[str, str], None] = lambda text, thought: None,
+        tell: Callable[[str, str], None] = lambda what, advice: None,
     ):
-        super().__init__(model_id=model_id)
-        self._key = key_for(model_id, keys, api_base)
-        self._api_base = api_base
-        self._check = check
-        self._effort = effort
+        """`show` gets the text and the thought so far; `tell` gets what went wrong on the way, and what is done about it.
+
+        Raises:
+            BrainError: There is no key for the model.
+        """
+        super().__init__(model_id=access.model)
+        self._access = access
+        self._key = key_for(access.model, access.keys, access.api_base)
+        self._check, self._show, self._tell = check, show, tell
+        self._window = access.window
+
+    @property
+    def window(self) -> int:
+        """Tokens that a request may have. Asked once, where the person did not say it."""
+        if self._window is None:
+            self._window = window_of(self._access.model, self._access.api_base, self._key, _known(self._access.model))
+        return self._window
 
     def generate(
         self,
@@ -50,18 +93,25 @@ class Brain(Model):
         stop_sequences: list[str] | None = None,
         response_format: dict[str, str] | None = None,
         tools_to_call_from: list[Tool] | None = None,
+        max_tokens: int | None = None,
         **kwargs: Any,
     ) -> ChatMessage:
         """One answer. `messages` are in the protocol's own shape. Raises BrainError; Stopped from `check`."""
         started = time.monotonic()
-        tools = [get_tool_json_schema(tool) for tool in tools_to_call_from or []]
-        left = threading.Event()  # set when nobody waits for the answer any more
-        answer: Future[Any] = Future()
-        threading.Thread(target=self._ask, args=(answer, messages, tools, left), daemon=True).start()
+        request = {"messages": self._marked(messages), "max_tokens": max_tokens}
+        request["tools"] = [get_tool_json_schema(tool) for tool in tools_to_call_from or []] or None
+        again = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, Trouble) and error.again),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=_wait,
+            before_sleep=self._say_so,
+            sleep=self._rest,
+            reraise=True,
+        )
         try:
-            response = self._await(answer)
-        finally:
-            left.set()
+            response = again(self._try, request)
+        except Trouble as trouble:
+            raise BrainError(self._sentence(trouble), trouble.kind) from trouble
         return self._message(response, time.monotonic() - started)
 
     def parse_tool_calls(self, message: ChatMessage) -> ChatMessage:
@@ -69,73 +119,82 @@ class Brain(Model):
         message.tool_calls = message.tool_calls or []
         return message
 
-    def _ask(self, answer: Future, messages: list[Any], tools: list[dict], left: threading.Event) -> None:
-        """Bring the answer, or the reason why there is none, to whoever waits: a hanging provider holds up nobody."""
-        try:
-            answer.set_result(self._complete(messages, tools, left))
-        except BaseException as error:  # handed over to the thread that waits, whatever it is
-            answer.set_exception(error)
+    def _marked(self, messages: list[Any]) -> list[Any]:
+        """The messages with the marks that Claude's prompt cache wants, or without what others do not know."""
+        if (self.model_id or "").startswith(CLAUDES):
+            marked = {0, len(messages) - 1, max(0, len(messages) - 3)}
+            return [message | CACHED if i in marked else message for i, message in enumerate(messages)]
+        return [{k: v for k, v in message.items() if k != "thinking_blocks"} for message in messages]
 
-    def _complete(self, messages: list[Any], tools: list[dict], left: threading.Event) -> Any:
+    def _try(self, request: dict[str, Any]) -> Any:
+        """One try, in a thread of its own: a hanging provider holds up nobody. Raises Trouble."""
+        stream = _Stream()
+        threading.Thread(target=stream.run, args=(self._open, request), daemon=True).start()
+        try:
+            while not stream.answer.done():
+                self._check()
+                self._show(stream.text, stream.thought)
+                if time.monotonic() - stream.heard > self._access.patience:
+                    raise Trouble("busy", f"said nothing for {self._access.patience:g} s", again=True)
+                time.sleep(POLL)
+        finally:
+            stream.left.set()
+        return stream.answer.result()
+
+    def _open(self, request: dict[str, Any]) -> Any:
         import litellm  # 3 s and 180 MB: only a session with a hosted brain pays for it
-        from litellm import exceptions as trouble
-        from openai import OpenAIError  # the root of litellm's tree of errors
 
         litellm.drop_params = True
         litellm.suppress_debug_info = True
-        where = self._api_base or "its provider"
-        passing = (trouble.RateLimitError, trouble.APIConnectionError, trouble.Timeout, trouble.ServiceUnavailableError)
-        passing += (trouble.InternalServerError, trouble.BadGatewayError)
-        again = Retrying(
-            retry=retry_if_exception_type(passing),
-            stop=stop_any(stop_after_attempt(ATTEMPTS), stop_when_event_set(left)),
-            wait=wait_exponential_jitter(initial=FIRST_WAIT, max=60),
-            sleep=sleep_using_event(left),
-            reraise=True,
+        return litellm.completion(
+            model=self.model_id or "",
+            **request,
+            api_key=self._key,
+            api_base=self._access.api_base,
+            reasoning_effort=self._access.effort,  # dropped by litellm for a model that knows no efforts
+            timeout=httpx.Timeout(self._access.patience, connect=20.0),
+            stream=True,
+            stream_options={"include_usage": True},
+            max_retries=0,  # tenacity does it, by kind of trouble: a refused key is refused once
         )
-        try:
-            return again(
-                litellm.completion,
-                model=self.model_id or "",
-                messages=messages,
-                tools=tools or None,
-                api_key=self._key,
-                api_base=self._api_base,
-                reasoning_effort=self._effort,  # dropped by litellm for a model that knows no efforts
-                timeout=TIMEOUT,
-                max_retries=0,  # tenacity does it, by kind of error: a refused key is refused once
-            )
-        except trouble.AuthenticationError as error:
-            raise BrainError(f"{self.model_id} refused the key; check it and resume the session.") from error
-        except trouble.RateLimitError as error:
-            raise BrainError(
-                f"{self.model_id} is rate limited or out of quota; wait or add credit, then resume."
-            ) from error
-        except trouble.ContextWindowExceededError as error:
-            raise BrainError(f"The session no longer fits the window of {self.model_id}; use a larger one.") from error
-        except (trouble.APIConnectionError, trouble.Timeout) as error:
-            raise BrainError(
-                f"{self.model_id} could not be reached at {where}; check the network and resume."
-            ) from error
-        except OpenAIError as error:
-            raise BrainError(
-                f"{self.model_id} at {where} failed ({str(error)[:300]}); resume when it is back."
-            ) from error
 
-    def _await(self, future: Future) -> Any:
-        while not future.done():
+    def _say_so(self, state: RetryCallState) -> None:
+        trouble = state.outcome.exception() if state.outcome else None
+        seconds = state.next_action.sleep if state.next_action else 0.0
+        self._tell(f"{self.model_id} {trouble}.", f"It is asked again in {seconds:.0f} s.")
+
+    def _rest(self, seconds: float) -> None:
+        self._show("", "")
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
             self._check()
-            time.sleep(POLL)
-        return future.result()
+            time.sleep(min(POLL, left))
+
+    def _sentence(self, trouble: Trouble) -> str:
+        where = f"{self.model_id} at {self._access.api_base}" if self._access.api_base else self.model_id
+        todo = {
+            "auth": "check the key and resume the session",
+            "quota": "add credit or choose another model, then resume",
+            "busy": "check the network and the provider, then resume",
+            "overflow": "choose a model with a larger window",
+            "refused": "take the last turn back or say it differently",
+            "setup": "choose another model, then resume",
+            "failed": "choose another model or resume when it is back",
+        }[trouble.kind]
+        return f"{where} {trouble}; {todo}."
 
     def _message(self, response: Any, seconds: float) -> ChatMessage:
-        message = response.choices[0].message
-        usage = response.usage
+        message, finish = response.choices[0].message, response.choices[0].finish_reason
+        usage = getattr(response, "usage", None)
+        details = getattr(usage, "prompt_tokens_details", None)
         about = {
             "model": self.model_id,
             "seconds": round(seconds, 3),
-            "dollars": _price(response),
+            "dollars": self._price(response),
             "thought": message.get("reasoning_content") or "",
+            "finish": finish or "",
+            "blocks": tuple(message.get("thinking_blocks") or ()),
+            "cached": getattr(details, "cached_tokens", None),
         }
         return ChatMessage(
             role=MessageRole.ASSISTANT,
@@ -145,12 +204,127 @@ class Brain(Model):
             token_usage=TokenUsage(usage.prompt_tokens, usage.completion_tokens) if usage else None,
         )
 
+    def _price(self, response: Any) -> float | None:
+        """Dollars of an answer; None when nobody knows the price: unknown is not free."""
+        usage = getattr(response, "usage", None)
+        if usage is None:
+            return None
+        if self._access.prices is not None:
+            dollars_in, dollars_out = self._access.prices
+            return (usage.prompt_tokens * dollars_in + usage.completion_tokens * dollars_out) / 1e6
+        import litellm
 
-def _price(response: Any) -> float | None:
-    """Dollars of an answer; None when litellm does not know the price: unknown is not free."""
+        try:
+            return litellm.completion_cost(response, model=self.model_id) or None
+        except litellm.exceptions.ModelNotMappedError:
+            return None
+
+
+class _Stream:
+    """One answer as it comes in, read by a thread and watched by another."""
+
+    def __init__(self) -> None:
+        self.answer: Future[Any] = Future()
+        self.left = threading.Event()  # nobody waits for the answer any more
+        self.heard = time.monotonic()
+        self.text = self.thought = ""
+
+    def run(self, open_stream: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> None:
+        """Bring the answer, or the reason why there is none, to whoever waits."""
+        try:
+            self.answer.set_result(self._read(open_stream, request))
+        except BaseException as error:  # handed over to the thread that waits, whatever it is
+            self.answer.set_exception(error)
+
+    def _read(self, open_stream: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> Any:
+        import litellm
+        from openai import OpenAIError  # the root of litellm's tree of errors
+
+        chunks = []
+        try:
+            for chunk in open_stream(request):
+                self.heard = time.monotonic()
+                chunks.append(chunk)
+                self._take(chunk)
+                if self.left.is_set():
+                    break
+        except (OpenAIError, httpx.HTTPError) as error:
+            raise _trouble(error) from error
+        if not any(chunk.choices for chunk in chunks):
+            raise Trouble("busy", "sent an empty answer", again=True)
+        counted = any(getattr(chunk, "usage", None) for chunk in chunks)
+        response: Any = litellm.stream_chunk_builder(
+            chunks, messages=request["messages"], count_prompt_tokens=lambda: 0
+        )
+        if not counted:
+            response.usage = None  # litellm would guess
+        return response
+
+    def _take(self, chunk: Any) -> None:
+        if chunk.choices:
+            delta = chunk.choices[0].delta
+            self.text += delta.content or ""
+            self.thought += getattr(delta, "reasoning_content", None) or ""
+
+
+def _trouble(error: Exception) -> Trouble:
+    """What an error of litellm, its client or the line means for us."""
+    from litellm import exceptions as known
+
+    said = " ".join(str(getattr(error, "message", error)).split())[:300]
+    plain = said.lower()
+    wait = _retry_after(error)
+    if isinstance(error, known.ContextWindowExceededError) or (
+        isinstance(error, known.BadRequestError) and any(words in plain for words in TOO_LONG)
+    ):
+        return Trouble("overflow", f"says that the session no longer fits its window ({said})")
+    if isinstance(error, known.ContentPolicyViolationError):
+        return Trouble("refused", f"refused the content ({said})")
+    if isinstance(error, known.AuthenticationError | known.PermissionDeniedError):
+        return Trouble("auth", "refused the key")
+    if isinstance(error, known.PaymentRequiredError) or (
+        isinstance(error, known.RateLimitError | known.BadRequestError) and any(words in plain for words in NO_CREDIT)
+    ):
+        return Trouble("quota", f"says that there is no credit left ({said})")
+    if isinstance(error, known.RateLimitError):
+        if wait is not None and wait > LONGEST_WAIT:
+            return Trouble("quota", f"is rate limited for another {wait / 60:.0f} min")
+        return Trouble("busy", "is rate limited", again=True, limits=True, wait=wait)
+    if isinstance(error, known.NotFoundError):
+        return Trouble("setup", f"is not there ({said})")
+    status = getattr(error, "status_code", None)
+    if isinstance(error, known.APIConnectionError | httpx.HTTPError | known.Timeout):
+        return Trouble("busy", f"could not be reached, or the line was cut ({said[:120]})", again=True, wait=wait)
+    if isinstance(status, int) and (status >= 500 or status == 408):
+        return Trouble("busy", f"has a fault of its own ({status})", again=True, wait=wait)
+    return Trouble("failed", f"cannot take the request ({said})")
+
+
+def _retry_after(error: Exception) -> float | None:
+    """Seconds that the provider asks to wait; None when it does not say."""
+    response = getattr(error, "response", None)
+    headers = getattr(error, "litellm_response_headers", None) or getattr(response, "headers", None) or {}
+    text = headers.get("retry-after") or headers.get("llm_provider-retry-after")
+    try:
+        return max(0.0, float(text)) if text is not None else None
+    except ValueError:
+        return None  # a date: rare, and our own wait is good enough
+
+
+def _wait(state: RetryCallState) -> float:
+    """Seconds until the next try: as the provider asks, or doubled each time with up to a half more."""
+    trouble = state.outcome.exception() if state.outcome else None
+    if isinstance(trouble, Trouble) and trouble.wait is not None:
+        return trouble.wait
+    first = FIRST_WAIT["limits" if isinstance(trouble, Trouble) and trouble.limits else "fault"]
+    return first * 2 ** (state.attempt_number - 1) * (1 + (time.monotonic_ns() % 1000) / 2000)
+
+
+def _known(model: str) -> int | None:
+    """The window that litellm knows for a model, in tokens."""
     import litellm
 
     try:
-        return litellm.completion_cost(response) or None
+        return litellm.get_model_info(model).get("max_input_tokens")
     except litellm.exceptions.ModelNotMappedError:
         return None

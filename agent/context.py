@@ -1,70 +1,158 @@
 """Facts as chat messages. Pure: the same log gives the same bytes, and each request extends the one before it.
 
-A new fact costs O(1). Live metrics are not shown: a brain that wants them asks for them.
+A new fact costs O(1); a summary or an undo rebuilds the list once. Live metrics are not shown: a driver that wants them
+asks for them, and the clock after each round of calls says what is left.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agent.clock import clock, standing
+from agent.loops import Loops
 from record.events import Compacted, Event, Finished, Opened, Replied, Said, Undone
 from record.log import Log
+from record.views import MAIN, Views
 
 Message = dict[str, Any]  # in the shape of the chat-completions protocol
 SYSTEM = (Path(__file__).parent / "prompts" / "system.md").read_text()
-NUDGE = "No tool was called. Go on with the work, or call final_answer if it is finished."
+NUDGE = "[lab] No tool was called. Go on with the work, or call final_answer if it is finished."
+NOTICES = ("[lab]", "[clock]", "[skill]", "[memory]")  # how a message of the runtime begins; a person's has none
+MEMORY = (
+    "[memory] Earlier messages are left out. What the lab keeps of them is exact; the summary after it is your own."
+)
 
 
 class Context:
-    """The messages of one log, kept up to date."""
+    """The messages of one driver of a log, kept up to date.
 
-    def __init__(self, log: Log):
+    Args:
+        who: Whose calls and answers these are; a scout has its own.
+        opening: The system's words, and for a scout its task; a session's own task stands in Opened.
+        skills: A tool's name -> a text's name and the text, which is shown after the tool's first use.
+        steps: How many answers it may give; the clock says how many are left.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        who: str = MAIN,
+        opening: tuple[str, ...] = (SYSTEM,),
+        skills: Mapping[str, tuple[str, str]] | None = None,
+        steps: int | None = None,
+    ):
         self._log = log
+        self._who = who
+        self._steps = steps
+        self._skills = dict(skills or {})
+        self._shown: set[str] = set()  # skills
         self._seen = 0
-        self._kept: list[Event] = []  # facts that the brain still knows of: an undo cuts them
-        self._begin()
-
-    def _begin(self) -> None:
-        self._messages: list[Message] = [{"role": "system", "content": SYSTEM}]
+        self._views = Views()
+        self.loops = Loops(who)
+        roles = ("system", *("user" for _ in opening[1:]))
+        self._all: list[tuple[int, Message]] = [  # with the seq that brought each: a summary never takes one away
+            (0, {"role": role, "content": text}) for role, text in zip(roles, opening, strict=True)
+        ]
+        self._memory: list[tuple[Compacted, Message]] = []
+        self._messages: list[Message] = [message for _, message in self._all]
         self._open: set[str] = set()  # calls of the last reply that wait for their answer
-        self._held: list[Message] = []  # what the person said meanwhile: answers come first
+        self._notices: list[str] = []  # of the runtime, and what the person said meanwhile: answers come first
+        self._held: list[Message] = []
+        self._said: list[Said] = []
 
     def messages(self) -> list[Message]:
         """Every message so far. The list is a copy; its messages are not to be changed."""
         self._log.refresh()
         while self._seen < len(self._log):
-            self._add(self._log[self._seen])
+            fact = self._log[self._seen]
+            self._views.add(fact)
+            self._add(fact)
             self._seen += 1
         return list(self._messages)
 
+    @property
+    def rounds(self) -> list[int]:
+        """The seq before each reply that is still shown, oldest first: where a summary may end."""
+        first = self._memory[-1][0].upto if self._memory else 0
+        return [seq - 1 for seq, message in self._all if message["role"] == "assistant" and seq > first]
+
+    def upto(self, seq: int) -> list[Message]:
+        """The messages as they stand, without those of facts after `seq`."""
+        kept = {id(message) for at, message in self._all if at <= seq}
+        memory = [message for _, message in self._memory]
+        return [m for m in self._messages if id(m) in kept or m in memory]
+
     def _add(self, fact: Event) -> None:
-        if isinstance(fact, Undone):
-            known, self._kept = [f for f in self._kept if f.seq <= fact.upto], []
-            self._begin()
-            for before in known:
-                self._add(before)
-            return
-        if isinstance(fact, Opened | Said | Replied | Finished | Compacted):
-            self._kept.append(fact)
+        nudge = self.loops.add(fact)
         match fact:
-            case Opened():
-                self._messages.append({"role": "user", "content": _goal(fact)})
-            case Said():
+            case Undone() if self._who == MAIN:
+                self._all = [(seq, message) for seq, message in self._all if seq <= fact.upto]
+                self._memory = [(made, message) for made, message in self._memory if made.seq <= fact.upto]
+                self._open, self._notices, self._held = set(), [], []
+                self._said = [said for said in self._said if said.seq <= fact.upto]
+                self._rebuild()
+            case Opened() if self._who == MAIN:
+                self._put(fact, {"role": "user", "content": _goal(fact)})
+            case Said() if self._who == MAIN:
+                self._said.append(fact)
                 self._held.append({"role": "user", "content": fact.text})
-            case Replied():
-                self._messages.append(_assistant(fact))
+            case Replied() if fact.who == self._who:
+                self._put(fact, _assistant(fact))
                 self._open = {call.id for call in fact.calls}
                 if not fact.calls:
-                    self._held.append({"role": "user", "content": NUDGE})
-            case Finished():
-                self._messages.append({"role": "tool", "tool_call_id": fact.call, "content": fact.output})
-                self._open.discard(fact.call)
-            case Compacted():
-                first = self._messages[:2]
-                self._messages = [*first, {"role": "user", "content": f"What happened so far:\n{fact.summary}"}]
-        if not self._open and self._held:
-            self._messages += self._held
-            self._held = []
+                    self._notices.append(f"{NUDGE}\n{self._clock(fact)}")
+            case Finished() if fact.who == self._who:
+                self._finished(fact, nudge)
+            case Compacted() if fact.who == self._who:
+                self._memory.append((fact, {"role": "user", "content": self._kept(fact)}))
+                self._rebuild()
+        if not self._open and (self._notices or self._held):
+            notices = [{"role": "user", "content": text} for text in self._notices]
+            for message in (*notices, *self._held):
+                self._put(fact, message)
+            self._notices, self._held = [], []
+
+    def _put(self, fact: Event, message: Message) -> None:
+        self._all.append((fact.seq, message))
+        self._messages.append(message)
+
+    def _finished(self, fact: Finished, nudge: str | None) -> None:
+        self._put(fact, {"role": "tool", "tool_call_id": fact.call, "content": fact.output})
+        self._open.discard(fact.call)
+        name, text = self._skills.get(fact.name, ("", ""))
+        if name and name not in self._shown:
+            self._shown.add(name)
+            self._notices.append(f"[skill] {text}")
+        if nudge:
+            self._notices.append(f"[lab] {nudge}")
+        if not self._open:
+            self._notices.append(self._clock(fact))
+
+    def _clock(self, fact: Event) -> str:
+        if self._steps is None:
+            return clock(self._views, fact.at)
+        return f"{clock(self._views, fact.at)} · {self._steps - self._views.counts.get(self._who, 0)} steps left"
+
+    def _rebuild(self) -> None:
+        """The messages after a summary or an undo."""
+        if not self._memory:
+            self._messages = [message for _, message in self._all]
+            return
+        made, memory = self._memory[-1]
+        first = [message for seq, message in self._all if seq <= self._first]
+        self._messages = [*first, memory, *(message for seq, message in self._all if seq > max(made.upto, self._first))]
+
+    @property
+    def _first(self) -> int:
+        """The seq of the task: what stands before it is never left out."""
+        return 1 if self._who == MAIN else 0
+
+    def _kept(self, fact: Compacted) -> str:
+        """What stands for the messages up to a summary: the person's own words and the lab's facts, then the summary."""
+        said = [f"The person said: {said.text}" for said in self._said if said.seq <= fact.upto]
+        lines = [MEMORY, *said, *([standing(self._views, fact.at)] if self._who == MAIN else [])]
+        return "\n".join(lines) + f"\n\nSummary:\n{fact.summary}"
 
 
 def _goal(fact: Opened) -> str:
@@ -83,6 +171,8 @@ def _goal(fact: Opened) -> str:
 
 def _assistant(fact: Replied) -> Message:
     message: Message = {"role": "assistant", "content": fact.text}
+    if fact.blocks:
+        message["thinking_blocks"] = list(fact.blocks)
     if fact.calls:
         message["tool_calls"] = [
             {

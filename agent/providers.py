@@ -1,7 +1,10 @@
 """Which key a model needs, and whether it is there. Imports nothing heavy: the doors ask before a session is opened."""
 
 from collections.abc import Mapping
+from typing import Literal
 
+CLAUDE = "anthropic/claude-sonnet-5-5"  # the current Sonnet, November 2026
+OPEN = "huggingface/openai/gpt-oss-120b"  # through Hugging Face's Inference Providers, whichever is fastest
 KEYS = {  # a model id's beginning -> the name of its key
     "anthropic/": "ANTHROPIC_API_KEY",
     "claude": "ANTHROPIC_API_KEY",
@@ -16,8 +19,19 @@ KEYS = {  # a model id's beginning -> the name of its key
 }
 
 
+Kind = Literal["setup", "auth", "quota", "busy", "overflow", "refused", "failed"]
+
+
 class BrainError(Exception):
-    """The provider gives no answer: one sentence on why, and what a person can do."""
+    """The provider gives no answer: one sentence on why, and what a person can do.
+
+    `kind`: setup (a model or key that cannot be), auth (the key is refused), quota (no credit), busy (limits, outages and
+    cut lines, after all tries), overflow (the window is too small), refused (the content), failed (anything else).
+    """
+
+    def __init__(self, text: str, kind: Kind = "failed"):
+        super().__init__(text)
+        self.kind: Kind = kind
 
 
 def key_for(model_id: str, keys: Mapping[str, str], api_base: str | None) -> str:
@@ -29,10 +43,18 @@ def key_for(model_id: str, keys: Mapping[str, str], api_base: str | None) -> str
         return keys.get("ML_INTERN_API_KEY", "none")
     name = next((name for start, name in KEYS.items() if model_id.startswith(start)), None)
     if name is None:
-        raise BrainError(f"The model {model_id!r} names no known provider; write it like anthropic/claude-sonnet-4-5.")
+        example = f"The model {model_id!r} names no known provider; write it like {CLAUDE}."
+        raise BrainError(example, "setup")
     if name not in keys:
-        raise BrainError(f"{model_id} needs {name} in the environment; set it, or use --driver autopilot.")
+        raise BrainError(f"{model_id} needs {name} in the environment; set it, or use --driver autopilot.", "setup")
     return keys[name]
+
+
+def default_driver(keys: Mapping[str, str]) -> str:
+    """The driver of new sessions where nobody chose one: the best that a key is there for."""
+    if "ANTHROPIC_API_KEY" in keys:
+        return CLAUDE
+    return OPEN if "HF_TOKEN" in keys else "autopilot"
 
 
 def check_driver(driver: str, keys: Mapping[str, str], api_base: str | None) -> None:

@@ -33,6 +33,9 @@ def reply_of(message: ChatMessage, model: str, taken: set[str], number: int) -> 
         tokens_out=usage.output_tokens if usage else None,
         dollars=about.get("dollars"),
         seconds=about.get("seconds", 0.0),
+        cached=about.get("cached"),
+        finish=about.get("finish", ""),
+        blocks=about.get("blocks", ()),
     )
 
 

@@ -4,8 +4,11 @@ Two methods of ToolCallingAgent 1.26 are overridden, `write_memory_to_messages` 
 their signatures. Everything else is smolagents'.
 """
 
+import copy
+import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from smolagents import ActionStep, ToolCallingAgent
@@ -18,31 +21,57 @@ from smolagents.tools import validate_tool_arguments
 from agent.context import Context
 from agent.gate import judge
 from agent.replies import UNREADABLE, reply_of
-from lab.errors import LabError
+from lab.errors import LabError, NeedsPerson
+from lab.workspace import SHOWN
 from record.events import Asked, Call, Finished, Started
 from record.journal import Journal
+from record.redact import redact
+from record.views import MAIN
 from tools.base import Tool
 
 NO_END = 10**9  # steps: budgets end a session, not smolagents' counter, which would ask for a made-up answer
+POLL = 0.02  # seconds between looks at calls that run at once
 FOREVER = 10 * 365 * 86400.0  # seconds to wait for a person
 
 
 class Researcher(ToolCallingAgent):
     """One agent on one log. Build a new one from the same log and it goes on where the last one was."""
 
-    def __init__(self, model: Model, tools: Sequence[Tool], journal: Journal, check: Callable[[], None]):
+    def __init__(
+        self,
+        model: Model,
+        tools: Sequence[Tool],
+        journal: Journal,
+        check: Callable[[], None],
+        context: Context | None = None,
+        who: str = MAIN,
+    ):
         """`check` raises Stopped or OutOfBudget; it runs before each call of the model and while anything waits."""
         super().__init__(
             tools=list(tools), model=model, max_steps=NO_END, verbosity_level=LogLevel.OFF, step_callbacks=[_forget]
         )
         self._journal = journal
-        self._context = Context(journal.log)
+        self._context = context or Context(journal.log)
+        self._who = who
         self._check = check
+
+    def work(self, task: str) -> str:
+        """Drive the loop, which is smolagents', to its final answer. Open calls of an earlier owner come first."""
+        for output in self.answer_open_calls():
+            if output.is_final_answer:
+                return output.output
+        steps = self.run(task, stream=True)
+        assert isinstance(steps, Iterator)
+        answers = [s.output for s in steps if isinstance(s, ToolOutput) and s.is_final_answer]
+        return answers[0]  # the loop has no other ending: what stops it raises
 
     def write_memory_to_messages(self, summary_mode: bool | None = False) -> list[ChatMessage]:
         """The log as messages, instead of smolagents' own memory."""
         self._check()
-        return self._context.messages()  # type: ignore[return-value]  (plain messages: they keep native tool calls)
+        messages = self._context.messages()
+        if stuck := self._context.loops.stuck:
+            raise NeedsPerson(f"it goes in circles ({stuck}); tell it what to do instead")
+        return messages  # type: ignore[return-value]  (plain messages: they keep native tool calls)
 
     def process_tool_calls(
         self, chat_message: ChatMessage, memory_step: ActionStep
@@ -50,46 +79,75 @@ class Researcher(ToolCallingAgent):
         """Log the reply, then answer its calls in order. Never raises for a tool's sake."""
         views = self._journal.views
         taken = set(views.finished) | views.started
-        self._journal.append(reply_of(chat_message, self.model.model_id or "unknown", taken, views.spent.replies))
+        reply = reply_of(chat_message, self.model.model_id or "unknown", taken, views.spent.replies)
+        self._journal.append(reply.model_copy(update={"who": self._who}))
         yield from self.answer_open_calls()
 
     def answer_open_calls(self) -> Generator[ToolOutput]:
-        """Answer the last reply's calls that have no answer yet: after a reply, and after a restart."""
-        calls = self._journal.views.unanswered
-        alone = self._journal.views.replied is None or len(self._journal.views.replied.calls) == 1
-        for call in calls:
-            finished = self._answer(call, alone)
-            final = finished.ok and call.name == "final_answer"
-            yield ToolOutput(
-                id=call.id,
-                output=finished.output,
-                is_final_answer=final,
-                observation=finished.output,
-                tool_call=ToolCall(name=call.name, arguments=call.arguments, id=call.id),
-            )
+        """Answer the last reply's calls that have no answer yet: after a reply, and after a restart.
 
-    def _answer(self, call: Call, alone: bool) -> Finished:
-        """The one Finished of a call: refused, run, or broken."""
+        Calls that only look run at the same time as their neighbours; everything else runs in order.
+        """
+        replied = self._journal.views.replies.get(self._who)
+        alone = replied is None or len(replied.calls) == 1
+        for calls in self._batches(self._journal.views.open_calls(self._who)):
+            for call, finished in zip(calls, self._answer(calls, alone), strict=True):
+                yield ToolOutput(
+                    id=call.id,
+                    output=finished.output,
+                    is_final_answer=finished.ok and call.name == "final_answer",
+                    observation=finished.output,
+                    tool_call=ToolCall(name=call.name, arguments=call.arguments, id=call.id),
+                )
+
+    def _batches(self, calls: Sequence[Call]) -> list[list[Call]]:
+        """Neighbours that may run together, in order."""
+        batches: list[list[Call]] = []
+        for call in calls:
+            together = getattr(self.tools.get(call.name), "together", False)
+            if together and batches and getattr(self.tools.get(batches[-1][0].name), "together", False):
+                batches[-1].append(call)
+            else:
+                batches.append([call])
+        return batches
+
+    def _answer(self, calls: Sequence[Call], alone: bool) -> list[Finished]:
+        """The one Finished of each call: refused, run, or broken."""
         started = time.monotonic()
+        prepared = [self._prepared(call, alone) for call in calls]
+        outcomes = iter(self._run([made for made in prepared if not isinstance(made, str)]))
+        answers = [(False, made) if isinstance(made, str) else next(outcomes) for made in prepared]
+        return [self._finish(call, ok, output, started) for call, (ok, output) in zip(calls, answers, strict=True)]
+
+    def _run(self, ready: Sequence[tuple[Tool, dict[str, Any]]]) -> list[tuple[bool, str]]:
+        """Run calls at once, one of them in this thread. Raises Stopped."""
+        if len(ready) <= 1:
+            return [_outcome(*one) for one in ready]
+        outcomes = [Future() for _ in ready]
+        for outcome, one in zip(outcomes, ready, strict=True):
+            threading.Thread(target=_hand_over, args=(outcome, *one), daemon=True).start()
+        while not all(outcome.done() for outcome in outcomes):
+            self._check()
+            time.sleep(POLL)
+        return [outcome.result() for outcome in outcomes]
+
+    def _prepared(self, call: Call, alone: bool) -> str | tuple[Tool, dict[str, Any]]:
+        """The tool and the arguments to run a call with, or why it is not run."""
         tool = self.tools.get(call.name)
         if (refused := self._wrong(call, tool, alone)) is not None:
-            return self._finish(call, False, refused, started)
+            return refused
         assert isinstance(tool, Tool)
         allowed, arguments = self._ask_gate(call, tool)
         if not allowed:
-            return self._finish(call, False, arguments["reason"], started)
+            return arguments["reason"]
         if call.id in self._journal.views.started:
             if not tool.repeatable:
-                return self._finish(call, False, "A restart interrupted this call; look at what it did.", started)
+                return "A restart interrupted this call; look at what it did."
         else:
-            self._journal.append(Started(call=call.id, name=call.name, arguments=arguments))
-        tool.call = call.id
-        try:
-            return self._finish(call, True, str(tool(**arguments)), started)
-        except LabError as error:
-            return self._finish(call, False, str(error), started)
-        except Exception as error:  # a boundary: a broken tool is an answer, not the end of a session
-            return self._finish(call, False, f"The tool broke ({type(error).__name__}: {error}).", started)
+            self._journal.append(Started(who=self._who, call=call.id, name=call.name, arguments=arguments))
+        mine = copy.copy(tool)  # two calls of one tool may run at once
+        mine.call = call.id
+        return mine, arguments
 
     def _wrong(self, call: Call, tool: Any, alone: bool) -> str | None:
         """Why a call cannot be run at all; None when it can."""
@@ -114,7 +172,14 @@ class Researcher(ToolCallingAgent):
         if verdict.kind == "deny":
             return False, {"reason": verdict.reason}
         if call.id not in self._journal.views.asked:
-            asked = Asked(call=call.id, name=call.name, arguments=call.arguments, reason=verdict.reason, dollars=price)
+            asked = Asked(
+                who=self._who,
+                call=call.id,
+                name=call.name,
+                arguments=call.arguments,
+                reason=verdict.reason,
+                dollars=price,
+            )
             self._journal.append(asked)
         self._journal.wait(lambda views: call.id in views.decided, FOREVER, self._check)
         decided = self._journal.views.decided[call.id]
@@ -124,9 +189,34 @@ class Researcher(ToolCallingAgent):
 
     def _finish(self, call: Call, ok: bool, output: str, started: float) -> Finished:
         seconds = round(time.monotonic() - started, 3)
-        fact = Finished(call=call.id, name=call.name, ok=ok, output=output, seconds=seconds)
+        shown = self._bounded(call, output)
+        fact = Finished(who=self._who, call=call.id, name=call.name, ok=ok, output=shown, seconds=seconds)
         self._journal.append(fact)
         return fact
+
+    def _bounded(self, call: Call, output: str) -> str:
+        """An output as the driver sees it: whole, or its head and tail and the file that holds all of it."""
+        tool = self.tools.get(call.name)
+        if len(output) <= SHOWN or not isinstance(tool, Tool):
+            return output[: SHOWN * 2]
+        return tool.lab.workspace.keep(call.id, redact(output, self._journal.log.secrets))
+
+
+def _outcome(tool: Tool, arguments: dict[str, Any]) -> tuple[bool, str]:
+    """Whether a call went well, and its answer, whatever the tool raises; only a stop is more than an answer."""
+    try:
+        return True, str(tool(**arguments))
+    except LabError as error:
+        return False, str(error)
+    except Exception as error:  # a boundary: a broken tool is an answer, not the end of a session
+        return False, f"The tool broke ({type(error).__name__}: {error})."
+
+
+def _hand_over(outcome: Future, tool: Tool, arguments: dict[str, Any]) -> None:
+    try:
+        outcome.set_result(_outcome(tool, arguments))
+    except BaseException as error:  # handed over to the thread that waits, whatever it is
+        outcome.set_exception(error)
 
 
 def _forget(step: ActionStep, agent: ToolCallingAgent) -> None:

@@ -8,20 +8,22 @@ running jobs are adopted, nothing is done twice.
 
 import fcntl
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from smolagents.agents import ToolOutput
 from smolagents.utils import AgentGenerationError
 
 from agent.driver import Driver
 from agent.providers import BrainError
+from agent.purse import Purse
 from agent.researcher import Researcher
+from agent.scouts import Scout
 from agent.sessions import Request, open_session, session_log
 from agent.settings import Settings, SettingsError
 from lab.backends.local import LocalBackend
-from lab.errors import OutOfBudget, Stopped
+from lab.errors import NeedsPerson, OutOfBudget, Stopped
 from lab.lab import Lab
 from lab.supervisor import Supervisor
 from lab.tasks import Vault
@@ -29,10 +31,12 @@ from record.events import Closed, Finished, Outcome, Published
 from record.journal import Journal
 from record.log import LogError
 from record.report import report
+from record.views import Views
 from tools.all import all_tools
 
 GRACE = 30.0  # seconds that running jobs have to save when a session ends
 MOST_CALLS = 300  # of the model, where the person gave no cap
+UNPRICED_TOKENS = 5_000_000  # that a session without a cap of tokens may use while nobody knows what they cost
 IDLE_REPLIES = 2  # answers in a row without a call, after which a person is asked
 
 
@@ -41,10 +45,6 @@ STOPPED = Closed(outcome="stopped", reason="stopped by the person")
 
 class Busy(Exception):
     """Another process owns the session."""
-
-
-class NeedsPerson(Stopped):
-    """The brain waits for a person."""
 
 
 class Session:
@@ -57,7 +57,8 @@ class Session:
         self.log = session_log(settings, session)
         self._settings = settings
         self._journal = Journal(self.log)
-        self._watch = Journal(self.log)  # of `_check`, which runs wherever the agent waits
+        self._watch = Journal(self.log)  # of `_check`, which runs wherever anything of the session waits
+        self._watching = threading.Lock()
         if self._journal.views.opened is None:
             raise SettingsError(f"There is no session {session!r}; see `python -m agent list`.")
         self._since = 0  # a stop that came before we began is over
@@ -95,9 +96,11 @@ class Session:
     def _work(self, lab: Lab) -> Closed:
         """Drive the agent to an ending. Every kind of trouble becomes one."""
         try:
-            driver = Driver(self._settings, self._journal, self._check)
-            researcher = Researcher(driver, all_tools(lab), self._journal, self._check)
-            return self._drive(researcher)
+            purse = Purse()
+            driver = Driver(self._settings, self._journal, self._check, purse=purse)
+            tools = [*all_tools(lab), Scout(lab, self._settings, self._check, purse)]
+            researcher = Researcher(driver, tools, self._journal, self._check)
+            return _closed("done", researcher.work(self._journal.views.goal.text))
         except OutOfBudget as over:
             return _closed("out_of_budget", f"{over}; the best so far is {self._journal.views.best}")
         except NeedsPerson as idle:
@@ -114,25 +117,23 @@ class Session:
             logging.getLogger(__name__).exception("session %s failed", self.id)
             return _closed("failed", f"an error of ours ended the session ({type(error).__name__}: {error})")
 
-    def _drive(self, researcher: Researcher) -> Closed:
-        """The loop itself is smolagents'; open calls of an earlier owner come first."""
-        for output in researcher.answer_open_calls():
-            if output.is_final_answer:
-                return _closed("done", output.output)
-        steps = researcher.run(self._journal.views.goal.text, stream=True)
-        assert isinstance(steps, Iterator)
-        answers = [s.output for s in steps if isinstance(s, ToolOutput) and s.is_final_answer]
-        return _closed("done", answers[0])  # the loop has no other ending: what stops it raises
-
     def _check(self) -> None:
         """Raise Stopped, NeedsPerson or OutOfBudget when the session must not go on."""
-        views = self._watch.views
+        with self._watching:
+            self._look_up(self._watch.views)
+
+    def _look_up(self, views: Views) -> None:
         if views.halted and views.halted.seq > self._since:
             raise Stopped("a person said stop")
         if over := views.over(datetime.now(UTC)):
             raise OutOfBudget(over)
         if views.idle_replies >= IDLE_REPLIES:
-            raise NeedsPerson("the model answered without doing anything; tell it what you want")
+            refused = views.replied is not None and views.replied.finish == "content_filter"
+            what = "its provider refused to answer" if refused else "the model answered without doing anything"
+            raise NeedsPerson(f"{what}; tell it what you want")
+        if views.budget.tokens is None and views.spent.unpriced_tokens >= UNPRICED_TOKENS:
+            what = f"{views.spent.unpriced_tokens:,} tokens of unknown price are used"
+            raise OutOfBudget(f"{what}; set a cap of tokens, or ML_INTERN_PRICES, to go on")
         most = views.budget.calls or MOST_CALLS
         if views.spent.replies >= most and not views.unanswered:
             raise OutOfBudget(f"all {most} model calls are used")

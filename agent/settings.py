@@ -5,6 +5,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.providers import default_driver
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Keys of model providers and hubs. They are read once, taken out of our own environment, and given to no subprocess.
@@ -41,7 +43,12 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 7860
     driver: str = "autopilot"  # the brain of new sessions
-    api_base: str | None = None  # an OpenAI-compatible server for the driver
+    fallback: str | None = None  # the brain that takes over when the driver cannot be asked
+    scout_driver: str | None = None  # the brain of scouts; None is the session's own
+    api_base: str | None = None  # an OpenAI-compatible server for every model
+    window: int | None = None  # tokens of a request; None asks the server and litellm
+    prices: tuple[float, float] | None = None  # dollars for a million tokens, in and out; None asks litellm
+    patience: float = 300.0  # seconds without a word after which an answer counts as cut
     keys: dict[str, str] = field(default_factory=dict, repr=False)
     job_env: dict[str, str] = field(default_factory=dict, repr=False)
     mcp: bool = False  # whether other agents may start sessions here
@@ -78,12 +85,20 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         "PATH": f"{Path(sys.executable).parent}:{env.get('PATH', '/usr/bin:/bin')}",
     }
     keys = {name: env[name] for name in KEY_NAMES if env.get(name)}
+    api_base = env.get("ML_INTERN_API_BASE") or None
+    if api_base and not env.get("ML_INTERN_MODEL"):
+        raise SettingsError("ML_INTERN_API_BASE is set without a model; set ML_INTERN_MODEL, e.g. openai/qwen3-8b.")
     return Settings(
         home=home,
         host=env.get("ML_INTERN_HOST") or ("0.0.0.0" if env.get("SPACE_ID") else "127.0.0.1"),
         port=_number(env, "ML_INTERN_PORT", 7860, 1, 65535),
-        driver=env.get("ML_INTERN_MODEL") or "autopilot",
-        api_base=env.get("ML_INTERN_API_BASE") or None,
+        driver=env.get("ML_INTERN_MODEL") or default_driver(keys),
+        fallback=env.get("ML_INTERN_FALLBACK_MODEL") or None,
+        scout_driver=env.get("ML_INTERN_SCOUT_MODEL") or None,
+        api_base=api_base,
+        window=_number(env, "ML_INTERN_WINDOW", 0, 2_000, 10_000_000) or None,
+        prices=_prices(env),
+        patience=float(_number(env, "ML_INTERN_PATIENCE", 300, 5, 3600)),
         keys=keys,
         job_env=job_env,
         mcp=env.get("ML_INTERN_MCP") == "1",
@@ -119,8 +134,25 @@ def _default_home(env: dict[str, str]) -> str:
     return str(Path(env.get("HOME") or Path.home()) / ".ml-intern")
 
 
+def _prices(env: dict[str, str]) -> tuple[float, float] | None:
+    """Dollars for a million tokens in and out, written like 0.5,2."""
+    text = env.get("ML_INTERN_PRICES")
+    if not text:
+        return None
+    try:
+        dollars_in, dollars_out = (float(part) for part in text.split(","))
+        if not (0 <= dollars_in < 1e6 and 0 <= dollars_out < 1e6):
+            raise ValueError
+    except ValueError:
+        hint = "write dollars for a million tokens in and out, e.g. 0.5,2"
+        raise SettingsError(f"ML_INTERN_PRICES is {text!r}; {hint}.") from None
+    return dollars_in, dollars_out
+
+
 def _number(env: dict[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = env.get(name) or str(default)
+    if not env.get(name):
+        return default
+    text = env[name]
     if not text.isdigit() or not low <= int(text) <= high:
         raise SettingsError(f"{name} is {text!r}; set it to a whole number from {low} to {high}.")
     return int(text)

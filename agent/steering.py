@@ -27,7 +27,7 @@ from record.events import (
     Undone,
 )
 from record.log import Log
-from record.views import Views
+from record.views import MAIN, Views
 
 LONGEST_TITLE = 200  # characters
 
@@ -114,7 +114,7 @@ def compact(log: Log, by: str = "local") -> None:
         raise SettingsError("Autopilot is a fixed policy and keeps no memory to compact; change the model first.")
     if views.replied is None:
         raise SettingsError("There is nothing to compact yet: the model has not answered once.")
-    done = views.compacted.seq if views.compacted else 0
+    done = views.compactions[MAIN].seq if MAIN in views.compactions else 0
     if views.wants_compaction <= done:  # asked for already otherwise
         log.append(Requested(what="compact", by=by))
 

@@ -5,6 +5,7 @@ LabError                 the model reads it as a tool's output and chooses anoth
 ├── Refused              the lab will not do it: a stop finding, no budget, a sealed thing
 └── NotThere             a job, a score or a file does not exist
 Stopped (BaseException)  a person said stop: leave at once
+├── NeedsPerson          a person has to say what to do next: leave, and say why
 └── OutOfBudget          a cap is used up: leave at once, and say which
 """
 
@@ -27,6 +28,10 @@ class NotThere(LabError):
 
 class Stopped(BaseException):
     """A person said stop. Not an Exception, so that no tool boundary can swallow it."""
+
+
+class NeedsPerson(Stopped):
+    """The driver cannot go on without a person."""
 
 
 class OutOfBudget(Stopped):

@@ -46,10 +46,19 @@ class Lab:
         """`folder` is the session's; `check` raises when the session must stop and is called wherever a verb waits."""
         self.folder = folder
         self.workspace = Workspace(folder / "workspace", env)
+        self._env = env
         self.check = check
         self._journal = Journal(log)
         self._backend = backend
         self._vault = vault
+
+    @property
+    def log(self) -> Log:
+        return self._journal.log
+
+    def reader(self) -> "Lab":
+        """Another lab on the same session, for another thread."""
+        return Lab(self.log, self.folder, self._backend, self._vault, self._env, self.check)
 
     @property
     def views(self) -> Views:

@@ -66,6 +66,11 @@ class Workspace:
             raise BadInput(f"{name!r} could not be written ({error.strerror}).") from error
         return path
 
+    def keep(self, name: str, text: str) -> str:
+        """Keep a long output in a file of the workspace; returns what of it the brain sees."""
+        file = self.write(f".outputs/{name}.txt", text)
+        return shorten(file, self.root)
+
     def names(self) -> list[str]:
         """Every file, relative, sorted; hidden ones left out."""
         files = (p.relative_to(self.root) for p in self.root.rglob("*") if p.is_file())

@@ -48,6 +48,11 @@ class Log(Sequence[Event]):
         return len(self._facts)
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """Exact values that no fact may hold."""
+        return self._secrets
+
+    @property
     def read_bytes(self) -> int:
         """Length of the whole lines read so far."""
         return self._offset

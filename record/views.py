@@ -93,6 +93,9 @@ class Spent:
     job_seconds: float = 0.0  # of ended attempts
     replies: int = 0
     unpriced: int = 0
+    unpriced_tokens: int = 0
+    largest_tokens: int = 0  # of one call
+    largest_dollars: float = 0.0
 
 
 class Views:
@@ -108,8 +111,9 @@ class Views:
         self.best: str = "base"
         self.plan: tuple[Step, ...] = ()
         self.spent = Spent()
-        self.replied: Replied | None = None  # the last one of the driver
-        self.compacted: Compacted | None = None  # the last one
+        self.replies: dict[str, Replied] = {}  # the last one of each who
+        self.counts: dict[str, int] = {}  # replies of each who
+        self.compactions: dict[str, Compacted] = {}  # the last one of each who
         self.wants_compaction = 0  # seq of a person's last wish for one
         self.started: set[str] = set()  # calls
         self.finished: dict[str, Finished] = {}
@@ -147,9 +151,19 @@ class Views:
         return [a for call, a in self.asked.items() if call not in self.decided and call not in self.finished]
 
     @property
+    def replied(self) -> Replied | None:
+        """The driver's last reply."""
+        return self.replies.get(MAIN)
+
+    @property
     def unanswered(self) -> list[Call]:
-        """Calls of the last reply that have no answer yet: what a restart has to finish."""
-        return [c for c in self.replied.calls if c.id not in self.finished] if self.replied else []
+        """Calls of the driver's last reply that have no answer yet: what a restart has to finish."""
+        return self.open_calls(MAIN)
+
+    def open_calls(self, who: str) -> list[Call]:
+        """Calls of somebody's last reply that have no answer yet."""
+        replied = self.replies.get(who)
+        return [call for call in replied.calls if call.id not in self.finished] if replied else []
 
     @property
     def unread(self) -> bool:
@@ -249,7 +263,7 @@ class Views:
             case Renamed() | Shared() | Tuned() | Requested() | Undone():
                 self._steered(fact)
             case Compacted():
-                self.compacted = fact
+                self.compactions[fact.who] = fact
                 self._paid(fact)
             case Published():
                 pass  # the doors read it
@@ -280,14 +294,19 @@ class Views:
     def _replied(self, fact: Replied) -> None:
         self._paid(fact)
         self.spent.replies += 1
-        if fact.who == MAIN:  # a scout has its own loop
-            self.replied = fact
+        self.replies[fact.who] = fact
+        self.counts[fact.who] = self.counts.get(fact.who, 0) + 1
+        if fact.who == MAIN:
             self.idle_replies = 0 if fact.calls else self.idle_replies + 1
 
     def _paid(self, fact: Replied | Compacted) -> None:
-        self.spent.tokens += (fact.tokens_in or 0) + (fact.tokens_out or 0)
-        self.spent.dollars += fact.dollars or 0.0
-        self.spent.unpriced += fact.dollars is None
+        spent, tokens = self.spent, (fact.tokens_in or 0) + (fact.tokens_out or 0)
+        spent.tokens += tokens
+        spent.dollars += fact.dollars or 0.0
+        spent.unpriced += fact.dollars is None
+        spent.unpriced_tokens += tokens if fact.dollars is None else 0
+        spent.largest_tokens = max(spent.largest_tokens, tokens)
+        spent.largest_dollars = max(spent.largest_dollars, fact.dollars or 0.0)
 
     def _job(self, fact: Launched | Queued | Progressed | Ended) -> None:
         if isinstance(fact, Launched):

@@ -18,6 +18,7 @@ class Tool(SmolTool):
     """
 
     effect: Effect | None = None  # None is denied by the gate: every tool says what it does
+    together = False  # whether its calls may run at the same time as other calls of this kind: it only looks
     repeatable = True  # whether the same call may run again after a crash; a verb that starts a job knows its call
     output_type = "string"
     skip_forward_signature_validation = True  # the schema is made from the signature: they cannot differ

@@ -7,6 +7,7 @@ from tools.base import Tool
 class ReadFile(Tool):
     name = "read_file"
     effect = "read"
+    together = True
 
     def forward(self, path: str, start: int = 0) -> str:
         """Read a text file of the workspace, up to 25,000 characters at a time.
@@ -36,6 +37,7 @@ class WriteFile(Tool):
 class ListFiles(Tool):
     name = "list_files"
     effect = "read"
+    together = True
 
     def forward(self) -> str:
         """List the files of the workspace."""

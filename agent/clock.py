@@ -1,0 +1,54 @@
+"""What is left of a session and where it stands, in words for its driver. Pure: the time is that of a fact."""
+
+from datetime import datetime
+
+from record.views import Views
+
+CLOCK = "[clock]"  # how a line of the runtime begins: a driver can tell it from a person's words
+
+
+def clock(views: Views, now: datetime) -> str:
+    """One line: what is left of each cap, the best score so far, and the jobs that run."""
+    left, budget, spent = views.left_s(now), views.budget, views.spent
+    parts = [f"{now:%H:%M} UTC", f"{_minutes(left)} left" if left is not None else "no cap on time"]
+    if budget.dollars is not None:
+        parts.append(f"${max(0.0, budget.dollars - spent.dollars):.2f} of ${budget.dollars:.2f} left")
+    if spent.unpriced and spent.tokens:
+        parts.append(f"{spent.unpriced} answers of unknown price")
+    if budget.tokens is not None:
+        parts.append(f"{max(0, budget.tokens - spent.tokens):,} of {budget.tokens:,} tokens left")
+    if budget.calls is not None:
+        parts.append(f"{max(0, budget.calls - spent.replies)} of {budget.calls} model calls left")
+    if score := views.score(views.best, "dev"):
+        target = views.goal.target
+        aim = f", target {target:g}" if target is not None else ""
+        parts.append(f"best {views.best} dev {score.value:.3f} [{score.low:.3f}, {score.high:.3f}]{aim}")
+    parts += [f"{job.id} runs, step {job.step}/{job.steps or '?'}{_eta(job.eta_s)}" for job in views.running]
+    return f"{CLOCK} {' · '.join(parts)}"
+
+
+def standing(views: Views, now: datetime) -> str:
+    """What must never be lost to a summary, from the facts themselves: rules, plan, scores, ideas, jobs and clock."""
+    lines = []
+    if views.plan:
+        lines.append("Plan: " + "; ".join(f"{step.text} ({step.state})" for step in views.plan))
+    for score in views.scores:
+        interval = f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}], n = {score.n}"
+        lines.append(f"Score: {score.model} on {score.split}: {interval}")
+    for made in views.promotions:
+        idea = made.idea or (views.jobs[made.model].idea if made.model in views.jobs else "")
+        lines.append(f"Idea tried: {made.model}: {idea} -> {made.verdict} against {made.against}: {made.reason}")
+    judged = {made.model for made in views.promotions}
+    for job in views.jobs.values():
+        if job.idea and job.id not in judged:
+            lines.append(f"Idea without a verdict: {job.id}: {job.idea} ({job.ended.state if job.ended else 'runs'})")
+    lines.append(f"The best model is {views.best}.")
+    return "\n".join([*lines, clock(views, now)])
+
+
+def _minutes(seconds: float) -> str:
+    return f"{max(0.0, seconds) / 60:.0f} min" if seconds >= 120 else f"{max(0.0, seconds):.0f} s"
+
+
+def _eta(seconds: float | None) -> str:
+    return f", {_minutes(seconds)} to go" if seconds is not None else ""
