@@ -4,6 +4,7 @@ An answer is streamed: what has come so far is shown, a stop is heard within POL
 asked again. Only a whole answer counts.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -134,7 +135,7 @@ class Brain(Model):
             while not stream.answer.done():
                 self._check()
                 self._show(stream.text, stream.thought)
-                if time.monotonic() - stream.heard > self._access.patience:
+                if stream.heard and time.monotonic() - stream.heard > self._access.patience:
                     raise Trouble("busy", f"said nothing for {self._access.patience:g} s", again=True)
                 time.sleep(POLL)
         finally:
@@ -226,7 +227,7 @@ class _Stream:
     def __init__(self) -> None:
         self.answer: Future[Any] = Future()
         self.left = threading.Event()  # nobody waits for the answer any more
-        self.heard = time.monotonic()
+        self.heard: float | None = None  # when the last word came, once the question is out
         self.text = self.thought = ""
 
     def run(self, open_stream: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> None:
@@ -240,9 +241,10 @@ class _Stream:
         import litellm
         from openai import OpenAIError  # the root of litellm's tree of errors
 
-        chunks = []
+        chunks, self.heard = [], time.monotonic()
         try:
-            for chunk in open_stream(request):
+            stream = open_stream(request)
+            for chunk in stream:
                 self.heard = time.monotonic()
                 chunks.append(chunk)
                 self._take(chunk)
@@ -250,14 +252,13 @@ class _Stream:
                     break
         except (OpenAIError, httpx.HTTPError) as error:
             raise _trouble(error) from error
-        if not any(chunk.choices for chunk in chunks):
-            raise Trouble("busy", "sent an empty answer", again=True)
-        counted = any(getattr(chunk, "usage", None) for chunk in chunks)
-        response: Any = litellm.stream_chunk_builder(
-            chunks, messages=request["messages"], count_prompt_tokens=lambda: 0
-        )
-        if not counted:
-            response.usage = None  # litellm would guess
+        if stream.received_finish_reason is None:  # litellm would make one up
+            raise Trouble("busy", "was cut off before the end of its answer", again=True)
+        counted = any(chunk.get("usage") for chunk in stream.chunks)  # litellm would guess
+        messages = request["messages"]
+        response: Any = litellm.stream_chunk_builder(chunks, messages=messages, count_prompt_tokens=lambda: 0)
+        if not (counted and response.usage.prompt_tokens):
+            response.usage = None
         return response
 
     def _take(self, chunk: Any) -> None:
@@ -271,13 +272,13 @@ def _trouble(error: Exception) -> Trouble:
     """What an error of litellm, its client or the line means for us."""
     from litellm import exceptions as known
 
-    said = " ".join(str(getattr(error, "message", error)).split())[:300]
-    plain = said.lower()
+    said = _said(error)
+    plain = str(error).lower()
     wait = _retry_after(error)
     if isinstance(error, known.ContextWindowExceededError) or (
         isinstance(error, known.BadRequestError) and any(words in plain for words in TOO_LONG)
     ):
-        return Trouble("overflow", f"says that the session no longer fits its window ({said})")
+        return Trouble("overflow", f"says that the request does not fit its window ({said})")
     if isinstance(error, known.ContentPolicyViolationError):
         return Trouble("refused", f"refused the content ({said})")
     if isinstance(error, known.AuthenticationError | known.PermissionDeniedError):
@@ -294,10 +295,18 @@ def _trouble(error: Exception) -> Trouble:
         return Trouble("setup", f"is not there ({said})")
     status = getattr(error, "status_code", None)
     if isinstance(error, known.APIConnectionError | httpx.HTTPError | known.Timeout):
-        return Trouble("busy", f"could not be reached, or the line was cut ({said[:120]})", again=True, wait=wait)
+        return Trouble("busy", f"could not be reached ({said})", again=True, wait=wait)
     if isinstance(status, int) and (status >= 500 or status == 408):
-        return Trouble("busy", f"has a fault of its own ({status})", again=True, wait=wait)
+        return Trouble("busy", f"failed ({status}: {said})", again=True, wait=wait)
     return Trouble("failed", f"cannot take the request ({said})")
+
+
+def _said(error: Exception) -> str:
+    """The provider's own words in an error, without what litellm puts around them."""
+    text = str(getattr(error, "message", error))
+    inner = re.findall(r'"message": ?"((?:[^"\\]|\\.)*)"', text)
+    words = inner[-1] if inner else re.sub(r"\b(litellm\.)?\w*(Error|Exception|Timeout)\b( - |: ?)", "", text)
+    return " ".join(words.split())[:200].rstrip(". ") or type(error).__name__
 
 
 def _retry_after(error: Exception) -> float | None:

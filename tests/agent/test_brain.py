@@ -1,41 +1,175 @@
 """One model call through litellm, against a server on loopback that speaks the real protocol."""
 
+import json
+import time
 from dataclasses import replace
 
 import pytest
 
-from agent.brain import Brain, BrainError
+from agent.brain import Access, Brain, BrainError
 from agent.session import Session
+from lab.errors import Stopped
 from record.events import Replied, Tuned
-from tests.fakes import chat_server, fails, says
+from tests.fakes import (
+    breaks,
+    chat_server,
+    cut,
+    fails,
+    forbidden,
+    no_credit,
+    overflow,
+    proxy_page,
+    says,
+    slow,
+    stalls,
+)
 
-ASK = [{"role": "user", "content": "hello"}]
+ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
+KEYS = {"ML_INTERN_API_KEY": "sk-of-this-server", "OPENAI_API_KEY": "sk-other", "ANTHROPIC_API_KEY": "sk-ant-other"}
+PROTOCOLS = ("openai/scripted", "anthropic/claude-sonnet-5-5")
+both = pytest.mark.parametrize("model", PROTOCOLS)
 
 
-def brain(base: str) -> Brain:
-    return Brain(
-        "openai/scripted", {"ML_INTERN_API_KEY": "sk-of-this-server", "OPENAI_API_KEY": "sk-other"}, base, lambda: None
+def ask(server, model: str, said: list | None = None, shown: list | None = None, **access):
+    """One answer of a brain on the server's protocol for that model."""
+    base = server.base if model.startswith("openai") else server.root
+    tell = (lambda what, advice: said.append(what)) if said is not None else (lambda what, advice: None)
+    show = (lambda text, thought: shown.append((text, thought))) if shown is not None else (lambda text, thought: None)
+    return Brain(Access(model, KEYS, base, **access), lambda: None, show, tell).generate(ASK)
+
+
+@both
+def test_a_streamed_reply_comes_back_whole_with_calls_thought_tokens_and_price(model):
+    turn = says(
+        "I note it.", ("note", {"topic": "a"}), ("plan", {"steps": []}), thought="Hm.", signature="c2ln", cached=5
     )
-
-
-def test_a_reply_comes_back_with_calls_tokens_and_an_unknown_price():
-    with chat_server([says("I note it.", ("note", {"topic": "a", "text": "b"}))]) as server:
-        message = brain(server.base).generate(ASK)
-    assert message.content == "I note it."
-    assert [(c.function.name, c.id) for c in message.tool_calls] == [("note", "t0")]
+    with chat_server([turn]) as server:
+        message = ask(server, model)
+    assert message.content == "I note it." and message.raw["thought"] == "Hm."
+    assert [(c.function.name, c.function.arguments, c.id) for c in message.tool_calls] == [
+        ("note", '{"topic": "a"}', "t0"),
+        ("plan", '{"steps": []}', "t1"),
+    ]
     assert (message.token_usage.input_tokens, message.token_usage.output_tokens) == (11, 7)
-    assert message.raw["dollars"] is None  # litellm does not know this model: unknown is not free
-    assert server.headers[0]["Authorization"] == "Bearer sk-of-this-server"  # and no other provider's key
+    assert (message.raw["cached"], message.raw["finish"]) == (5, "tool_calls")
+    sent = server.headers[0].get("Authorization", "") + server.headers[0].get("x-api-key", "")
+    assert "sk-of-this-server" in sent and "other" not in sent  # and no other provider's key
+    if model.startswith("openai"):
+        assert message.raw["dollars"] is None  # nobody knows what this one costs: unknown is not free
+    else:
+        assert message.raw["dollars"] > 0
+        assert message.raw["blocks"] == ({"type": "thinking", "thinking": "Hm.", "signature": "c2ln"},)
 
 
-def test_a_refused_key_is_said_at_once_and_a_passing_fault_is_tried_again():
-    with chat_server([fails(401, "bad key")]) as server:
-        with pytest.raises(BrainError, match="refused the key"):
-            brain(server.base).generate(ASK)
-        assert len(server.requests) == 1
-    with chat_server([fails(500, "oops"), says("back")]) as server:
-        assert brain(server.base).generate(ASK).content == "back"
-        assert len(server.requests) == 2
+@both
+def test_the_text_is_shown_while_it_comes(model):
+    shown: list[tuple[str, str]] = []
+    with chat_server([slow(says("one two three four", thought="Hm.", signature="c2ln", pieces=4), 0.15)]) as server:
+        ask(server, model, shown=shown)
+    texts = [text for text, _ in shown]
+    assert len(set(texts)) >= 3 and all("one two three four".startswith(text) for text in texts)
+
+
+PASSING = {
+    "a limit with Retry-After": fails(429, "slow down", retry_after=0.1),
+    "a fault": fails(500, "oops"),
+    "overloaded": fails(529, "Overloaded"),
+    "overloaded on the way": breaks(),
+    "a proxy's page": proxy_page(502),
+    "a proxy's page that says it is fine": proxy_page(200),
+    "a cut line": cut(after_pieces=3),
+    "a line that ends as if all was said": cut(after_pieces=3, clean=True),
+    "a line that falls silent": stalls(after_pieces=2),
+}
+
+
+@both
+@pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING.keys())
+def test_what_passes_is_asked_again_and_only_a_whole_answer_counts(model, trouble):
+    said: list[str] = []
+    with chat_server([trouble, says("back", ("note", {"topic": "a"}))]) as server:
+        message = ask(server, model, said, patience=2.0)
+        assert len(server.requests) == 2 and server.requests[0] == server.requests[1]
+    assert message.content == "back" and len(message.tool_calls) == 1
+    assert len(said) == 1 and said[0].startswith(model)
+
+
+LASTING = {
+    "auth": (fails(401, "bad key"), "refused the key"),
+    "quota": (no_credit(), "no credit left"),
+    "overflow": (overflow(), "does not fit its window"),
+    "refused": (forbidden(), "refused the content"),
+    "setup": (fails(404, "no such model"), "no such model"),
+    "failed": (fails(400, "odd request"), "odd request"),
+}
+
+
+@both
+@pytest.mark.parametrize("kind", LASTING)
+def test_what_lasts_is_asked_once_and_said_in_one_sentence_by_its_kind(model, kind):
+    trouble, words = LASTING[kind]
+    with chat_server([trouble]) as server, pytest.raises(BrainError) as raised:
+        ask(server, model)
+    assert raised.value.kind == kind and len(server.requests) == 1
+    assert words in str(raised.value) and "litellm" not in str(raised.value)
+
+
+@both
+def test_limits_that_last_for_hours_are_not_waited_for(model):
+    with chat_server([fails(429, "slow down", retry_after=7200)]) as server, pytest.raises(BrainError, match="120 min"):
+        ask(server, model)
+    assert len(server.requests) == 1
+
+
+@both
+def test_unknown_counts_stay_unknown(model):
+    with chat_server([says("x", tokens=None)]) as server:
+        message = ask(server, model)
+    assert message.token_usage is None and message.raw["dollars"] is None
+
+
+def test_a_person_may_say_what_a_model_costs():
+    with chat_server([says("x", tokens=(1_000_000, 500_000))]) as server:
+        assert ask(server, "openai/scripted", prices=(0.5, 2.0)).raw["dollars"] == 1.5
+
+
+def test_a_stop_is_heard_while_the_provider_is_silent():
+    def check() -> None:
+        if time.monotonic() > until:
+            raise Stopped("a person said stop")
+
+    with chat_server([stalls()]) as server:
+        until = time.monotonic() + 1.0
+        with pytest.raises(Stopped):
+            Brain(Access("openai/scripted", KEYS, server.base), check).generate(ASK)
+        assert time.monotonic() - until < 2
+
+
+def test_claudes_cache_is_marked_and_others_get_no_marks_and_no_blocks():
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}
+    call = {"id": "t0", "type": "function", "function": {"name": "note", "arguments": "{}"}}
+    spoken = [
+        *ASK,
+        {"role": "assistant", "content": "I note.", "tool_calls": [call], "thinking_blocks": [thought]},
+        {"role": "tool", "tool_call_id": "t0", "content": "noted"},
+        {"role": "user", "content": "[clock] 5 min left"},
+    ]
+    with chat_server([says("x")]) as server:
+        for model, base in zip(PROTOCOLS, (server.base, server.root), strict=True):
+            Brain(Access(model, KEYS, base), lambda: None).generate(spoken)
+    plain, claude = (json.dumps(request) for request in server.requests)
+    assert "cache_control" not in plain and "c2ln" not in plain
+    assert claude.count('"cache_control"') == 3 and "c2ln" in claude
+    assert server.requests[1]["system"][-1]["cache_control"] == {"type": "ephemeral"}
+    assert server.requests[1]["messages"][-1]["content"][-1]["cache_control"] == {"type": "ephemeral"}
+
+
+def test_the_window_is_the_servers_own_where_it_says_so():
+    with chat_server([says("x")], max_model_len=32_768) as server:
+        assert Brain(Access("openai/scripted", KEYS, server.base), lambda: None).window == 32_768
+    claude = Access("anthropic/claude-sonnet-5-5", KEYS)
+    assert Brain(claude, lambda: None).window == 190_000  # it could have a million; nobody gains from that
+    assert Brain(replace(claude, window=50_000), lambda: None).window == 50_000
 
 
 def test_a_session_driven_by_a_hosted_model_runs_through_the_same_loop(settings, new_session):
@@ -55,7 +189,7 @@ def test_a_session_driven_by_a_hosted_model_runs_through_the_same_loop(settings,
     assert views.spent.unpriced == len(server.requests)
     first, second = server.requests[0]["messages"], server.requests[1]["messages"]
     assert second[: len(first)] == first
-    assert [m["role"] for m in second[len(first) :]] == ["assistant", "tool"]
+    assert [m["role"] for m in second[len(first) :]] == ["assistant", "tool", "user"]
     assert "sk-of-this-server" not in journal.log.path.read_text()
 
 
