@@ -4,6 +4,7 @@ HTTP/1.1 as providers speak it: connections stay open, a stream comes in chunks,
 """
 
 import json
+import math
 import select
 import socket
 import sys
@@ -197,9 +198,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _wait(self, seconds: float | None) -> None:
         """So long, or (None) until the client goes away. Raises _Gone when it does, and when the server closes."""
-        until = None if seconds is None else time.monotonic() + seconds
-        while until is None or (now := time.monotonic()) < until:
-            if self.server.closing.wait(LOOK if until is None else min(LOOK, until - now)) or self._has_gone():
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        while (rest := until - time.monotonic()) > 0:
+            if self.server.closing.wait(min(LOOK, rest)) or self._has_gone():
                 raise _Gone
 
     def _has_gone(self) -> bool:
