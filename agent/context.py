@@ -57,19 +57,25 @@ class Context:
         self._memory: list[tuple[Compacted, Message]] = []
         self._messages: list[Message] = [message for _, message in self._all]
         self._open: set[str] = set()  # calls of the last reply that wait for their answer
-        self._notices: list[str] = []  # of the runtime, and what the person said meanwhile: answers come first
-        self._held: list[Message] = []
+        self._notices: list[tuple[int, Message]] = []  # of the runtime, which no reply has followed yet
+        self._unread: list[tuple[int, Message]] = []  # of the person, likewise
         self._said: list[Said] = []
 
     def messages(self) -> list[Message]:
-        """Every message so far. The list is a copy; its messages are not to be changed."""
+        """Every message so far, for the next request. The list is a copy; its messages are not to be changed."""
         self._log.refresh()
         while self._seen < len(self._log):
             fact = self._log[self._seen]
             self._views.add(fact)
             self._add(fact)
             self._seen += 1
-        return list(self._messages)
+        last = [] if self._open else [*self._notices, *self._unread]  # answers come first
+        return [*self._messages, *(message for _, message in last)]
+
+    @property
+    def seen(self) -> int:
+        """The seq of the last fact that `messages` took in."""
+        return self._seen
 
     @property
     def rounds(self) -> list[int]:
@@ -89,45 +95,52 @@ class Context:
             case Undone() if self._who == MAIN:
                 self._all = [(seq, message) for seq, message in self._all if seq <= fact.upto]
                 self._memory = [(made, message) for made, message in self._memory if made.seq <= fact.upto]
-                self._open, self._notices, self._held = set(), [], []
+                self._open, self._notices = set(), []
+                self._unread = [(seq, message) for seq, message in self._unread if seq <= fact.upto]
                 self._said = [said for said in self._said if said.seq <= fact.upto]
                 self._rebuild()
             case Opened() if self._who == MAIN:
-                self._put(fact, {"role": "user", "content": _goal(fact)})
+                self._put(fact.seq, {"role": "user", "content": _goal(fact)})
             case Said() if self._who == MAIN:
                 self._said.append(fact)
-                self._held.append({"role": "user", "content": fact.text})
+                self._unread.append((fact.seq, {"role": "user", "content": fact.text}))
             case Replied() if fact.who == self._who:
-                self._put(fact, _assistant(fact))
-                self._open = {call.id for call in fact.calls}
-                if not fact.calls:
-                    self._notices.append(f"{NUDGE}\n{self._clock(fact)}")
+                self._replied(fact)
             case Finished() if fact.who == self._who:
                 self._finished(fact, nudge)
             case Compacted() if fact.who == self._who:
                 self._memory.append((fact, {"role": "user", "content": self._kept(fact)}))
                 self._rebuild()
-        if not self._open and (self._notices or self._held):
-            notices = [{"role": "user", "content": text} for text in self._notices]
-            for message in (*notices, *self._held):
-                self._put(fact, message)
-            self._notices, self._held = [], []
 
-    def _put(self, fact: Event, message: Message) -> None:
-        self._all.append((fact.seq, message))
+    def _put(self, seq: int, message: Message) -> None:
+        self._all.append((max(seq, self._all[-1][0]), message))
         self._messages.append(message)
 
+    def _replied(self, fact: Replied) -> None:
+        """What the reply had read comes before it; what was said while it was made comes after it."""
+        read = fact.upto if fact.upto is not None else fact.seq
+        for seq, message in (*self._notices, *(one for one in self._unread if one[0] <= read)):
+            self._put(seq, message)
+        self._notices, self._unread = [], [one for one in self._unread if one[0] > read]
+        self._put(fact.seq, _assistant(fact))
+        self._open = {call.id for call in fact.calls}
+        if not fact.calls:
+            self._notice(fact, f"{NUDGE}\n{self._clock(fact)}")
+
+    def _notice(self, fact: Event, text: str) -> None:
+        self._notices.append((fact.seq, {"role": "user", "content": text}))
+
     def _finished(self, fact: Finished, nudge: str | None) -> None:
-        self._put(fact, {"role": "tool", "tool_call_id": fact.call, "content": fact.output})
+        self._put(fact.seq, {"role": "tool", "tool_call_id": fact.call, "content": fact.output})
         self._open.discard(fact.call)
         name, text = self._skills.get(fact.name, ("", ""))
         if name and name not in self._shown:
             self._shown.add(name)
-            self._notices.append(f"[skill] {text}")
+            self._notice(fact, f"[skill] {text}")
         if nudge:
-            self._notices.append(f"[lab] {nudge}")
+            self._notice(fact, f"[lab] {nudge}")
         if not self._open:
-            self._notices.append(self._clock(fact))
+            self._notice(fact, self._clock(fact))
 
     def _clock(self, fact: Event) -> str:
         if self._steps is None:
@@ -150,7 +163,8 @@ class Context:
 
     def _kept(self, fact: Compacted) -> str:
         """What stands for the messages up to a summary: the person's own words and the lab's facts, then the summary."""
-        said = [f"The person said: {said.text}" for said in self._said if said.seq <= fact.upto]
+        unread = {seq for seq, _ in self._unread}
+        said = [f"The person said: {one.text}" for one in self._said if one.seq <= fact.upto and one.seq not in unread]
         lines = [MEMORY, *said, *([standing(self._views, fact.at)] if self._who == MAIN else [])]
         return "\n".join(lines) + f"\n\nSummary:\n{fact.summary}"
 

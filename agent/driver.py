@@ -79,14 +79,21 @@ class Driver(Model):
     def _remembering(self, brain: Brain, messages: list[Any], kwargs: dict[str, Any]) -> ChatMessage:
         """The answer to a request that fits the window: the past is summarised before, or once when it did not."""
         if self._memory.due(messages, brain):
-            messages = self._memory.summarise(brain, **kwargs)
-            self._check()  # the summary was a call, too
+            return self._shortened(brain, kwargs)
         try:
             return brain.generate(messages, **kwargs)
         except BrainError as error:
             if error.kind != "overflow" or self._memory.summarised:
                 raise
-            return brain.generate(self._memory.summarise(brain, **kwargs), **kwargs)
+            return self._shortened(brain, kwargs)
+
+    def _shortened(self, brain: Brain, kwargs: dict[str, Any]) -> ChatMessage:
+        messages = self._memory.summarise(brain, **kwargs)
+        self._check()  # the summary was a call, too
+        answer = brain.generate(messages, **kwargs)
+        assert isinstance(answer.raw, dict)
+        answer.raw["upto"] = self._memory.seen
+        return answer
 
     def _named(self, views: Views) -> str:
         """The model to ask: the session's driver, or for a scout the one that is set for scouts."""

@@ -50,6 +50,11 @@ class Memory:
         replied = self._journal.views.replies.get(self._who)
         return made is not None and made.seq > (replied.seq if replied else 0)
 
+    @property
+    def seen(self) -> int | None:
+        """The seq of the last fact that the messages after a summary know of; None when none was made here."""
+        return self._context.seen if self._context else None
+
     def due(self, messages: list[Message], brain: Speaker) -> bool:
         """Whether the past has to be summarised before the next request, because of the window or a person's wish."""
         if self.summarised:

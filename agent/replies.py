@@ -35,6 +35,7 @@ def reply_of(message: ChatMessage, model: str, taken: set[str], number: int) -> 
         seconds=about.get("seconds", 0.0),
         cached=about.get("cached"),
         finish=about.get("finish", ""),
+        upto=about.get("upto"),
         blocks=about.get("blocks", ()),
     )
 

@@ -115,9 +115,8 @@ class Replied(Fact):
     seconds: float = 0.0
     cached: int | None = None  # of tokens_in: read from the provider's prompt cache
     finish: str = ""  # why the provider ended the answer: "stop", "tool_calls", "length", "content_filter"
-    blocks: tuple[
-        dict[str, Any], ...
-    ] = ()  # thinking as the provider sent it, signed: it goes back with the next request
+    upto: int | None = None  # the seq of the last fact that the request knew of
+    blocks: tuple[dict[str, Any], ...] = ()  # thinking as the provider sent it, signed: it goes back to it
 
 
 class Started(Fact):

@@ -19,7 +19,7 @@ from typing import Any
 from tests.chat import completions, messages
 from tests.chat.turns import Failure, Reply, Turn, Verbatim, fails
 
-Script = Sequence[Turn | Callable[[], Turn]]
+Script = Sequence[Turn | Callable[[], Turn]] | Callable[[dict[str, Any]], Turn]
 LOOK = 0.02  # seconds between looks at whether the client is still there
 PROTOCOLS = {"/v1/chat/completions": completions, "/v1/messages": messages}
 
@@ -109,14 +109,20 @@ class _Handler(BaseHTTPRequestHandler):
             told.headers.append(dict(self.headers))
             told.paths.append(self.path)
             told.spans.append((begun, begun))
-        turn = self.server.script[min(number, len(self.server.script) - 1)]
         try:
-            self._answer(protocol, turn() if callable(turn) else turn, body)
+            self._answer(protocol, self._turn(number, body), body)
         except (_Gone, OSError):
             self.close_connection = True
             if not self.server.closing.is_set():
                 told.left.append(number)
         told.spans[number] = (begun, time.monotonic())
+
+    def _turn(self, number: int, body: dict[str, Any]) -> Turn:
+        script = self.server.script
+        if callable(script):
+            return script(body)
+        turn = script[min(number, len(script) - 1)]
+        return turn() if callable(turn) else turn
 
     def _answer(self, protocol: Any, turn: Turn, body: dict[str, Any]) -> None:
         match turn:
@@ -214,6 +220,8 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def chat_server(script: Script, model: str = "scripted", max_model_len: int | None = None) -> Iterator[ChatServer]:
     """Serve the turns of `script`, one a request, then its last one again and again. A function is called for its turn.
+
+    A script that is one function is called with each request, for a model that reads before it answers.
 
     Args:
         model: The one that `GET /v1/models` names.
