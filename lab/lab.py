@@ -65,8 +65,11 @@ class Lab:
         return self._journal.views
 
     def tell(self, *facts: Event) -> None:
-        """Append facts that a tool has to say itself."""
-        self._journal.append(*facts)
+        """Append what a tool has to say itself, once: a call that a restart runs again says nothing twice."""
+        replied = self.views.replied
+        since = self.log[replied.seq :] if replied else []
+        said = [fact.model_dump(exclude={"seq", "at"}) for fact in since]
+        self._journal.append(*(fact for fact in facts if fact.model_dump(exclude={"seq", "at"}) not in said))
 
     def check_finished(self) -> None:
         """Raise Refused while a job runs or the best model has no held-out score: then the session cannot end well."""
@@ -84,7 +87,7 @@ class Lab:
         """What there is to train on (see lab.data.audit); noted for the report."""
         result = data.audit(self.views.goal.task, self._own_rows(), self._index(), self._seed())
         result["model_parameters"] = parameters(where(self.views.goal.model))
-        self._journal.append(Noted(topic="data", text=f"Audited {', '.join(result['sources'])} rows.", details=result))
+        self.tell(Noted(topic="data", text=f"Audited {', '.join(result['sources'])} rows.", details=result))
         return result
 
     def prepare(self, name: str, source: str, rows: int, worked: float) -> dict[str, Any]:
@@ -93,7 +96,7 @@ class Lab:
         task, own, index = self.views.goal.task, self._own_rows(), self._index()
         made = data.prepare(path, task, own, source, rows, worked, index, self._seed())
         made = {"file": f"data/{name}.jsonl", **made}
-        self._journal.append(Noted(topic="data", text=f"Prepared {made['file']}: {made['rows']} rows.", details=made))
+        self.tell(Noted(topic="data", text=f"Prepared {made['file']}: {made['rows']} rows.", details=made))
         return made
 
     # Jobs
