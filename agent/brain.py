@@ -147,6 +147,10 @@ class Brain(Model):
 
         litellm.drop_params = True
         litellm.suppress_debug_info = True
+        litellm.disable_token_counter = (
+            True  # or it counts the whole past again at each call; providers say what they count
+        )
+        litellm.disable_streaming_logging = True
         return litellm.completion(
             model=self.model_id or "",
             **request,

@@ -52,7 +52,7 @@ def check_history(messages: list[dict[str, Any]]) -> None:
 @pytest.mark.slow
 def test_fifty_kills_leave_a_valid_history_and_no_effect_twice(settings, new_session):
     ours = multiprocessing.get_context("forkserver")
-    ours.set_forkserver_preload([__name__, "litellm"])
+    ours.set_forkserver_preload(["tests.warm", __name__])
     moments, kills = random.Random(7), 0
     with chat_server(script) as server:
         own = replace(settings, api_base=server.base, keys={"ML_INTERN_API_KEY": "sk-of-this-server"})
