@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from smolagents import Tool
-from smolagents.models import ChatMessage, MessageRole, Model, get_tool_json_schema
+from smolagents.models import ChatMessage, MessageRole, Model
 from smolagents.monitoring import TokenUsage
 from tenacity import (
     Retrying,
@@ -20,6 +20,7 @@ from tenacity import (
 )
 
 from agent.providers import BrainError, key_for
+from agent.servers import schema_of
 
 TIMEOUT = 600.0  # seconds for one answer
 ATTEMPTS = 3
@@ -54,7 +55,7 @@ class Brain(Model):
     ) -> ChatMessage:
         """One answer. `messages` are in the protocol's own shape. Raises BrainError; Stopped from `check`."""
         started = time.monotonic()
-        tools = [get_tool_json_schema(tool) for tool in tools_to_call_from or []]
+        tools = [schema_of(tool) for tool in tools_to_call_from or []]
         left = threading.Event()  # set when nobody waits for the answer any more
         answer: Future[Any] = Future()
         threading.Thread(target=self._ask, args=(answer, messages, tools, left), daemon=True).start()

@@ -18,6 +18,7 @@ from smolagents.utils import AgentGenerationError
 from agent.driver import Driver
 from agent.providers import BrainError
 from agent.researcher import Researcher
+from agent.servers import Servers
 from agent.sessions import Request, open_session, session_log
 from agent.settings import Settings, SettingsError
 from lab.backends.local import LocalBackend
@@ -60,6 +61,7 @@ class Session:
         self._watch = Journal(self.log)  # of `_check`, which runs wherever the agent waits
         if self._journal.views.opened is None:
             raise SettingsError(f"There is no session {session!r}; see `python -m agent list`.")
+        self._servers = Servers(settings, self._check)
         self._since = 0  # a stop that came before we began is over
 
     @classmethod
@@ -90,13 +92,15 @@ class Session:
                     return self._let_jobs_save(views.closed, lab)
                 return self._close(self._work(lab) if views.active else STOPPED, lab)
             finally:
+                self._servers.close()
                 supervisor.stop()
 
     def _work(self, lab: Lab) -> Closed:
         """Drive the agent to an ending. Every kind of trouble becomes one."""
         try:
             driver = Driver(self._settings, self._journal, self._check)
-            researcher = Researcher(driver, all_tools(lab), self._journal, self._check)
+            tools = [*all_tools(lab), *self._servers.tools(lab)]
+            researcher = Researcher(driver, tools, self._journal, self._check)
             return self._drive(researcher)
         except OutOfBudget as over:
             return _closed("out_of_budget", f"{over}; the best so far is {self._journal.views.best}")

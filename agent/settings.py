@@ -5,6 +5,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent import shroud
+from agent.serverlist import ServerConfig, ServerListError, is_http, read_servers
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Keys of model providers and hubs. They are read once, taken out of our own environment, and given to no subprocess.
@@ -20,6 +23,7 @@ KEY_NAMES = (
     "DEEPSEEK_API_KEY",
     "OAUTH_CLIENT_SECRET",
     "ML_INTERN_API_KEY",
+    "ML_INTERN_WEBHOOK",  # whoever knows the address can write there
 )
 # What a command or a trainer may see of our environment.
 JOB_NAMES = (
@@ -42,10 +46,14 @@ class Settings:
     port: int = 7860
     driver: str = "autopilot"  # the brain of new sessions
     api_base: str | None = None  # an OpenAI-compatible server for the driver
-    keys: dict[str, str] = field(default_factory=dict, repr=False)
+    keys: dict[str, str] = field(
+        default_factory=dict, repr=False
+    )  # all secrets that we know, by name: none is ever shown
     job_env: dict[str, str] = field(default_factory=dict, repr=False)
     mcp: bool = False  # whether other agents may start sessions here
     space: str | None = None  # owner/name when we run as a Space
+    servers: tuple[ServerConfig, ...] = ()  # MCP servers whose tools a session gets
+    url: str | None = None  # where people find the page, for links in messages
 
     @property
     def sessions(self) -> Path:
@@ -78,6 +86,11 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         "PATH": f"{Path(sys.executable).parent}:{env.get('PATH', '/usr/bin:/bin')}",
     }
     keys = {name: env[name] for name in KEY_NAMES if env.get(name)}
+    _check_webhook(keys.get("ML_INTERN_WEBHOOK"))
+    servers = _servers(env.get("ML_INTERN_MCP_SERVERS"))
+    for server in servers:
+        keys |= server.secrets()
+    space_host = env.get("SPACE_HOST")
     return Settings(
         home=home,
         host=env.get("ML_INTERN_HOST") or ("0.0.0.0" if env.get("SPACE_ID") else "127.0.0.1"),
@@ -88,13 +101,17 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         job_env=job_env,
         mcp=env.get("ML_INTERN_MCP") == "1",
         space=env.get("SPACE_ID"),
+        servers=servers,
+        url=env.get("ML_INTERN_URL") or (f"https://{space_host}" if space_host else None),
     )
 
 
 def take_keys_out() -> None:
-    """Remove every key from this process's environment, so that no child and no /proc reader inherits one."""
+    """Remove every key from this process's environment, so that no child inherits one and no /proc reader finds one."""
     for name in KEY_NAMES:
         os.environ.pop(name, None)
+    shroud.wipe(KEY_NAMES)
+    shroud.hide_memory()
 
 
 def quiet_libraries() -> None:
@@ -117,6 +134,19 @@ def _default_home(env: dict[str, str]) -> str:
     if env.get("SPACE_ID") and os.access("/data", os.W_OK):
         return "/data/ml-intern"
     return str(Path(env.get("HOME") or Path.home()) / ".ml-intern")
+
+
+def _servers(file: str | None) -> tuple[ServerConfig, ...]:
+    try:
+        return read_servers(file) if file else ()
+    except ServerListError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _check_webhook(url: str | None) -> None:
+    """Raise SettingsError for an address that cannot be posted to. It is a secret: the sentence does not show it."""
+    if url and not is_http(url):
+        raise SettingsError("ML_INTERN_WEBHOOK is no address; set it to one that begins with https:// or http://.")
 
 
 def _number(env: dict[str, str], name: str, default: int, low: int, high: int) -> int:
