@@ -3,7 +3,8 @@
     CodeAgent(tools=[], model=…, managed_agents=[Intern(task="chains", target=0.9, hours=0.5)])
 
 smolagents asks a managed agent for a name, a description and a call with `task`; it sets `inputs` and `output_type`
-itself. Nothing here imports smolagents.
+itself. Nothing here imports smolagents. A CodeAgent waits 30 s for its Python unless it is made with
+executor_kwargs={"timeout_seconds": None}; and the code that it runs is in a process that has the keys of its owner.
 """
 
 from dataclasses import fields, replace
