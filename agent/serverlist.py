@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 EFFECTS = ("read", "write", "spend", "publish")
 FIELDS = {"command", "args", "env", "url", "headers", "effects", "type", "disabled"}
@@ -40,10 +40,14 @@ class ServerConfig:
         return self.effects.get(tool, self.effects.get("*"))
 
     def secrets(self) -> dict[str, str]:
-        """Every value that must not be shown, by a name. A header's token counts without its "Bearer", too."""
+        """Every value that must not be shown, by a name. A header's token counts without its "Bearer", too.
+
+        Of an address that is what stands behind its question mark; a secret in its path or in `args` is not known as one.
+        """
         given = {f"mcp {self.name} {name}": value for name, value in {**self.env, **self.headers}.items()}
         bare = {f"{name} bare": value.split()[1] for name, value in given.items() if SCHEME.fullmatch(value)}
-        return {name: value for name, value in (given | bare).items() if value}
+        query = {f"mcp {self.name} ?{name}": value for name, value in parse_qsl(urlsplit(self.url).query)}
+        return {name: value for name, value in (given | bare | query).items() if value}
 
 
 def read_servers(file: str) -> tuple[ServerConfig, ...]:

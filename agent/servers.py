@@ -152,7 +152,7 @@ class Servers:
     def _begin(self, work: Coroutine[Any, Any, T], seconds: float) -> Future[T]:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="mcp", daemon=True).start()
+            threading.Thread(target=_spin, args=(self._loop,), name="mcp", daemon=True).start()
         return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, seconds), self._loop)
 
     def _wait(self, answer: Future[T]) -> T:
@@ -176,6 +176,11 @@ class Servers:
         why = f"{_reason(trouble.error)}{connection.last_words()}"
         connection.drop()
         _tell(lab, f"The MCP server {connection.name} {what} ({why}).", advice)
+
+
+def _spin(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
 
 
 class _Trouble(Exception):

@@ -106,6 +106,16 @@ def read(environ: dict[str, str] | None = None) -> Settings:
     )
 
 
+def read_quietly(environ: dict[str, str] | None = None) -> Settings:
+    """The same for a program that imports us. Its keys stay in its environment; what a session starts gets none of them.
+
+    Raises:
+        SettingsError: A value cannot be used.
+    """
+    quiet_libraries()
+    return read(environ)
+
+
 def take_keys_out() -> None:
     """Remove every key from this process's environment, so that no child inherits one and no /proc reader finds one."""
     for name in KEY_NAMES:

@@ -27,8 +27,8 @@ FILE = "notified"
 DIGITS = 12  # of the seq in the file: it is overwritten in place, never cut
 LOOK = 0.3  # seconds between looks at a session that this process drives
 TIMEOUT = 5.0  # seconds for one try
-PAUSES = (1.0, 4.0)  # seconds between the three tries
-LEAVE_S = 5.0  # seconds that a process waits at its end for what is still to be sent
+PAUSES = (0.5, 1.5)  # seconds between the three tries: quick refusals fit into LEAVE_S
+LEAVE_S = 6.0  # seconds that a process waits at its end for what is still to be sent
 LONGEST = 300  # characters of a title or a sentence
 
 

@@ -304,9 +304,13 @@ def test_a_file_that_is_not_there_ends_every_command(settings, tmp_path):
 
 def test_the_word_after_bearer_is_a_secret_by_itself(tmp_path):
     file = tmp_path / "servers.json"
-    entry = {"url": "https://x.example/mcp", "headers": {"Authorization": "Bearer abc-of-mine"}, "disabled": False}
+    entry = {
+        "url": "https://x.example/mcp?key=in-the-query",
+        "headers": {"Authorization": "Bearer abc-of-mine"},
+        "disabled": False,
+    }
     file.write_text(json.dumps({"mcpServers": {"a": entry, "off": {"command": "x", "disabled": True}}}))
     (server,) = read_servers(str(file))
-    assert set(server.secrets().values()) == {"Bearer abc-of-mine", "abc-of-mine"}
+    assert set(server.secrets().values()) == {"Bearer abc-of-mine", "abc-of-mine", "in-the-query"}
     with pytest.raises(ServerListError):
         read_servers(str(tmp_path))
