@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 from agent import settings as env
+from agent import shroud
 from ui.door import AlreadyOpen, address, listen
 
 
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     env.take_keys_out()
     env.quiet_libraries()
+    shroud.redact_errors(settings.keys.values())
     from ui.run import serve  # after the line above, which Gradio reads when it is imported
 
     print(f"ML Intern is at {address(settings)}", flush=True)

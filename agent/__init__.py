@@ -5,18 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agent.client import Client
+    from agent.managed import Intern
     from agent.session import Session
     from agent.sessions import Request
-    from agent.settings import Settings
-    from agent.settings import read as read_settings
+    from agent.settings import Settings, SettingsError
+    from agent.settings import read_quietly as read_settings
 
-__all__ = ["Client", "Request", "Session", "Settings", "read_settings"]
+__all__ = ["Client", "Intern", "Request", "Session", "Settings", "SettingsError", "read_settings"]
 _WHERE = {
     "Client": ("agent.client", "Client"),
     "Session": ("agent.session", "Session"),
+    "Intern": ("agent.managed", "Intern"),
     "Request": ("agent.sessions", "Request"),
     "Settings": ("agent.settings", "Settings"),
-    "read_settings": ("agent.settings", "read"),
+    "SettingsError": ("agent.settings", "SettingsError"),
+    "read_settings": ("agent.settings", "read_quietly"),
 }
 
 

@@ -81,19 +81,22 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = parser().parse_args(argv)
     from agent import settings as env
+    from agent import shroud
     from agent.settings import SettingsError
 
     try:
         settings = env.read()
         env.take_keys_out()
         env.quiet_libraries()
+        shroud.redact_errors(settings.keys.values())
         if options.command == "worker":
             from dataclasses import replace
 
             from agent import worker
 
             if options.keys_from_stdin:
-                settings = replace(settings, keys=json.load(sys.stdin))
+                settings = replace(settings, keys=settings.keys | json.load(sys.stdin))
+                shroud.redact_errors(settings.keys.values())
             return worker.main(settings, options.parent)
         from agent import commands
         from record.log import LogError

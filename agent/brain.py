@@ -8,17 +8,18 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 from smolagents import Tool
-from smolagents.models import ChatMessage, MessageRole, Model, get_tool_json_schema
+from smolagents.models import ChatMessage, MessageRole, Model
 from smolagents.monitoring import TokenUsage
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from agent.providers import BrainError, Kind, key_for
+from agent.servers import schema_of
 from agent.windows import window_of
 
 ATTEMPTS = 5
@@ -100,7 +101,7 @@ class Brain(Model):
         """One answer. `messages` are in the protocol's own shape. Raises BrainError; Stopped from `check`."""
         started = time.monotonic()
         request = {"messages": self._marked(messages), "max_tokens": max_tokens}
-        request["tools"] = [get_tool_json_schema(tool) for tool in tools_to_call_from or []] or None
+        request["tools"] = [schema_of(tool) for tool in tools_to_call_from or []] or None
         again = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, Trouble) and error.again),
             stop=stop_after_attempt(ATTEMPTS),
@@ -137,7 +138,7 @@ class Brain(Model):
                 self._show(stream.text, stream.thought)
                 if stream.heard and time.monotonic() - stream.heard > self._access.patience:
                     raise Trouble("busy", f"said nothing for {self._access.patience:g} s", again=True)
-                time.sleep(POLL)
+                wait([stream.answer], POLL)
         finally:
             stream.left.set()
         return stream.answer.result()
@@ -151,8 +152,11 @@ class Brain(Model):
             True  # or it counts the whole past again at each call; providers say what they count
         )
         litellm.disable_streaming_logging = True
+        model, messages = self.model_id or "", request["messages"]
+        if model.startswith("openai/"):  # its client would walk through the whole past at each call
+            request = request | {"messages": messages[:1], "extra_body": {"messages": messages}}
         return litellm.completion(
-            model=self.model_id or "",
+            model=model,
             **request,
             api_key=self._key,
             api_base=self._access.api_base,

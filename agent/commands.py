@@ -11,9 +11,11 @@ from dataclasses import replace
 from math import inf
 
 from agent import terminal
+from agent.managed import check_capped
 from agent.sessions import DEMO, Request, find, open_session, state_of, summaries
 from agent.settings import Settings, SettingsError
 from agent.steering import decide, halt, say
+from agent.webhook import watching
 from record.events import Asked, Closed, Event
 from record.log import Log, LogError
 from record.report import report as write_report
@@ -26,8 +28,11 @@ EXIT = {"done": 0, "needs_person": 2, "stopped": 2, "out_of_budget": 3, "provide
 
 
 def run(settings: Settings, options: Namespace) -> int:
-    """Open a session and drive it to its end."""
-    return _drive(settings, open_session(settings, _request(options)), options.output)
+    """Open a session and drive it to its end. Where nobody watches, a language model must have a cap."""
+    request = _request(options)
+    if request.approval == "auto" and (options.output == "jsonl" or not sys.stdin.isatty()):
+        check_capped(settings, request, "--dollars or --tokens")
+    return _drive(settings, open_session(settings, request), options.output)
 
 
 def demo(settings: Settings, options: Namespace) -> int:
@@ -126,7 +131,8 @@ def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int
     printer = threading.Thread(target=_follow, args=(driven.log, after, output, ended), daemon=True)
     printer.start()
     try:
-        closed = _run(driven.run, driven.log)
+        with watching(settings, session):
+            closed = _run(driven.run, driven.log)
     except Busy as error:
         raise SettingsError(f"{error} Watch it with `python -m agent replay {session}`, or on the page.") from error
     except OSError as error:

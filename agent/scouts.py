@@ -1,7 +1,8 @@
 """Scouts: helpers of a driver that read and report. Each has its own window, steps and words, and facts in its name."""
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class Scout(Tool):
     together = True
 
     def __init__(
-        self, lab: Lab, settings: Settings, check: Callable[[], None], purse: Purse, more: tuple[Tool, ...] = ()
+        self, lab: Lab, settings: Settings, check: Callable[[], None], purse: Purse, more: Sequence[Tool] = ()
     ):
         """`more` are tools from outside; a scout gets those that only look."""
         super().__init__(lab)
@@ -50,7 +51,7 @@ class Scout(Tool):
             raise Refused("A scout is a language model, and none is there; look yourself.")
         who = self._named(journal)
         report = Report(lab, who)
-        tools = [*(tool(lab) for tool in LOOKING), *self._more, report]
+        tools = [*(tool(lab) for tool in LOOKING), *(_on(lab, tool) for tool in self._more), report]
 
         def context() -> Context:
             return Context(journal.log, who, (WORDS, task), steps=STEPS)
@@ -114,6 +115,13 @@ class Report(Tool):
         if not texts:
             raise Refused("You have looked up nothing yet: a report is made of what your tools showed.")
         return "\n".join(texts)
+
+
+def _on(lab: Lab, tool: Tool) -> Tool:
+    """The same tool on another lab: each thread has its own."""
+    mine = copy.copy(tool)
+    mine.lab = lab
+    return mine
 
 
 class _Spent(NeedsPerson):

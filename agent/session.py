@@ -20,6 +20,7 @@ from agent.providers import BrainError
 from agent.purse import Purse
 from agent.researcher import Researcher
 from agent.scouts import Scout
+from agent.servers import Servers
 from agent.sessions import Request, open_session, session_log
 from agent.settings import Settings, SettingsError
 from lab.backends.local import LocalBackend
@@ -61,6 +62,7 @@ class Session:
         self._watching = threading.Lock()
         if self._journal.views.opened is None:
             raise SettingsError(f"There is no session {session!r}; see `python -m agent list`.")
+        self._servers = Servers(settings, self._check)
         self._since = 0  # a stop that came before we began is over
 
     @classmethod
@@ -91,14 +93,16 @@ class Session:
                     return self._let_jobs_save(views.closed, lab)
                 return self._close(self._work(lab) if views.active else STOPPED, lab)
             finally:
+                self._servers.close()
                 supervisor.stop()
 
     def _work(self, lab: Lab) -> Closed:
         """Drive the agent to an ending. Every kind of trouble becomes one."""
         try:
-            purse = Purse()
+            purse, outside = Purse(), self._servers.tools(lab)
             driver = Driver(self._settings, self._journal, self._check, purse=purse)
-            tools = [*all_tools(lab), Scout(lab, self._settings, self._check, purse)]
+            scout = Scout(lab, self._settings, self._check, purse, outside)
+            tools = [*all_tools(lab), scout, *outside]
             researcher = Researcher(driver, tools, self._journal, self._check)
             return _closed("done", researcher.work(self._journal.views.goal.text))
         except OutOfBudget as over:

@@ -5,7 +5,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent import shroud
 from agent.providers import default_driver
+from agent.serverlist import ServerConfig, ServerListError, is_http, read_servers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,6 +24,7 @@ KEY_NAMES = (
     "DEEPSEEK_API_KEY",
     "OAUTH_CLIENT_SECRET",
     "ML_INTERN_API_KEY",
+    "ML_INTERN_WEBHOOK",  # whoever knows the address can write there
 )
 # What a command or a trainer may see of our environment.
 JOB_NAMES = (
@@ -49,10 +52,13 @@ class Settings:
     window: int | None = None  # tokens of a request; None asks the server and litellm
     prices: tuple[float, float] | None = None  # dollars for a million tokens, in and out; None asks litellm
     patience: float = 300.0  # seconds without a word after which an answer counts as cut
+    # all secrets that we know, by name: none is ever shown
     keys: dict[str, str] = field(default_factory=dict, repr=False)
     job_env: dict[str, str] = field(default_factory=dict, repr=False)
     mcp: bool = False  # whether other agents may start sessions here
     space: str | None = None  # owner/name when we run as a Space
+    servers: tuple[ServerConfig, ...] = ()  # MCP servers whose tools a session gets
+    url: str | None = None  # where people find the page, for links in messages
 
     @property
     def sessions(self) -> Path:
@@ -88,6 +94,11 @@ def read(environ: dict[str, str] | None = None) -> Settings:
     api_base = env.get("ML_INTERN_API_BASE") or None
     if api_base and not env.get("ML_INTERN_MODEL"):
         raise SettingsError("ML_INTERN_API_BASE is set without a model; set ML_INTERN_MODEL, e.g. openai/qwen3-8b.")
+    _check_webhook(keys.get("ML_INTERN_WEBHOOK"))
+    servers = _servers(env.get("ML_INTERN_MCP_SERVERS"))
+    for server in servers:
+        keys |= server.secrets()
+    space_host = env.get("SPACE_HOST")
     return Settings(
         home=home,
         host=env.get("ML_INTERN_HOST") or ("0.0.0.0" if env.get("SPACE_ID") else "127.0.0.1"),
@@ -103,13 +114,27 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         job_env=job_env,
         mcp=env.get("ML_INTERN_MCP") == "1",
         space=env.get("SPACE_ID"),
+        servers=servers,
+        url=env.get("ML_INTERN_URL") or (f"https://{space_host}" if space_host else None),
     )
 
 
+def read_quietly(environ: dict[str, str] | None = None) -> Settings:
+    """The same for a program that imports us. Its keys stay in its environment; what a session starts gets none of them.
+
+    Raises:
+        SettingsError: A value cannot be used.
+    """
+    quiet_libraries()
+    return read(environ)
+
+
 def take_keys_out() -> None:
-    """Remove every key from this process's environment, so that no child and no /proc reader inherits one."""
+    """Remove every key from this process's environment, so that no child inherits one and no /proc reader finds one."""
     for name in KEY_NAMES:
         os.environ.pop(name, None)
+    shroud.wipe(KEY_NAMES)
+    shroud.hide_memory()
 
 
 def quiet_libraries() -> None:
@@ -147,6 +172,19 @@ def _prices(env: dict[str, str]) -> tuple[float, float] | None:
         hint = "write dollars for a million tokens in and out, e.g. 0.5,2"
         raise SettingsError(f"ML_INTERN_PRICES is {text!r}; {hint}.") from None
     return dollars_in, dollars_out
+
+
+def _servers(file: str | None) -> tuple[ServerConfig, ...]:
+    try:
+        return read_servers(file) if file else ()
+    except ServerListError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _check_webhook(url: str | None) -> None:
+    """Raise SettingsError for an address that cannot be posted to. It is a secret: the sentence does not show it."""
+    if url and not is_http(url):
+        raise SettingsError("ML_INTERN_WEBHOOK is no address; set it to one that begins with https:// or http://.")
 
 
 def _number(env: dict[str, str], name: str, default: int, low: int, high: int) -> int:

@@ -10,11 +10,13 @@ from contextlib import suppress
 from agent.session import Busy, Session
 from agent.sessions import NAMES, session_log
 from agent.settings import Settings
+from agent.webhook import Webhook
 from record.journal import Journal
 from record.log import LogError
 
 LOOK = 0.3  # seconds between looks for sessions with something to do
 TOGETHER = 4  # sessions that think at once; their jobs queue for the one machine anyway
+GOODBYE = 2.0  # seconds; whoever stops us waits for three
 REST = 5.0  # seconds before a session that could not be driven is tried again
 
 
@@ -26,6 +28,7 @@ class Worker:
         self._journals: dict[str, Journal] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._not_before: dict[str, float] = {}
+        self._webhook = Webhook(settings)
         self._stop = threading.Event()
 
     def run(self, parent: int | None = None) -> None:
@@ -34,6 +37,7 @@ class Worker:
             if parent is not None and os.getppid() != parent:
                 return
             self._threads = {name: t for name, t in self._threads.items() if t.is_alive()}
+            self._tell()
             for session in self._unsettled():
                 if len(self._threads) - self._waiting() >= TOGETHER:
                     break
@@ -44,6 +48,10 @@ class Worker:
     def stop(self) -> None:
         """Take no more sessions and leave `run`. Sessions under way go on from their log in the next worker."""
         self._stop.set()
+
+    def leave(self) -> None:
+        """Give messages that are on their way a moment."""
+        self._webhook.leave(GOODBYE)
 
     def _unsettled(self) -> list[str]:
         """Sessions with something to do that nobody here drives, oldest first."""
@@ -61,6 +69,12 @@ class Worker:
             return bool(self._journals[name].views.waiting)
         return False
 
+    def _tell(self) -> None:
+        """Look for what a person should know of the sessions that are driven here; of the others `_has_work` does."""
+        for name in self._threads:
+            with suppress(LogError):  # its own thread will say it
+                self._webhook.look(name, self._journals[name].views)
+
     def _has_work(self, name: str) -> bool:
         if time.monotonic() < self._not_before.get(name, 0.0):
             return False
@@ -70,9 +84,11 @@ class Worker:
         except LogError as error:
             self._put_off(name, str(error))
             return False
+        self._webhook.look(name, views)  # also of one whose owner died before it could tell
         return views.opened is not None and not views.settled
 
     def _drive(self, name: str) -> None:
+        self._webhook.begin(name)
         try:
             Session(self._settings, name).run()
         except Busy:
@@ -90,4 +106,5 @@ def main(settings: Settings, parent: int | None) -> int:
     worker = Worker(settings)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.run(parent)
+    worker.leave()
     return 0

@@ -141,7 +141,9 @@ def test_a_provider_that_fails_is_exit_code_4_and_resume_goes_on_when_it_is_back
     script = [fails(401, "bad key"), says("I am back."), says("Still here.")]
     with chat_server(script) as server:
         base = {"ML_INTERN_API_BASE": server.base}
-        ran = run(settings, "run", "do it", "--task", "chains", "--driver", "openai/m", timeout=90, env=base)
+        asked = ("run", "do it", "--task", "chains", "--driver", "openai/m")
+        assert_one_sentence(run(settings, *asked, env=base), "openai/m", "--dollars", "--tokens")
+        ran = run(settings, *asked, "--tokens", "100000", timeout=90, env=base)
         assert ran.returncode == 4 and "refused the key" in ran.stdout
         session = next(settings.sessions.iterdir()).name
         assert "provider_failed" in run(settings, "show", session[:15]).stdout
