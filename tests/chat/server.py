@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.chat import completions, messages
+from tests.chat.rules import broken_rule
 from tests.chat.turns import Failure, Reply, Turn, Verbatim, fails
 
 Script = Sequence[Turn | Callable[[], Turn]]
@@ -50,9 +51,9 @@ class _Http(ThreadingHTTPServer):
 
     request_queue_size = 128
 
-    def __init__(self, script: Script, model: str, max_model_len: int | None):
+    def __init__(self, script: Script, model: str, max_model_len: int | None, strict: bool):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.script, self.model, self.max_model_len = script, model, max_model_len
+        self.script, self.model, self.max_model_len, self.strict = script, model, max_model_len, strict
         self.told = ChatServer(f"http://127.0.0.1:{self.server_address[1]}")
         self.lock = threading.Lock()
         self.closing = threading.Event()
@@ -110,6 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
             told.paths.append(self.path)
             told.spans.append((begun, begun))
         turn = self.server.script[min(number, len(self.server.script) - 1)]
+        if self.server.strict and (wrong := broken_rule(self.path, body)):
+            turn = wrong
         try:
             self._answer(protocol, turn() if callable(turn) else turn, body)
         except (_Gone, OSError):
@@ -212,17 +215,20 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def chat_server(script: Script, model: str = "scripted", max_model_len: int | None = None) -> Iterator[ChatServer]:
+def chat_server(
+    script: Script, model: str = "scripted", max_model_len: int | None = None, strict: bool = False
+) -> Iterator[ChatServer]:
     """Serve the turns of `script`, one a request, then its last one again and again. A function is called for its turn.
 
     Args:
         model: The one that `GET /v1/models` names.
         max_model_len: Its window in tokens, told there as vLLM does.
+        strict: Answer 400 to messages that the provider would not take (tests/chat/rules.py) instead of the turn.
 
     Raises:
         What a function of the script raised, at the end of the `with`.
     """
-    http = _Http(script, model, max_model_len)
+    http = _Http(script, model, max_model_len, strict)
     threading.Thread(target=http.serve_forever, args=(LOOK,), daemon=True).start()
     try:
         yield http.told
