@@ -2,14 +2,16 @@
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import IncompleteRead
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 
 from agent import settings as env
+from agent.session import Session
 from tests.fakes import (
     breaks,
     chat_server,
@@ -292,3 +294,58 @@ def test_the_models_are_listed_with_their_window_if_it_is_told(headers, window):
             (model,) = json.load(urlopen(Request(server.base + "/models", headers=headers), timeout=20))["data"]
             assert (model["id"], model.get(window)) == ("tiny", length)
             assert server.requests == []
+
+
+CALL = {"id": "t0", "type": "function", "function": {"name": "note", "arguments": "{}"}}
+CALLED = {"role": "assistant", "content": "I note.", "tool_calls": [CALL]}
+DONE = {"role": "tool", "tool_call_id": "t0", "content": "noted"}
+USE = {"role": "assistant", "content": [{"type": "tool_use", "id": "t0", "name": "note", "input": {}}]}
+RESULT = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t0", "content": "noted"}]}
+MESSAGES, COMPLETIONS = "/v1/messages", "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("path", "history", "says_what"),
+    [
+        (COMPLETIONS, [CALLED], "did not have response messages: t0"),
+        (COMPLETIONS, [CALLED, *ASK, DONE], "did not have response messages: t0"),
+        (COMPLETIONS, [DONE], "must be a response"),
+        (COMPLETIONS, [CALLED, DONE, DONE], "must be a response"),
+        (COMPLETIONS, [{"role": "assistant", "content": "x", "tool_calls": []}], "empty array"),
+        (MESSAGES, [USE, *ASK], "without `tool_result` blocks: t0"),
+        (MESSAGES, [*ASK, RESULT], "unexpected `tool_use_id`"),
+        (MESSAGES, [USE, RESULT, USE, RESULT], "ids must be unique"),
+        (MESSAGES, [{"role": "assistant", "content": " "}], "non-whitespace"),
+        (COMPLETIONS, [CALLED, DONE, *ASK], None),
+        (MESSAGES, [USE, RESULT], None),
+    ],
+)
+def test_a_strict_server_takes_only_what_a_provider_takes(path, history, says_what):
+    with chat_server([says("fine", pieces=1)], strict=True) as server:
+        if says_what is None:
+            assert "fine" in "".join(map(str, wire(server, path, messages=[*ASK, *history])))
+        else:
+            with pytest.raises(HTTPError) as caught:
+                wire(server, path, messages=[*ASK, *history])
+            assert caught.value.code == 400
+            assert says_what in json.loads(caught.value.read())["error"]["message"]
+
+
+def test_with_thinking_on_the_last_thoughts_must_come_back():
+    thought = {"type": "thinking", "thinking": "Hm", "signature": "s"}
+    signed = USE | {"content": [thought, *USE["content"]]}
+    with chat_server([says("fine")], strict=True) as server:
+        wire(server, MESSAGES, messages=[*ASK, signed, RESULT], thinking={"type": "enabled"})
+        with pytest.raises(HTTPError, match="400"):
+            wire(server, MESSAGES, messages=[*ASK, USE, RESULT], thinking={"type": "enabled"})
+
+
+@both
+def test_a_session_of_ours_asks_what_a_strict_provider_takes(model, settings, new_session):
+    calls = [("note", {"topic": "a", "text": "b"}), ("note", {"topic": "c", "text": "d"})]
+    script = [says("", *calls), says("x", ("no_such_tool", {})), says("", ("note", "{broken")), says("I am done.")]
+    with chat_server(script, strict=True) as server:
+        local = replace(settings, api_base=server.base if model == OPENAI else server.root)
+        session, _ = new_session(local, driver=model)
+        closed = Session(local, session).run()
+    assert (closed.outcome, len(server.requests)) == ("needs_person", 5), closed.reason

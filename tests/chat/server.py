@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.chat import completions, messages
+from tests.chat.rules import broken_rule
 from tests.chat.turns import Failure, Reply, Turn, Verbatim, fails
 
 Script = Sequence[Turn | Callable[[], Turn]] | Callable[[dict[str, Any]], Turn]
@@ -50,9 +51,9 @@ class _Http(ThreadingHTTPServer):
 
     request_queue_size = 128
 
-    def __init__(self, script: Script, model: str, max_model_len: int | None):
+    def __init__(self, script: Script, model: str, max_model_len: int | None, strict: bool):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.script, self.model, self.max_model_len = script, model, max_model_len
+        self.script, self.model, self.max_model_len, self.strict = script, model, max_model_len, strict
         self.told = ChatServer(f"http://127.0.0.1:{self.server_address[1]}")
         self.lock = threading.Lock()
         self.closing = threading.Event()
@@ -110,7 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
             told.paths.append(self.path)
             told.spans.append((begun, begun))
         try:
-            self._answer(protocol, self._turn(number, body), body)
+            wrong = broken_rule(self.path, body) if self.server.strict else None
+            self._answer(protocol, wrong or self._turn(number, body), body)
         except (_Gone, OSError):
             self.close_connection = True
             if not self.server.closing.is_set():
@@ -218,7 +220,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def chat_server(script: Script, model: str = "scripted", max_model_len: int | None = None) -> Iterator[ChatServer]:
+def chat_server(
+    script: Script, model: str = "scripted", max_model_len: int | None = None, strict: bool = False
+) -> Iterator[ChatServer]:
     """Serve the turns of `script`, one a request, then its last one again and again. A function is called for its turn.
 
     A script that is one function is called with each request, for a model that reads before it answers.
@@ -226,11 +230,12 @@ def chat_server(script: Script, model: str = "scripted", max_model_len: int | No
     Args:
         model: The one that `GET /v1/models` names.
         max_model_len: Its window in tokens, told there as vLLM does.
+        strict: Answer 400 to messages that the provider would not take (tests/chat/rules.py) instead of the turn.
 
     Raises:
         What a function of the script raised, at the end of the `with`.
     """
-    http = _Http(script, model, max_model_len)
+    http = _Http(script, model, max_model_len, strict)
     threading.Thread(target=http.serve_forever, args=(LOOK,), daemon=True).start()
     try:
         yield http.told
