@@ -280,7 +280,7 @@ def test_a_job_cancelled_after_its_runner_died_counts_as_cancelled(lab_of):
 def test_a_job_is_not_launched_into_time_that_another_may_still_use(lab_of):
     lab, journal = lab_of()  # a session of one hour
     lab.train("sft", config(max_steps=5000), 1.0, "", "c1", gain=0.1)
-    with pytest.raises(Refused, match="may still be used by other jobs. Wait for the other jobs"):
+    with pytest.raises(Refused, match=r"may still be used by other jobs\. Wait for the other jobs"):
         lab.train("sft", config(max_steps=2), 1.0, "", "c2", gain=0.1)
     assert list(journal.views.jobs) == ["sft-1"]
 
@@ -316,7 +316,7 @@ def test_a_job_past_its_own_kill_criterion_is_ended_and_says_so(lab_of):
 
 
 def test_a_kill_criterion_that_was_never_tested_is_a_warning_at_the_end(lab_of):
-    lab, journal = lab_of()
+    lab, _ = lab_of()
     kill = {"metric": "reward", "step": 2, "above": 1.0}
     job = lab.train("sft", config(max_steps=4), 1.0, "an idea", "c1", gain=0.1, kill=kill)["job"]
     status = end_of(lab, job)
@@ -369,7 +369,7 @@ def test_models_that_were_measured_on_other_items_are_not_compared(lab_of):
                 items="jobs/items.jsonl",
                 seal=Seal(judge=judge, split=split, model=model),
                 job="evaluate-1",
-            )  # fmt: skip
+            )
         )
         if model == "sft-1":
             with pytest.raises(Refused, match="another judge or on other items; measure base on dev again"):
