@@ -17,7 +17,7 @@ from lab.backend import JobSpec, read_json, write_json
 from lab.backends.local import LocalBackend
 from lab.backends.runner import holds_ticket
 from lab.errors import BadInput, NotThere, Refused
-from lab.processes import alive, identity
+from lab.processes import alive, identity, send
 from lab.queue import Queue
 from lab.tasks import read_rows, write_rows
 from recipes.seal import file_hash
@@ -342,7 +342,10 @@ def test_a_runner_that_dies_before_it_knows_its_trainer_leaves_none(tmp_path: Pa
     time.sleep(0.5)  # it may have begun by now
     assert "trainer" not in read_json(folder / "run.json")
     runner.kill()
-    until(lambda: not alive(trainer), 5)
+    try:
+        until(lambda: not alive(trainer), 5)
+    finally:
+        send(trainer, signal.SIGKILL)
     assert backend.state(folder).state == "failed"
     assert not (folder / "heartbeat").exists() and not (folder / "result.json").exists()
 
