@@ -5,6 +5,7 @@ sees held-out items. The same messages always give the same answer.
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,8 @@ from smolagents import Tool
 from smolagents.models import ChatMessage, ChatMessageToolCall, ChatMessageToolCallFunction, MessageRole, Model
 
 from agent.context import NOTICES
-from agent.ideas import Idea, Trial, first_idea, next_idea
+from agent.ideas import Idea, Trial, expected_gain, first_idea, next_idea, shortened
+from lab.preflight import TOO_LONG
 
 NAME = "autopilot (a fixed policy, no LLM)"
 MAX_IDEAS = 8
@@ -62,6 +64,15 @@ class Lookback:
         """The text of an evaluation that failed since the last training, if one did."""
         last = max((i for i, e in enumerate(self.exchanges) if e.name == "train" and e.ok), default=-1)
         return next((e.text for e in self.exchanges[last + 1 :] if e.name == "evaluate" and not e.ok), None)
+
+    def refused(self) -> Exchange | None:
+        """The last refusal of data or of a launch that no launch has followed."""
+        last = next((e for e in reversed(self.exchanges) if e.name in ("train", "prepare_data")), None)
+        return last if last and not last.ok else None
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """How each training file was made: the arguments of its call."""
+        return {f"data/{e.arguments['name']}.jsonl": e.arguments for e in self.named("prepare_data") if e.ok}
 
     def failure(self, name: str) -> str | None:
         """The text of the last answer, if it was this tool's and a refusal."""
@@ -158,10 +169,12 @@ def _next_training(past: Lookback) -> Move:
     assert score is not None, "the best model has a dev score: it was promoted by it"
     if target is not None and score["value"] >= target:
         return _end(past, f"{best} reaches {_say(score)} on dev, and the target is {target:g}.")
-    refused = next((e.text for e in past.exchanges if e.name in ("train", "prepare_data") and not e.ok), None)
-    if refused:
-        return _end(past, f"The lab refused: {refused}")
     trials = _trials(past)
+    if refused := past.refused():
+        smaller = _smaller(past, refused, [trial.idea for trial in trials])
+        if smaller is None:
+            return _end(past, f"The lab refused: {refused.text}")
+        return Move(f"Next idea: {smaller.text}", _launch(past, smaller, len(trials) + 1))
     if len(trials) >= MAX_IDEAS:
         return _end(past, f"{MAX_IDEAS} ideas are tried, which is as many as this policy has patience for.")
     audit = past.named("audit_data")[-1]
@@ -181,7 +194,22 @@ def _launch(past: Lookback, idea: Idea, number: int) -> tuple[tuple[str, dict[st
     name = next((n for n, a in made.items() if {k: a[k] for k in wanted} == wanted), None)
     prepare = () if name else (("prepare_data", {"name": f"rows-{number}", **wanted}),)
     config = {"data": f"data/{name or f'rows-{number}'}.jsonl", **idea.config()}
-    return *prepare, ("train", {"recipe": "sft", "config": config, "idea": idea.text})
+    score = past.score(_best(past), "dev")
+    assert score is not None, "the best model has a dev score: it was promoted by it"
+    gains = [e.result.get("delta") or 0.0 for e in past.named("promote") if e.ok]
+    forecast = expected_gain(gains, score["value"])
+    return *prepare, ("train", {"recipe": "sft", "config": config, "idea": idea.text, "expected_gain": forecast})
+
+
+def _smaller(past: Lookback, refused: Exchange, tried: list[Idea]) -> Idea | None:
+    """The refused idea in as many steps as the lab says would fit; None where it says something else, or said so before."""
+    fits = re.search(r"at most (\d+) steps", refused.text)
+    if refused.name != "train" or TOO_LONG not in refused.text or not fits:
+        return None
+    config = refused.arguments["config"]
+    idea = Idea.of(refused.arguments["idea"], past.rows()[config["data"]], config)
+    smaller = None if "to fit into the time" in idea.text else shortened(idea, int(fits[1]))
+    return None if smaller is None or smaller.settings() in [idea.settings() for idea in tried] else smaller
 
 
 def _end(past: Lookback, why: str) -> Move:
@@ -208,7 +236,7 @@ def _end(past: Lookback, why: str) -> Move:
 def _trials(past: Lookback) -> list[Trial]:
     """Every idea that was launched, with how it ended."""
     trials = []
-    rows = {f"data/{e.arguments['name']}.jsonl": e.arguments for e in past.named("prepare_data") if e.ok}
+    rows = past.rows()
     verdicts = {e.arguments["model"]: e.result["verdict"] for e in past.named("promote") if e.ok}
     for launch in (e for e in past.named("train") if e.ok):
         job, config = launch.result["job"], launch.arguments["config"]

@@ -7,6 +7,7 @@ from typing import Any
 SMALL = 20_000_000  # parameters; below it a model is trained whole with a large learning rate
 MEDIUM = 1_000_000_000  # above it LoRA, after "LoRA Without Regret" (Thinking Machines, 2025)
 LARGEST_LR = 2e-2
+FEWEST_STEPS = 25  # of an idea that is cut short to fit into the time that is left: fewer test nothing
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,27 @@ def next_idea(trials: Sequence[Trial], audit: dict[str, Any]) -> Idea | None:
         if idea is not None and idea.settings() not in tried:
             return idea
     return None
+
+
+def shortened(idea: Idea, steps: int) -> Idea | None:
+    """The same idea in so many steps; None where that would test nothing."""
+    if not FEWEST_STEPS <= steps < idea.max_steps:
+        return None
+    text = f"{idea.text} In {steps} steps instead of {idea.max_steps}, to fit into the time that is left."
+    return replace(idea, max_steps=steps, text=text)
+
+
+def expected_gain(gains: Sequence[float], best: float) -> float:
+    """What an idea will add to the dev score, by what this session has seen: the mean of what its ideas added so far.
+
+    Before the first, half of what is missing: a guess, as good as any. Never more than is missing.
+
+    Args:
+        gains: The change on dev of every idea that was judged, 0 for a crash.
+        best: The dev score of the best model so far.
+    """
+    missing = 1.0 - best
+    return round(min(missing, sum(gains) / len(gains)), 3) if gains else round(missing / 2, 3)
 
 
 Move = Callable[[Trial, dict[str, Any]], Idea | None]  # from the trial to build on and the audit

@@ -13,13 +13,14 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lab import data
+from lab import data, forecast
 from lab.backend import Backend, read_json
+from lab.clock import Count, Estimate, Room, estimate, room
 from lab.errors import BadInput, LabError, NotThere, Refused
 from lab.grade import paired, verdict, wilson
 from lab.machine import this_machine
-from lab.models import parameters, where
-from lab.preflight import preflight
+from lab.models import parameters, token_counter, where
+from lab.preflight import preflight, wrong_columns
 from lab.supervisor import found, spec_of
 from lab.tasks import Vault, read_rows, write_rows
 from lab.workspace import Workspace
@@ -27,7 +28,7 @@ from recipes import sft
 from recipes.benchmarks import Split
 from recipes.job import problems
 from recipes.seal import file_hash, judge_hash, model_hash
-from record.events import Event, Launched, Noted, Promoted, Scored, Seal
+from record.events import Event, Expectation, Launched, Noted, Promoted, Scored, Seal
 from record.journal import Journal
 from record.log import Log
 from record.views import Job, Views
@@ -101,11 +102,18 @@ class Lab:
 
     # Jobs
 
-    def train(self, recipe: str, config: dict[str, Any], hours: float, idea: str, call: str) -> dict[str, Any]:
+    def train(
+        self, recipe: str, config: dict[str, Any], hours: float, idea: str, call: str,
+        gain: float, kill: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """Preflight a training job and launch it; returns at once. `config["data"]` is a file of the workspace.
 
+        Args:
+            gain: The change of the dev score against the best so far that is expected of it, from -1 to 1.
+            kill: {"metric", "step", "above"}: the job is ended when the metric's first value from that step on is above.
+
         Raises:
-            BadInput: An unknown recipe, model or file.
+            BadInput: An unknown recipe, model or file; a forecast that cannot be.
             Refused: A stop finding; it says which.
         """
         if job := self._job_of(call):
@@ -121,7 +129,11 @@ class Lab:
         full |= {"trackio_project": self.views.opened.session, "trackio_run": name}  # type: ignore[union-attr]
         full = _checked(RECIPES[recipe], full)
         rows = read_rows(given)
-        self._preflight(rows, full)
+        left = room(self.views, datetime.now(UTC))
+        count = token_counter(full["model"])
+        takes = self._estimate(recipe, full, rows, count)
+        expects = forecast.expectation(gain, kill, takes.seconds / 3600 if takes else None)
+        self._preflight(rows, full, count, left, takes)
         # the file in the workspace may change: what was checked is what is trained on
         data = self.folder / "jobs" / name / "data.jsonl"
         try:
@@ -129,9 +141,8 @@ class Lab:
         except OSError as error:
             raise LabError(f"The training rows could not be stored ({error.strerror}); free some disk.") from error
         full |= {"data": str(data), "data_sha256": file_hash(data)}
-        left = self._left_s()
-        allowed = hours if left is None else min(hours, left / 3600)
-        return self._status(self._launch(name, recipe, full, allowed, idea, call))
+        allowed = hours if left is None else min(hours, left.free / 3600)
+        return self._status(self._launch(name, recipe, full, allowed, idea, call, expects))
 
     def wait(self, job: str, seconds: float) -> dict[str, Any]:
         """Wait until a job ends, a new warning is found on it, or `seconds` are over; then say how it stands."""
@@ -201,8 +212,9 @@ class Lab:
         if past:
             return self._judged(past)
         job, best = self._job(model), self.views.best
+        words: dict[str, Any] = {"idea": idea or job.idea, "expected": job.expects.delta if job.expects else None}
         if job.ended and job.ended.state != "done":
-            fact = Promoted(model=model, verdict="crash", against=best, reason=job.ended.reason, idea=idea or job.idea)
+            fact = Promoted(model=model, verdict="crash", against=best, reason=job.ended.reason, **words)
             return self._judged(self._append(fact))
         candidate, champion = (self._correct(name) for name in (model, best))
         seals = [score.seal for name in (model, best) if (score := self.views.score(name, "dev"))]
@@ -213,8 +225,8 @@ class Lab:
         compared = paired(candidate, champion)
         kept, reason = verdict(compared)
         fact = Promoted(
-            model=model, verdict=kept, against=best, reason=reason, idea=idea or job.idea,
-            delta=compared.delta, low=compared.low, high=compared.high, p=compared.p,
+            model=model, verdict=kept, against=best, reason=reason,
+            delta=compared.delta, low=compared.low, high=compared.high, p=compared.p, **words,
         )  # fmt: skip
         return self._judged(self._append(fact))
 
@@ -235,43 +247,36 @@ class Lab:
         self._journal.append(fact)
         return self.views.promotions[-1]
 
-    def _launch(self, name: str, recipe: str, config: dict[str, Any], hours: float, idea: str, call: str) -> Job:
+    def _launch(
+        self, name: str, recipe: str, config: dict[str, Any], hours: float, idea: str, call: str,
+        expects: Expectation | None = None,
+    ) -> Job:  # fmt: skip
         """Log first, then start: after a crash between the two, the supervisor starts what the log says."""
         fact = Launched(
             job=name, recipe=recipe, config=config, machine=this_machine(), hours=hours, idea=idea,
-            call=call, folder=f"jobs/{name}",
+            call=call, expects=expects, folder=f"jobs/{name}",
         )  # fmt: skip
         self._journal.append(fact)
         job = self._job(name)
         self._backend.launch(spec_of(job, self.folder))
         return job
 
-    def _preflight(self, rows: list[dict], config: dict[str, Any]) -> None:
+    def _preflight(
+        self, rows: list[dict], config: dict[str, Any], count: Count | None, left: Room | None, takes: Estimate | None
+    ) -> None:
         free = shutil.disk_usage(self.folder).free
-        findings = preflight(
-            rows, config, self._index(), _counter(config["model"]), free, self._left_s(), self._eta(config)
-        )
+        findings = preflight(rows, config, self._index(), count, free, left, takes)
         facts: list[Event] = [found(finding) for finding in findings]
         if facts:
             self._journal.append(*facts)
         if stop := next((f for f in findings if f.level == "stop"), None):
             raise Refused(f"{stop.what} {stop.advice}")
 
-    def _left_s(self) -> float | None:
-        """Seconds of the budget that a job may use: what is left, less two evaluations to choose and to close with."""
-        left = self.views.left_s(datetime.now(UTC))
-        evaluations = [j.ended.seconds for j in self.views.jobs.values() if j.recipe == "evaluate" and j.ended]
-        return None if left is None else left - 2 * max(evaluations, default=0.0)
-
-    def _eta(self, config: dict[str, Any]) -> float | None:
-        """Seconds that training will take by the pace of this session's last finished run; None without one."""
-        done = [j for j in self.views.jobs.values() if j.recipe == "sft" and j.ended and j.ended.state == "done"]
-        steps = config.get("max_steps")
-        if not done or not steps or not done[-1].steps:
-            return None
-        before = done[-1]
-        scale = config.get("batch_size", 1) / before.config.get("batch_size", config.get("batch_size", 1))
-        return before.seconds / before.steps * steps * scale  # type: ignore[operator]
+    def _estimate(self, recipe: str, config: dict[str, Any], rows: list[dict], count: Count | None) -> Estimate | None:
+        """How long a training job will take, by this session's jobs of the same recipe."""
+        defaults = {name: field.default for name, field in RECIPES[recipe].model_fields.items()}
+        past = [job for job in self.views.jobs.values() if job.recipe == recipe]
+        return estimate(config, defaults, rows, count, past) if rows and not wrong_columns(rows) else None
 
     def _score(self, job: Job, model: str, split: Split, seal: Seal) -> Scored:
         """The score of a finished evaluation, if its seal holds; appended once."""
@@ -310,7 +315,9 @@ class Lab:
 
     def _judged(self, fact: Promoted) -> dict[str, Any]:
         keys = {"model", "verdict", "against", "reason", "delta", "low", "high", "p"}
-        return fact.model_dump(include=keys) | {"best": self.views.best}
+        judged = fact.model_dump(include=keys) | {"best": self.views.best}
+        said = forecast.hindsight(fact.expected, fact.delta)
+        return judged | ({"forecast": said} if said else {})
 
     def _correct(self, model: str) -> list[float]:
         """Per-item correctness of a model on dev, in the items' order."""
@@ -371,17 +378,6 @@ def _checked(recipe: type[BaseModel], config: dict[str, Any]) -> dict[str, Any]:
         return recipe.model_validate(config).model_dump(exclude_unset=True)
     except ValidationError as error:
         raise BadInput(f"The config cannot be used ({problems(error)}); change it and call train again.") from error
-
-
-def _counter(model: str) -> Callable[[Any], list[int]] | None:
-    """A function that counts tokens of many texts, when the model's tokenizer lies on this disk."""
-    file = Path(model) / "tokenizer.json"
-    if not file.is_file():
-        return None
-    from tokenizers import Tokenizer  # 30 ms; the rest of the lab does without
-
-    tokenizer = Tokenizer.from_file(str(file))
-    return lambda texts: [len(encoding) for encoding in tokenizer.encode_batch(list(texts))]
 
 
 def as_text(value: Any) -> str:

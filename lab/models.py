@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
 
@@ -48,6 +49,17 @@ def parameters(model: Path | str) -> int | None:
             header = json.loads(source.read(int.from_bytes(source.read(8), "little")))
         total += sum(prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
     return total or None
+
+
+def token_counter(model: str) -> Callable[[Sequence[str]], list[int]] | None:
+    """A function that counts tokens of many texts, when the model's tokenizer lies on this disk."""
+    file = Path(model) / "tokenizer.json"
+    if not file.is_file():
+        return None
+    from tokenizers import Tokenizer  # 30 ms; the rest of the lab does without
+
+    tokenizer = Tokenizer.from_file(str(file))
+    return lambda texts: [len(encoding) for encoding in tokenizer.encode_batch(list(texts))]
 
 
 def _check_hub(name: str, token: str | None) -> None:

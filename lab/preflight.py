@@ -1,22 +1,22 @@
 """Say what is wrong with a training job before it starts. Pure. A `stop` finding refuses the launch."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from lab.clock import MARGIN, Count, Estimate, Room
 from lab.diagnose import TRUNCATED_STOP, TRUNCATED_WARN
 from lab.findings import Finding
 from lab.integrity import Index
+from record.words import duration
 
 COLUMNS = ("prompt", "completion")
 TOLERATED = 3  # rows that share an item with the evaluation; PostTrainBench v1.1 calls 4 contamination
 REPEATED_WARN = 0.30  # share of rows that are copies of another [H]
 CONFLICTING_INFO = 0.05  # share of rows whose prompt has several completions [H]
 DISK_WARN, DISK_STOP = 2**30, 256 * 2**20  # bytes free
-MARGIN = 1.2  # an estimate is at least this wrong, as often as not [H]
+TOO_LONG = "does not fit into the time that is left"  # how a refusal for time reads
 LR_RANGE = (1e-7, 3e-2)  # outside it nothing is learned, or nothing stays finite [H]
-
-Count = Callable[[Sequence[str]], list[int]]
 
 
 def preflight(
@@ -25,15 +25,15 @@ def preflight(
     index: Index,
     count_tokens: Count | None,
     free_bytes: int,
-    left_s: float | None,
-    eta_s: float | None,
+    room: Room | None,
+    estimate: Estimate | None,
 ) -> list[Finding]:
     """Everything wrong, worst first.
 
     Args:
         count_tokens: Token counts of texts by the model's own tokenizer; None where it is not on this disk.
-        left_s: Seconds that the budget has left; None without a cap.
-        eta_s: Seconds that the job is expected to take; None when nobody knows.
+        room: The time that is left; None without a cap.
+        estimate: The time that the job will take; None when nobody knows.
     """
     shape = no_rows(rows) or wrong_columns(rows)
     found = [shape] if shape else [
@@ -43,7 +43,7 @@ def preflight(
         contaminated(rows, index),
         truncated_share(rows, config, count_tokens),
     ]  # fmt: skip
-    found += [no_disk(free_bytes), no_time(left_s, eta_s), odd_learning_rate(config)]
+    found += [no_disk(free_bytes), no_time(room, estimate), odd_learning_rate(config)]
     return sorted((f for f in found if f), key=lambda finding: finding.severity, reverse=True)
 
 
@@ -134,14 +134,27 @@ def no_disk(free_bytes: int) -> Finding | None:
     )
 
 
-def no_time(left_s: float | None, eta_s: float | None) -> Finding | None:
-    if left_s is None or (left_s > 0 and (eta_s is None or eta_s * MARGIN <= left_s)):
+def no_time(room: Room | None, estimate: Estimate | None) -> Finding | None:
+    """A job of unknown length is refused only where no time at all is left: its hours end it."""
+    if room is None or (room.free > 0 and (estimate is None or estimate.seconds * MARGIN <= room.free)):
         return None
-    needs = "an unknown time" if eta_s is None else f"about {eta_s * MARGIN:.0f} s"
-    what = f"The job needs {needs}, and {max(0.0, left_s):.0f} s of the budget are left beside the final evaluation."
-    return Finding(
-        "stop", "no_time", what, "Use fewer steps, or finish with the best model so far.", {"left_s": left_s}
+    needs = f"about {duration(estimate.seconds)} × {MARGIN:g}" if estimate else "an unknown time"
+    taken = f" and {duration(room.taken)} may still be used by other jobs" if room.taken else ""
+    what = (
+        f"The job {TOO_LONG}: it needs {needs}, and {duration(max(0.0, room.left))} are left, "
+        f"of which {duration(room.kept)} are kept for the final evaluation{taken}."
     )
+    steps = estimate.steps_in(room.free) if estimate else 0
+    smaller = (
+        f"Use at most {steps} steps, or finish"
+        if steps
+        else "Wait for the other jobs, or finish"
+        if taken
+        else "Finish"
+    )
+    evidence = {"left_s": room.left, "kept_s": room.kept, "taken_s": room.taken, "steps": steps}
+    evidence |= {"needs_s": estimate.seconds} if estimate else {}
+    return Finding("stop", "no_time", what, f"{smaller} with the best model so far.", evidence)
 
 
 def odd_learning_rate(config: dict[str, Any]) -> Finding | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab import forecast
 from lab.backend import Backend, JobSpec, JobState, Point, read_json
 from lab.diagnose import diagnose
 from lab.errors import LabError
@@ -84,7 +85,8 @@ class Supervisor:
             watch.points = [p for p in watch.points if p.step <= points[0].step] + points
         facts: list[Event] = _moved(job, state)
         facts += [_progressed(job, p, watch) for p in points if not job.has(p.step, p.values)]
-        new = self._findings(job, watch, spec) if points or state.ended or job.step == 0 else []
+        over = state.ended and not _killed(job, state)
+        new = self._findings(job, watch, spec, over) if points or state.ended or job.step == 0 else []
         facts += new
         if state.ended:
             facts += self._ending(job, [*job.findings, *new], state, spec)
@@ -93,16 +95,18 @@ class Supervisor:
             self._backend.cancel(spec.folder)
         if facts:
             self._journal.append(*facts)
-        if any(isinstance(fact, Found) and fact.level == "stop" for fact in facts):
+        if not state.ended and any(f.level == "stop" for f in [*job.findings, *new]):  # also one of before a restart
             self._backend.cancel(spec.folder)
 
-    def _findings(self, job: Job, watch: _Watch, spec: JobSpec) -> list[Found]:
-        """What the rules say that they have not said of this job before."""
+    def _findings(self, job: Job, watch: _Watch, spec: JobSpec, over: bool) -> list[Found]:
+        """What the rules and the job's own kill criterion say that they have not said of it before."""
         probe = read_json(spec.folder / "preflight.json")
-        if job.recipe == "evaluate" or not (probe or watch.points):
+        if job.recipe == "evaluate":
             return []
         known = {(found.rule, found.level) for found in job.findings}
-        new = [f for f in diagnose(watch.points, spec, probe) if (f.rule, f.level) not in known]
+        said = diagnose(watch.points, spec, probe) if probe or watch.points else []
+        said += forecast.judge(watch.points, job.expects, over)
+        new = [f for f in said if (f.rule, f.level) not in known]
         return [found(finding, job.id) for finding in new]
 
     def _ending(self, job: Job, findings: list[Found], state: JobState, spec: JobSpec) -> list[Event]:
@@ -122,7 +126,7 @@ class Supervisor:
             result=readable(self._backend.result(spec.folder)),
             attempt=job.attempt,
         )
-        if not (state.signal and state.state == "failed" and job.attempt < ATTEMPTS):
+        if stopped or not _killed(job, state):
             return [ended]
         finding = Finding(
             "warn",
@@ -133,7 +137,7 @@ class Supervisor:
         )
         again = Launched(
             job=job.id, recipe=job.recipe, config=job.config, machine=job.machine, hours=job.hours, idea=job.idea,
-            call=job.call, attempt=job.attempt + 1, folder=job.folder,
+            call=job.call, attempt=job.attempt + 1, expects=job.expects, folder=job.folder,
         )  # fmt: skip
         return [ended, found(finding, job.id), again]
 
@@ -144,6 +148,11 @@ def found(finding: Finding, job: str | None = None) -> Found:
     return Found(
         rule=finding.rule, level=finding.level, what=finding.what, advice=finding.advice, evidence=evidence, job=job
     )
+
+
+def _killed(job: Job, state: JobState) -> bool:
+    """Whether a signal from outside ended the trainer, and it may be started again."""
+    return state.state == "failed" and state.signal is not None and job.attempt < ATTEMPTS
 
 
 def _moved(job: Job, state: JobState) -> list[Event]:

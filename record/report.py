@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from record.events import Closed, Event, Opened, Promoted, Scored
 from record.views import Job, Views
+from record.words import duration
 
 WORDS = {
     "done": "finished",
@@ -27,6 +28,7 @@ def report(facts: Sequence[Event]) -> str:
         _outcome(views, opened),
         _scores(views),
         _ideas(views),
+        _forecasts(views),
         _data(views),
         _findings(views),
         _notes(views),
@@ -98,10 +100,37 @@ def _ideas(views: Views) -> str:
 
 
 def _idea(p: Promoted) -> str:
-    change = "not measured"
-    if p.delta is not None and p.low is not None and p.high is not None:
-        change = f"{p.delta:+.3f} [{p.low:+.3f}, {p.high:+.3f}]"
-    return f"| {p.model} | {_cell(p.idea)} | **{p.verdict}** | {p.against} | {change} | {_cell(p.reason)} |"
+    return f"| {p.model} | {_cell(p.idea)} | **{p.verdict}** | {p.against} | {_change(p)} | {_cell(p.reason)} |"
+
+
+def _change(p: Promoted) -> str:
+    if p.delta is None or p.low is None or p.high is None:
+        return "not measured"
+    return f"{p.delta:+.3f} [{p.low:+.3f}, {p.high:+.3f}]"
+
+
+def _forecasts(views: Views) -> str:
+    """What was expected of each training job before it ran, beside what came."""
+    jobs = [job for job in views.jobs.values() if job.expects]
+    if not jobs:
+        return ""
+    judged = {p.model: p for p in views.promotions}
+    rows = [
+        "| model | idea | expected on dev | measured on dev | run time expected | run time used |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows += [_forecast(job, judged.get(job.id)) for job in jobs]
+    return "## Forecasts\n\n" + "\n".join(rows)
+
+
+def _forecast(job: Job, judged: Promoted | None) -> str:
+    assert job.expects
+    hours = job.expects.hours
+    expected = "not known" if hours is None else duration(hours * 3600)
+    change = _change(judged) if judged else "not measured"
+    return (
+        f"| {job.id} | {_cell(job.idea)} | {job.expects.delta:+.3f} | {change} | {expected} | {duration(job.seconds)} |"
+    )
 
 
 def _data(views: Views) -> str:
@@ -151,7 +180,7 @@ def _spent(views: Views, facts: Sequence[Event]) -> str:
         f" and {views.spent.unpriced} model calls of unknown price" if views.spent.unpriced else ""
     )
     lines = [
-        f"Wall clock {_time(views.elapsed_s(end))}; jobs {_time(views.spent.job_seconds)}; {priced}; {views.spent.tokens:,} tokens.",
+        f"Wall clock {duration(views.elapsed_s(end))}; jobs {duration(views.spent.job_seconds)}; {priced}; {views.spent.tokens:,} tokens.",
         "",
         "| job | what | machine | steps | run time | ended |",
         "|---|---|---|---|---|---|",
@@ -163,9 +192,7 @@ def _spent(views: Views, facts: Sequence[Event]) -> str:
 def _job(job: Job) -> str:
     ended = f"{job.ended.state}" + (f": {job.ended.reason}" if job.ended.reason else "") if job.ended else "running"
     again = f" (attempt {job.attempt})" if job.attempt > 1 else ""
-    return (
-        f"| {job.id}{again} | {_cell(job.idea)} | {job.machine} | {job.step} | {_time(job.seconds)} | {_cell(ended)} |"
-    )
+    return f"| {job.id}{again} | {_cell(job.idea)} | {job.machine} | {job.step} | {duration(job.seconds)} | {_cell(ended)} |"
 
 
 def _provenance(views: Views, opened: Opened) -> str:
@@ -180,12 +207,6 @@ def _provenance(views: Views, opened: Opened) -> str:
 
 def _driver(name: str) -> str:
     return "Autopilot, a fixed policy without a language model" if name == "autopilot" else f"the model {_inline(name)}"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _inline(text: str) -> str:

@@ -83,6 +83,10 @@ class Job:
         """Run time of all ended attempts."""
         return self.seconds_before + (self.ended.seconds if self.ended else 0.0)
 
+    def ran_s(self, now: datetime) -> float:
+        """Run time of the attempt under way, up to `now`; waiting in the queue does not count."""
+        return (now - self.began).total_seconds() if self.began and self.running else 0.0
+
 
 @dataclass
 class Spent:
@@ -106,6 +110,7 @@ class Views:
         self.closed: Closed | None = None
         self.halted: Halted | None = None
         self.jobs: dict[str, Job] = {}
+        self._running: dict[str, Job] = {}
         self.scores: list[Scored] = []
         self.promotions: list[Promoted] = []
         self.best: str = "base"
@@ -143,7 +148,7 @@ class Views:
 
     @property
     def running(self) -> list[Job]:
-        return [job for job in self.jobs.values() if job.running]
+        return list(self._running.values())
 
     @property
     def waiting(self) -> list[Asked]:
@@ -192,7 +197,11 @@ class Views:
 
     def job_seconds(self, now: datetime) -> float:
         """Run time of jobs, the running ones up to `now`; waiting in the queue does not count."""
-        return self.spent.job_seconds + sum((now - job.began).total_seconds() for job in self.running if job.began)
+        return self.spent.job_seconds + sum(job.ran_s(now) for job in self._running.values())
+
+    def committed_s(self, now: datetime) -> float:
+        """Run time that running and queued jobs may still use: their hours, less what they ran up to `now`."""
+        return sum(max(0.0, job.hours * 3600 - job.ran_s(now)) for job in self._running.values())
 
     def left_s(self, now: datetime) -> float | None:
         """Seconds until the wall clock or the jobs' clock is used up; None where there is no cap."""
@@ -318,11 +327,12 @@ class Views:
             if before:
                 job.attempt, job.seconds_before, job.findings = fact.attempt, before.seconds, before.findings
                 job.step, job.steps, job.values, job.names = before.step, before.steps, before.values, before.names
-            self.jobs[fact.job] = job
+            self.jobs[fact.job] = self._running[fact.job] = job
             return
         job = self.jobs[fact.job]
         if isinstance(fact, Ended):
             job.ended, job.eta_s = fact, None
+            self._running.pop(fact.job, None)
             self.spent.job_seconds += fact.seconds
             self.spent.dollars += fact.dollars or 0.0
         elif isinstance(fact, Queued):

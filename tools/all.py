@@ -11,11 +11,12 @@ from tools.note import Note
 from tools.plan import Plan
 from tools.promote import Promote
 from tools.shell import Shell
+from tools.skill import ReadSkill
 from tools.train import Train
 
 TOOLS = (
     Plan, AuditData, PrepareData, Train, Wait, Evaluate, Promote, Cancel, JobLog,
-    Shell, ReadFile, WriteFile, ListFiles, Note, FinalAnswer,
+    Shell, ReadFile, WriteFile, ListFiles, ReadSkill, Note, FinalAnswer,
 )  # fmt: skip
 
 

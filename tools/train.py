@@ -8,13 +8,23 @@ class Train(Tool):
     name = "train"
     effect = "spend"
 
-    def forward(self, config: dict, idea: str, recipe: str = "sft", hours: float = 1.0) -> str:
+    def forward(
+        self,
+        config: dict,
+        idea: str,
+        expected_gain: float,
+        recipe: str = "sft",
+        hours: float = 1.0,
+        kill: dict | None = None,
+    ) -> str:
         """Start a training job and return its id at once. A preflight runs first and refuses what cannot work. Use `wait` to follow it.
 
         Args:
             config: The recipe's settings: data (a file of the workspace), model ("base", "best" or a job), and those to change, e.g. lr, max_steps, batch_size, max_length, packing, lora_rank.
             idea: The hypothesis in one sentence: what is changed, and what it should do to the score.
+            expected_gain: The change of the dev score against the best so far that you expect, from -1 to 1. Be honest: it is compared with what comes.
             recipe: Which recipe to run: "sft".
             hours: Stop the job after this many hours of run time.
+            kill: When to give the job up, e.g. {"metric": "eval_loss", "step": 50, "above": 2.0}: it is ended when the metric's first value from that step on is above the limit or not finite.
         """
-        return as_text(self.lab.train(recipe, config, hours, idea, self.call))
+        return as_text(self.lab.train(recipe, config, hours, idea, self.call, expected_gain, kill))

@@ -18,6 +18,9 @@ from lab.queue import Queue
 
 POLL = 0.1  # seconds
 GRACE = 15.0  # seconds a trainer has to save after SIGTERM
+# A trainer begins when its folder says who it is. If we die before that, its line is never written and the pipe closes:
+# no trainer runs that nobody knows of. `exec` keeps the process, and so its identity.
+WAIT_FOR_GO = 'read -r go && exec "$@" </dev/null'
 
 
 def main(folder: Path) -> int:
@@ -52,16 +55,24 @@ def holds_ticket(holder: dict) -> bool:
     return alive(holder["runner"]) or (run.get("runner") == holder["runner"] and alive(run.get("trainer")))
 
 
+def trainer_of(folder: Path, job: dict) -> list[str]:
+    """The command line of a job's trainer."""
+    return [sys.executable, "-m", f"recipes.{job['recipe']}", str(folder / "config.json")]
+
+
 def _train(folder: Path, job: dict, run: dict) -> dict:
     started = time.time()
     with open(folder / "log.txt", "ab") as log:
         trainer = subprocess.Popen(
-            [sys.executable, "-m", f"recipes.{job['recipe']}", str(folder / "config.json")],
-            stdin=subprocess.DEVNULL,
+            ["/bin/sh", "-c", WAIT_FOR_GO, "sh", *trainer_of(folder, job)],
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
     write_json(folder / "run.json", run | {"trainer": identity(trainer.pid), "started": started})
+    assert trainer.stdin
+    with suppress(BrokenPipeError), trainer.stdin:  # a trainer that is gone already has its exit code
+        trainer.stdin.write(b"go\n")
     why = _watch(folder, trainer, started + job["hours"] * 3600)
     code = trainer.wait()
     state = why or ("done" if code == 0 else "failed")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agent.autopilot import NAME, Autopilot, decide, look_back
-from agent.ideas import Idea, Trial, first_idea, next_idea
+from agent.ideas import Idea, Trial, expected_gain, first_idea, next_idea
 
 AUDIT = {"model_parameters": 900_000, "worked_solutions": True, "sources": {"task": {"rows": 512}}}
 TERMS = {
@@ -96,6 +96,66 @@ def test_it_goes_on_when_the_target_is_missed_and_says_so_at_the_end():
     talk.score("sft-1", "heldout", 0.31)
     talk.answer("plan", talk.next.calls[0][1], {"steps": 4})
     assert "The target of 0.9 is missed" in talk.next.calls[0][1]["answer"]
+
+
+TOO_LONG = "The job does not fit into the time that is left: it needs … Use at most {} steps, or finish with the best."
+
+
+def test_an_idea_that_does_not_fit_into_the_time_is_tried_with_fewer_steps_once():
+    talk = Talk().begun().trained("sft-1", first_idea(AUDIT, False), 0.3, "keep")
+    name, first = talk.next.calls[-1]
+    talk.answer(name, first, TOO_LONG.format(60))
+    name, smaller = talk.next.calls[-1]
+    assert name == "train" and smaller["config"] == first["config"] | {"max_steps": 60}
+    assert "In 60 steps instead of 100" in smaller["idea"]
+    talk.answer(name, smaller, TOO_LONG.format(40))
+    assert talk.next.calls[-1] == ("evaluate", {"model": "sft-1", "split": "heldout"})
+
+
+def test_an_idea_that_fits_after_all_goes_its_way_and_is_not_cut_short_to_the_same_again():
+    talk = Talk().begun().trained("sft-1", first_idea(AUDIT, False), 0.3, "keep")
+    talk.answer("train", talk.next.calls[-1][1], TOO_LONG.format(60))
+    talk.answer("train", talk.next.calls[-1][1], {"job": "sft-2"})
+    assert talk.next.calls == (("wait", {"job": "sft-2"}),)
+    talk.answer("wait", {"job": "sft-2"}, {"job": "sft-2", "state": "done", "reason": "", "findings": []})
+    talk.score("sft-2", "dev", 0.2)
+    talk.answer("promote", {"model": "sft-2"}, {"model": "sft-2", "verdict": "discard", "best": "sft-1"})
+    name, again = talk.next.calls[-1]
+    talk.answer(name, again, TOO_LONG.format(60))
+    assert talk.next.calls[-1] == ("evaluate", {"model": "sft-1", "split": "heldout"})  # it was tried in 60 steps
+
+
+@pytest.mark.parametrize("steps", [0, 24])
+def test_too_few_steps_to_test_anything_end_it(steps):
+    talk = Talk().begun().trained("sft-1", first_idea(AUDIT, False), 0.3, "keep")
+    talk.answer("train", talk.next.calls[-1][1], TOO_LONG.format(steps))
+    assert talk.next.calls[-1] == ("evaluate", {"model": "sft-1", "split": "heldout"})
+
+
+def test_a_best_model_that_cannot_be_measured_on_held_out_items_is_said_and_ends_it():
+    talk = Talk().begun().trained("sft-1", first_idea(AUDIT, False), 0.95, "keep")
+    talk.answer("evaluate", {"model": "sft-1", "split": "heldout"}, "The evaluation evaluate-4 failed: no memory.")
+    talk.answer("plan", talk.next.calls[0][1], {"steps": 4})
+    ((name, arguments),) = talk.next.calls
+    assert name == "final_answer"
+    assert "sft-1 could not be measured on held-out items; the base has 0.000" in arguments["answer"]
+    assert "missed" not in arguments["answer"]
+
+
+def test_a_base_model_that_cannot_be_measured_ends_it_before_it_trains():
+    talk = Talk().answer("plan", {"steps": []}, {"steps": 4}).answer("audit_data", {}, AUDIT)
+    talk.answer("evaluate", {"model": "base", "split": "heldout"}, "The evaluation evaluate-1 failed: no memory.")
+    ((name, arguments),) = talk.next.calls
+    assert name == "final_answer" and "no memory. Nothing was trained." in arguments["answer"]
+
+
+def test_its_forecasts_come_from_what_it_has_seen():
+    talk = Talk().begun()
+    assert talk.next.calls[-1][1]["expected_gain"] == 0.5  # nothing seen: half of the way from 0 to 1
+    talk.trained("sft-1", first_idea(AUDIT, False), 0.25, "keep")
+    assert talk.next.calls[-1][1]["expected_gain"] == 0.0  # its verdict named no change
+    assert expected_gain([0.3, 0.0], 0.3) == 0.15
+    assert expected_gain([0.6], 0.9) == 0.1  # more is not missing
 
 
 @pytest.mark.parametrize(

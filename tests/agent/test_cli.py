@@ -201,7 +201,7 @@ def test_a_stop_ends_a_session_that_nobody_drives_and_its_job(settings, new_sess
     lab, supervisor, _ = open_lab(settings, session)
     supervisor.start()
     lab.prepare("rows", "task", 100, 0.5)
-    job = lab.train("sft", {"data": "data/rows.jsonl", "max_steps": 5000}, 1.0, "", "c1")["job"]
+    job = lab.train("sft", {"data": "data/rows.jsonl", "max_steps": 5000}, 1.0, "", "c1", gain=0.1)["job"]
     journal.wait(lambda views: views.jobs[job].step > 0, 60)
     supervisor.stop()  # as if its worker had died
     assert run(settings, "stop", session).returncode == 0

@@ -70,12 +70,12 @@ def test_a_message_after_the_end_goes_on_where_it_was(driven, settings):
 
 @pytest.mark.parametrize("allow", [True, False])
 def test_what_the_gate_asks_waits_for_a_decision_which_may_edit_it(driven, allow):
-    call = ("train", {"config": {"data": "data/none.jsonl"}, "idea": "try"})
+    call = ("train", {"config": {"data": "data/none.jsonl"}, "idea": "try", "expected_gain": 0.1})
     journal, end = driven(says("", call), QUIET, approval="ask")
     seen(journal, lambda views: views.waiting)
     (asked,) = journal.views.waiting
     assert isinstance(asked, Asked) and state_of(journal.views) == "waiting for you"
-    edited = {"config": {"data": "data/edited.jsonl"}, "idea": "try"}
+    edited = {"config": {"data": "data/edited.jsonl"}, "idea": "try", "expected_gain": 0.1}
     decide(journal.log, asked.call, allow, edited if allow else None)
     end()
     answer = journal.views.finished[asked.call]

@@ -8,7 +8,9 @@ from agent.steering import halt
 from agent.worker import TOGETHER, Worker
 from record.events import Call, Replied
 
-TRAIN = Call(id="c1", name="train", arguments={"config": {"data": "data/none.jsonl"}, "idea": "try"})
+TRAIN = Call(
+    id="c1", name="train", arguments={"config": {"data": "data/none.jsonl"}, "idea": "try", "expected_gain": 0.1}
+)
 
 
 @pytest.fixture

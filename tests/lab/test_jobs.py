@@ -10,15 +10,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lab.backend import JobSpec, read_json, write_json
 from lab.backends.local import LocalBackend
+from lab.backends.runner import holds_ticket
 from lab.errors import BadInput, NotThere, Refused
-from lab.processes import alive
-from lab.tasks import read_rows
+from lab.processes import alive, identity, send
+from lab.queue import Queue
+from lab.tasks import read_rows, write_rows
 from recipes.seal import file_hash
-from record.events import Ended, Launched, Progressed
+from record.events import Ended, Launched, Progressed, Scored, Seal
 from tests.scripted import open_lab
 
 SMALL = {"batch_size": 8, "max_length": 64, "log_steps": 2, "save_steps": 10, "eval_steps": 1000}
@@ -62,8 +65,10 @@ def until(done: Callable[[], object], seconds: float = 90) -> None:
 
 def test_a_job_is_launched_once_watched_to_its_end_and_its_curve_is_in_the_log(lab_of):
     lab, journal = lab_of()
-    first = lab.train("sft", config(), 1.0, "an idea", call="c1")
-    assert lab.train("sft", config(), 1.0, "an idea", call="c1")["job"] == first["job"]  # the same call, after a crash
+    first = lab.train("sft", config(), 1.0, "an idea", call="c1", gain=0.1)
+    assert (
+        lab.train("sft", config(), 1.0, "an idea", call="c1", gain=0.1)["job"] == first["job"]
+    )  # the same call, after a crash
     status = lab.wait(first["job"], 120)
     assert (status["state"], status["step"], status["steps"]) == ("done", 20, 20)
     facts = list(journal.log)
@@ -75,7 +80,7 @@ def test_a_job_is_launched_once_watched_to_its_end_and_its_curve_is_in_the_log(l
 
 def test_a_killed_trainer_is_found_and_goes_on_from_its_checkpoint(lab_of):
     lab, journal = lab_of()
-    job = lab.train("sft", config(max_steps=60), 1.0, "an idea", call="c1")["job"]
+    job = lab.train("sft", config(max_steps=60), 1.0, "an idea", call="c1", gain=0.1)["job"]
     folder = lab.folder / "jobs" / job
     until(lambda: journal.views.jobs[job].step >= 20)
     os.kill(read_json(folder / "run.json")["trainer"][0], signal.SIGKILL)
@@ -92,17 +97,19 @@ def test_a_killed_trainer_is_found_and_goes_on_from_its_checkpoint(lab_of):
 
 def test_a_cancelled_job_saves_and_a_job_past_its_hours_ends(lab_of):
     lab, journal = lab_of()
-    job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", call="c1")["job"]
+    job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", call="c1", gain=0.1)["job"]
     until(lambda: journal.views.jobs[job].step >= 4)
     assert lab.cancel(job)["state"] == "cancelled"
     assert list((lab.folder / "jobs" / job / "checkpoints").glob("checkpoint-*/complete"))
-    short = lab.train("sft", config(max_steps=5000), 10 / 3600, "an idea", call="c2")["job"]
+    short = lab.train("sft", config(max_steps=5000), 10 / 3600, "an idea", call="c2", gain=0.1)["job"]
     assert end_of(lab, short)["state"] == "timeout"
 
 
 def test_a_diverging_run_is_stopped_with_its_finding(lab_of):
     lab, _ = lab_of()
-    job = lab.train("sft", config(max_steps=400, lr=1e6, max_grad_norm=1e9), 1.0, "far too fast", call="c1")["job"]
+    job = lab.train("sft", config(max_steps=400, lr=1e6, max_grad_norm=1e9), 1.0, "far too fast", call="c1", gain=0.1)[
+        "job"
+    ]
     status = end_of(lab, job)
     assert status["state"] == "failed"
     assert {f["rule"] for f in status["findings"] if f["level"] == "stop"} & {"not_finite", "divergence"}
@@ -112,14 +119,14 @@ def test_a_diverging_run_is_stopped_with_its_finding(lab_of):
 def test_what_cannot_work_is_refused_before_it_starts(lab_of):
     lab, journal = lab_of()
     with pytest.raises(BadInput, match="no recipe 'dpo'"):
-        lab.train("dpo", config(), 1.0, "", "c1")
+        lab.train("dpo", config(), 1.0, "", "c1", gain=0.1)
     with pytest.raises(BadInput, match="leads out"):
-        lab.train("sft", config(data="../../vault/x"), 1.0, "", "c2")
+        lab.train("sft", config(data="../../vault/x"), 1.0, "", "c2", gain=0.1)
     lab.workspace.write("data/bad.jsonl", '{"question": "1 + 1", "completion": "2"}\n')
     with pytest.raises(Refused, match="question, completion"):
-        lab.train("sft", config(data="data/bad.jsonl"), 1.0, "", "c3")
+        lab.train("sft", config(data="data/bad.jsonl"), 1.0, "", "c3", gain=0.1)
     with pytest.raises(Refused, match="do not fit into max_length"):
-        lab.train("sft", config(max_length=8), 1.0, "", "c4")
+        lab.train("sft", config(max_length=8), 1.0, "", "c4", gain=0.1)
     with pytest.raises(NotThere, match="no job 'sft-9'"):
         lab.wait("sft-9", 1)
     assert not journal.views.jobs
@@ -132,7 +139,7 @@ def test_items_of_the_evaluation_in_the_training_rows_refuse_the_launch(lab_of, 
     rows = [f'{{"prompt": "Calculate {q}.", "completion": "Answer: 1"}}' for q in questions]
     lab.workspace.write("data/leak.jsonl", "\n".join(rows))
     with pytest.raises(Refused, match="5 of 5 rows contain an item of the evaluation"):
-        lab.train("sft", config(data="data/leak.jsonl"), 1.0, "", "c1")
+        lab.train("sft", config(data="data/leak.jsonl"), 1.0, "", "c1", gain=0.1)
     assert [f.rule for f in journal.views.findings if f.level == "stop"] == ["contaminated"]
 
 
@@ -190,7 +197,7 @@ def test_a_job_is_started_once_however_many_want_it_started(tmp_path: Path, sett
 
 def test_a_job_whose_folder_is_deleted_ends_and_its_trainer_with_it(lab_of):
     lab, journal = lab_of()
-    job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", call="c1")["job"]
+    job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", call="c1", gain=0.1)["job"]
     until(lambda: journal.views.jobs[job].step >= 2)
     trainer = read_json(lab.folder / "jobs" / job / "run.json")["trainer"]
     shutil.rmtree(lab.folder / "jobs" / job, ignore_errors=True)
@@ -201,7 +208,7 @@ def test_a_job_whose_folder_is_deleted_ends_and_its_trainer_with_it(lab_of):
 
 def test_what_was_checked_is_what_is_trained_on(lab_of):
     lab, journal = lab_of()
-    job = lab.train("sft", config(max_steps=2), 1.0, "an idea", call="c1")["job"]
+    job = lab.train("sft", config(max_steps=2), 1.0, "an idea", call="c1", gain=0.1)["job"]
     before = lab.workspace.read("data/rows.jsonl")
     lab.workspace.write("data/rows.jsonl", '{"prompt": "another", "completion": "file"}\n')
     assert end_of(lab, job)["state"] == "done"
@@ -224,21 +231,21 @@ def test_what_was_checked_is_what_is_trained_on(lab_of):
 def test_a_config_that_the_recipe_cannot_use_is_refused_before_the_launch(lab_of, changes, words):
     lab, journal = lab_of()
     with pytest.raises(BadInput, match=words):
-        lab.train("sft", config(**changes), 1.0, "", "c1")
+        lab.train("sft", config(**changes), 1.0, "", "c1", gain=0.1)
     assert not journal.views.jobs
 
 
 def test_a_number_written_as_text_is_the_number(lab_of):
     lab, journal = lab_of()
-    job = lab.train("sft", config(lr="1e-3", max_steps=2), 1.0, "", "c1")["job"]
+    job = lab.train("sft", config(lr="1e-3", max_steps=2), 1.0, "", "c1", gain=0.1)["job"]
     assert journal.views.jobs[job].config["lr"] == 1e-3
 
 
 def test_waiting_in_the_queue_is_no_run_time(lab_of):
     lab, journal = lab_of()
-    first = lab.train("sft", config(max_steps=5000), 1.0, "", "c1")["job"]
+    first = lab.train("sft", config(max_steps=5000), 0.1, "", "c1", gain=0.1)["job"]
     until(lambda: journal.views.jobs[first].place == 0)
-    second = lab.train("sft", config(max_steps=5000), 1.0, "", "c2")["job"]
+    second = lab.train("sft", config(max_steps=5000), 0.1, "", "c2", gain=0.1)["job"]
     until(lambda: journal.views.jobs[second].place == 1)
     views, later = journal.views, datetime.now(UTC) + timedelta(hours=5)
     alone = (later - views.jobs[first].began).total_seconds()
@@ -264,15 +271,118 @@ def test_a_stop_finding_of_the_last_tick_makes_the_job_a_failed_one(lab_of):
 
 def test_a_job_cancelled_after_its_runner_died_counts_as_cancelled(lab_of):
     lab, journal = lab_of()
-    job = lab.train("sft", config(max_steps=5000), 1.0, "", "c1")["job"]
+    job = lab.train("sft", config(max_steps=5000), 1.0, "", "c1", gain=0.1)["job"]
     until(lambda: journal.views.jobs[job].step >= 2)
     os.kill(read_json(lab.folder / "jobs" / job / "run.json")["runner"][0], signal.SIGKILL)
     assert lab.cancel(job)["state"] == "cancelled"
 
 
+def test_a_job_is_not_launched_into_time_that_another_may_still_use(lab_of):
+    lab, journal = lab_of()  # a session of one hour
+    lab.train("sft", config(max_steps=5000), 1.0, "", "c1", gain=0.1)
+    with pytest.raises(Refused, match=r"may still be used by other jobs\. Wait for the other jobs"):
+        lab.train("sft", config(max_steps=2), 1.0, "", "c2", gain=0.1)
+    assert list(journal.views.jobs) == ["sft-1"]
+
+
+@pytest.mark.parametrize(
+    ("gain", "kill", "words"),
+    [
+        (5, None, "expected gain is 5; .* from -1 to 1"),
+        (float("nan"), None, "expected gain is nan"),
+        (0.1, {"metric": "eval_loss", "step": 0, "above": 2}, "give it like"),
+        (0.1, {"metric": "eval_loss", "step": 5}, "give it like"),
+        (0.1, {"metric": "eval_loss", "step": 5, "above": 2, "below": 1}, "give it like"),
+    ],
+)
+def test_a_forecast_that_cannot_be_is_refused_in_one_sentence(lab_of, gain, kill, words):
+    lab, journal = lab_of()
+    with pytest.raises(BadInput, match=words):
+        lab.train("sft", config(), 1.0, "", "c1", gain=gain, kill=kill)
+    assert not journal.views.jobs
+
+
+def test_a_job_past_its_own_kill_criterion_is_ended_and_says_so(lab_of):
+    lab, journal = lab_of()
+    kill = {"metric": "loss", "step": 4, "above": 0.001}  # no loss of this model gets there in 4 steps
+    job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", "c1", gain=0.25, kill=kill)["job"]
+    status = end_of(lab, job)
+    assert status["state"] == "failed" and "at step 4, and was to be at most 0.001 from step 4" in status["reason"]
+    assert [f["level"] for f in status["findings"] if f["rule"] == "kill criterion"] == ["stop"]
+    assert journal.views.jobs[job].step < 5000
+    judged = lab.promote(job, "")
+    assert (judged["verdict"], judged["forecast"]) == ("crash", "Expected was +0.250; nothing was measured.")
+    assert journal.views.promotions[-1].expected == 0.25
+
+
+def test_a_kill_criterion_that_was_never_tested_is_a_warning_at_the_end(lab_of):
+    lab, _ = lab_of()
+    kill = {"metric": "reward", "step": 2, "above": 1.0}
+    job = lab.train("sft", config(max_steps=4), 1.0, "an idea", "c1", gain=0.1, kill=kill)["job"]
+    status = end_of(lab, job)
+    (said,) = [f for f in status["findings"] if f["rule"] == "kill criterion"]
+    assert status["state"] == "done" and said["level"] == "warn"
+    assert "No reward came at or after step 2" in said["what"] and "loss" in said["advice"]
+
+
+def test_a_runner_that_dies_before_it_knows_its_trainer_leaves_none(tmp_path: Path, settings, lab_of):
+    """The runner is held at the very moment: its draft of run.json is a pipe that nobody reads."""
+    lab, _ = lab_of()
+    backend, folder = LocalBackend(settings.home / "queue", settings.job_env), tmp_path / "j"
+    queue = Queue(settings.home / "queue", holds_ticket)
+    ticket = queue.enter({"job": str(tmp_path / "first"), "runner": identity(os.getpid())})
+    base = {"model": str(lab.model_path("base")), "data": str(lab.workspace.path("data/rows.jsonl")), **SMALL}
+    backend.launch(JobSpec("j", "sft", base | {"max_steps": 3000}, folder))
+    until(lambda: backend.state(folder).place == 1)
+    os.mkfifo(folder / ".run.json.tmp")
+    queue.leave(ticket)
+    runner = psutil.Process(read_json(folder / "run.json")["runner"][0])
+    until(runner.children)
+    trainer = identity(runner.children()[0].pid)
+    time.sleep(0.5)  # it may have begun by now
+    assert "trainer" not in read_json(folder / "run.json")
+    runner.kill()
+    try:
+        until(lambda: not alive(trainer), 5)
+    finally:
+        send(trainer, signal.SIGKILL)
+    assert backend.state(folder).state == "failed"
+    assert not (folder / "heartbeat").exists() and not (folder / "result.json").exists()
+
+
+def test_models_that_were_measured_on_other_items_are_not_compared(lab_of):
+    lab, journal = lab_of()
+    journal.append(
+        Launched(job="sft-1", recipe="sft", config={}, machine="m", hours=1.0, folder="jobs/sft-1"),
+        Ended(job="sft-1", state="done", seconds=1.0),
+    )
+    for model, judge, split in (("base", "a", "b"), ("sft-1", "z", "b"), ("sft-1", "a", "z")):
+        items = lab.folder / "jobs" / "items.jsonl"
+        write_rows(items, [{"correct": True}])
+        journal.append(
+            Scored(
+                model=model,
+                benchmark="chains",
+                split="dev",
+                metric="accuracy",
+                value=1.0,
+                low=0.2,
+                high=1.0,
+                n=1,
+                items="jobs/items.jsonl",
+                seal=Seal(judge=judge, split=split, model=model),
+                job="evaluate-1",
+            )
+        )
+        if model == "sft-1":
+            with pytest.raises(Refused, match="another judge or on other items; measure base on dev again"):
+                lab.promote("sft-1", "")
+    assert not journal.views.promotions
+
+
 def test_held_out_items_judge_only_the_base_and_the_best(lab_of):
     lab, journal = lab_of()
-    job = lab.train("sft", config(max_steps=2), 1.0, "", "c1")["job"]
+    job = lab.train("sft", config(max_steps=2), 1.0, "", "c1", gain=0.1)["job"]
     end_of(lab, job)
     with pytest.raises(Refused, match="not the best model"):
         lab.measure(job, "heldout", "c2")

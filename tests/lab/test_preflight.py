@@ -1,20 +1,30 @@
 """What is wrong with a job before it starts."""
 
+from lab.clock import Estimate, Room
 from lab.integrity import Index
 from lab.preflight import preflight
 from recipes.benchmarks import Item
 
 GOOD = [{"prompt": f"{i} + 1 =", "completion": f" {i + 1}"} for i in range(100)]
 GIB = 2**30
+SECONDS_50 = Estimate(startup=0, a_step=0.5, steps=100)
 
 
-def rules(rows=GOOD, config=None, items=(), count=None, free=10 * GIB, left=None, eta=None) -> dict[str, str]:
+def rules(rows=GOOD, config=None, items=(), count=None, free=10 * GIB, room=None, takes=None) -> dict[str, str]:
     index = Index([Item(id=str(i), question=q, answer="") for i, q in enumerate(items)])
-    return {f.rule: f.level for f in preflight(rows, config or {"lr": 1e-3}, index, count, free, left, eta)}
+    return {f.rule: f.level for f in preflight(rows, config or {"lr": 1e-3}, index, count, free, room, takes)}
 
 
 def test_a_good_job_has_no_findings():
-    assert rules(count=lambda texts: [10] * len(texts), config={"lr": 1e-3, "max_length": 64}, left=100, eta=50) == {}
+    assert (
+        rules(
+            count=lambda texts: [10] * len(texts),
+            config={"lr": 1e-3, "max_length": 64},
+            room=Room(100),
+            takes=SECONDS_50,
+        )
+        == {}
+    )
 
 
 def test_a_file_that_cannot_be_trained_on_is_refused():
@@ -45,9 +55,20 @@ def test_rows_that_do_not_fit_are_counted_by_the_models_own_tokenizer():
 def test_disk_and_time_must_be_there():
     assert rules(free=GIB // 2) == {"no_disk": "warn"}
     assert rules(free=1) == {"no_disk": "stop"}
-    assert rules(left=50, eta=50) == {"no_time": "stop"}  # the estimate needs a margin
-    assert rules(left=-1) == {"no_time": "stop"}
-    assert rules(left=50) == {}  # nobody knows how long it takes: the deadline will tell
+    assert rules(room=Room(50), takes=SECONDS_50) == {"no_time": "stop"}  # the estimate needs a margin
+    assert rules(room=Room(-1)) == {"no_time": "stop"}
+    assert rules(room=Room(50)) == {}  # nobody knows how long it takes: the deadline will tell
+
+
+def test_a_refusal_for_time_says_what_it_needs_what_is_left_and_what_would_fit():
+    room = Room(left=600, taken=120, kept=300)
+    takes = Estimate(startup=30, a_step=3, steps=100)  # 330 s × 1.2 = 396 s, and 180 s are free
+    (finding,) = preflight(GOOD, {"lr": 1e-3}, Index([]), None, 10 * GIB, room, takes)
+    assert "about 5.5 min × 1.2, and 10.0 min are left, of which 5.0 min are kept" in finding.what
+    assert "2.0 min may still be used by other jobs" in finding.what
+    assert "at most 40 steps" in finding.advice  # (180 / 1.2 - 30) / 3
+    assert rules(room=room, takes=Estimate(30, 3, 40)) == {}
+    assert rules(room=room, takes=Estimate(30, 3, 41)) == {"no_time": "stop"}
 
 
 def test_a_learning_rate_beyond_reason_is_warned_of():
