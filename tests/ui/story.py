@@ -1,6 +1,8 @@
 """A session with every kind of fact, appended by hand as the agent and the lab would."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from record import events as e
 from record.log import Log
@@ -106,6 +108,17 @@ def ending() -> list[e.Event]:
         e.Halted(by="ada"),
         e.Closed(outcome="stopped", reason="stopped by the person"),
     ]  # fmt: skip
+
+
+def written(path: Path, facts: Iterable[tuple[float, e.Event]]) -> None:
+    """A log as it would be if each fact had been appended that many seconds after noon of some Monday."""
+    start = datetime(2026, 1, 5, 12, tzinfo=UTC)
+    made = [
+        fact.model_copy(update={"seq": seq, "at": start + timedelta(seconds=at)})
+        for seq, (at, fact) in enumerate(facts, start=1)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(fact.model_dump_json() + "\n" for fact in made))
 
 
 def last(log: Log) -> e.Event:

@@ -20,8 +20,9 @@ export class Player {
     Object.assign(this, { id, facts, embed, at: times(facts), marks: events(facts), playing: false, last: 0 });
     this.end = this.at.at(-1) ?? 0;
     this.speed = SPEEDS.includes(speed) ? speed : "8";
-    this.top = new Top(view("top"), { menu: () => {} });
-    this.work = new Replayed(view("work"), HERE, { recorded: true, now: () => Date.parse(this.state.now) });
+    const now = () => Date.parse(this.state.now); // the log's own time, not today's
+    this.top = new Top(view("top"), { menu: () => {}, now });
+    this.work = new Replayed(view("work"), HERE, { recorded: true, now });
     view("feed").replaceChildren();
     view("composer").replaceChildren(this.bar());
     this.switcher();
@@ -84,7 +85,7 @@ export class Player {
     this.old = null;
     this.feed.settle();
     this.work.draw(this.state);
-    this.top.draw(stopped(this.state), HERE);
+    this.top.draw(this.state, HERE);
     this.tell();
   }
 
@@ -244,14 +245,6 @@ class Replayed extends Work {
   drawReport() {
     this.slots.Report.replaceChildren(h("div.empty", "The report and the files stay with the session; a replay has none."));
   }
-}
-
-/** The state for the bar at the top, whose clock would run on to today: it stands at the log's own time. */
-function stopped(state) {
-  const at = state.closed ?? state.halted ?? { at: state.now };
-  const { status, active } = state;
-  const end = active ? { at: state.now } : at;
-  return Object.create(state, { active: { value: false }, status: { value: status }, closed: { value: end } });
 }
 
 /** Nothing in a replay acts, and no link leads to a file. */

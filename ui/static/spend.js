@@ -5,18 +5,12 @@ import { card } from "./panels.js";
 import * as words from "./words.js";
 
 const TIGHT = 0.8; // of a cap
+const MOST_CALLS = 300; // of a model, in a session without a cap of its own; agent/session.py ends it there
 
-/** Seconds of wall clock since the session was opened; the clock stands while nobody works. */
-export function elapsed(state, now) {
-  if (!state.opened) return 0;
-  const until = state.active ? now : Date.parse(state.now);
-  return Math.max(0, (until - Date.parse(state.opened.at)) / 1000);
-}
-
-/** Run time of jobs in seconds, those that still run up to now, as the cap counts it. */
+/** Run time of jobs in seconds, those that have the machine up to now, as the cap counts it: waiting in the queue is free. */
 export function jobSeconds(state, now) {
-  const running = [...state.jobs.values()].filter((job) => !job.ended);
-  return state.jobSeconds + running.reduce((sum, job) => sum + Math.max(0, (now - Date.parse(job.at)) / 1000), 0);
+  const running = [...state.jobs.values()].filter((job) => !job.ended && job.began);
+  return state.jobSeconds + running.reduce((sum, job) => sum + Math.max(0, (now - Date.parse(job.began)) / 1000), 0);
 }
 
 export function spend(state, now) {
@@ -24,8 +18,9 @@ export function spend(state, now) {
   const rows = [
     ["Dollars", ...money(state), budget.dollars, words.dollars],
     ["Tokens", ...tokens(state), budget.tokens, words.compact],
-    ["Wall clock", elapsed(state, now), "", hours(budget.hours), words.seconds],
+    ["Wall clock", state.elapsed(now), "", hours(budget.hours), words.seconds],
     ["Job time", jobSeconds(state, now), "", hours(budget.job_hours), words.seconds],
+    ...calls(state),
   ];
   return card("spend", "Budget", "used of its cap", h("dl.caps", rows.map(capped)));
 }
@@ -58,6 +53,12 @@ function money(state) {
   ].filter(Boolean);
   const nothing = state.dollars === 0 && unknown.length > 0;
   return [nothing ? null : state.dollars, unknown.length ? `price unknown: ${unknown.join(", ")}` : ""];
+}
+
+/** Autopilot calls no model: it has such a line only where a person set a cap. */
+function calls({ budget, driver, replies }) {
+  const cap = budget?.calls ?? (driver === "autopilot" ? null : MOST_CALLS);
+  return cap === null ? [] : [["Model calls", replies, "", cap, words.number]];
 }
 
 function tokens(state) {

@@ -7,7 +7,9 @@ import * as words from "./words.js";
 const dark = () => document.body.classList.contains("dark");
 
 export class Top {
-  constructor(root, { menu, actions = null }) {
+  /** `now` is the time in ms that the session has come to; a replay gives its own. */
+  constructor(root, { menu, actions = null, now = () => Date.now() }) {
+    this.now = now;
     this.title = h("h1.title");
     this.status = h("span.slot", { "aria-live": "polite" });
     this.driver = h("span.chip.driver");
@@ -55,7 +57,7 @@ export class Top {
       return;
     }
     const { dollars, hours } = state.budget;
-    const elapsed = state.elapsed(Date.now());
+    const elapsed = state.elapsed(this.now());
     const clock = `${Math.floor(elapsed / 60)}:${String(Math.floor(elapsed % 60)).padStart(2, "0")}`;
     if (dollars !== null) this.meter(words.dollars(state.dollars), words.dollars(dollars), state.dollars / dollars);
     else if (hours !== null) this.meter(clock, words.seconds(hours * 3600), elapsed / (hours * 3600));
