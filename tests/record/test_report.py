@@ -1,6 +1,19 @@
 """What a person reads at the end."""
 
-from record.events import Budget, Closed, Goal, Noted, Opened, Promoted, Scored, Seal, Tuned
+from record.events import (
+    Budget,
+    Closed,
+    Ended,
+    Expectation,
+    Goal,
+    Launched,
+    Noted,
+    Opened,
+    Promoted,
+    Scored,
+    Seal,
+    Tuned,
+)
 from record.report import report
 
 
@@ -41,3 +54,18 @@ def test_scores_of_different_judges_are_not_compared():
 def test_every_driver_is_named():
     text = report([opened(), Tuned(driver="anthropic/m")])
     assert "driven by Autopilot, a fixed policy without a language model and the model anthropic/m" in text
+
+
+def test_forecasts_stand_beside_what_came_and_only_where_there_are_any():
+    def launched(job: str, expects: Expectation | None) -> Launched:
+        return Launched(
+            job=job, recipe="sft", config={}, machine="m", hours=1, idea="try", expects=expects, folder=f"jobs/{job}"
+        )
+
+    assert "Forecasts" not in report([opened(), launched("sft-1", None), KEEP])
+    kept = KEEP.model_copy(update={"expected": 0.2, "delta": 0.05, "low": 0.01, "high": 0.09})
+    ended = Ended(job="sft-1", state="done", seconds=40)
+    first, second = Expectation(delta=0.2, hours=0.5), Expectation(delta=-0.1)
+    text = report([opened(), launched("sft-1", first), ended, kept, launched("sft-2", second)])
+    assert "| sft-1 | try | +0.200 | +0.050 [+0.010, +0.090] | 30.0 min | 40 s |" in text
+    assert "| sft-2 | try | -0.100 | not measured | not known | 0 s |" in text
