@@ -222,6 +222,9 @@ def test_one_job_is_stopped_and_no_other(site: Site, http: httpx.Client, visit):
     while not (folders["sft-4"] / "cancel").exists() and time.monotonic() < until:
         time.sleep(0.05)
     assert (folders["sft-4"] / "cancel").exists() and not (folders["sft-3"] / "cancel").exists()
+    page.locator(".feed .quiet", has_text="sft-4 is to stop, said local").wait_for()
+    asked = story.last(log)
+    assert (asked.kind, asked.what, asked.job, asked.by) == ("requested", "stop_job", "sft-4", "local")
     log.append(e.Ended(job="sft-4", state="cancelled", seconds=1.0))
     card.get_by_text("Cancelled").wait_for()
     assert card.get_by_role("button", name="Stop").count() == 0
