@@ -1,10 +1,15 @@
-"""One log, many viewers: the past of a session and then each new fact, as server-sent events."""
+"""One log, many viewers: the past of a session and then each new fact, as server-sent events.
+
+Beside them goes the answer that is being written, as events of their own kind. They have no id, for they are no facts:
+whoever joins late gets all that is written so far, and from then on what is new.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from record.log import POLL, Log, LogError
+from ui.typed import NOTHING, Draft, Drafts
 
 COALESCE = 0.03  # seconds that facts are gathered before a message goes out; a person sees no difference
 KEEP_ALIVE = 15.0  # seconds between comments on a quiet stream: proxies cut at 30 to 60
@@ -19,20 +24,23 @@ class Tail:
         self.trouble = ""
         self.viewers = 0
         self.task: asyncio.Task | None = None
+        self.draft = NOTHING
         self._log = log
+        self._drafts = Drafts(log.path.parent)
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Read what is new until cancelled. Ends with `trouble` when the log cannot be read."""
         while True:
             try:
-                await asyncio.to_thread(self._log.refresh)
+                fresh, draft = await asyncio.to_thread(self._look)
             except LogError as error:
                 self.trouble = str(error)
                 self._announce()
                 return
-            if len(self._log) > len(self.lines):
-                self.lines += await asyncio.to_thread(_encoded, self._log, len(self.lines))
+            if fresh or draft is not self.draft:
+                self.lines += fresh
+                self.draft = draft
                 self._announce()
             await asyncio.sleep(POLL)
 
@@ -43,6 +51,13 @@ class Tail:
             await asyncio.sleep(COALESCE)
             return True
         return False
+
+    def _look(self) -> tuple[list[str], Draft]:
+        """New facts as JSON, and what is being written now. Facts are read last: what ends an answer is never missed."""
+        self._drafts.look()
+        self._log.refresh()
+        facts = self._log[len(self.lines) :]
+        return [fact.model_dump_json() for fact in facts], self._drafts.after(facts)
 
     def _announce(self) -> None:
         self._changed.set()
@@ -61,16 +76,22 @@ class Live:
         return {session: tail.viewers for session, tail in self._tails.items()}
 
     async def stream(self, session: str, log: Log, after: int) -> AsyncIterator[str]:
-        """Messages for one viewer: JSON arrays of facts with seq > after; the id is the last one's seq."""
+        """Messages for one viewer: JSON arrays of facts with seq > after; the id is the last one's seq.
+
+        Once a viewer has every fact, it also gets `typing` events; ui/typed.py says what is in them.
+        """
         tail = self._enter(session, log)
         try:
-            position = after
+            position, draft = after, NOTHING
             yield "retry: 1000\n\n"
             while True:
                 batch = tail.lines[position : position + BATCH]
                 if batch:
                     position += len(batch)
                     yield f"id: {position}\ndata: [{','.join(batch)}]\n\n"
+                elif tail.draft is not draft:
+                    before, draft = draft, tail.draft
+                    yield f"event: typing\ndata: {draft.since(before)}\n\n"
                 elif tail.trouble:
                     yield f"event: trouble\ndata: {' '.join(tail.trouble.split())}\n\n"
                     return
@@ -93,7 +114,3 @@ class Live:
             tail.task.cancel()
             if self._tails.get(session) is tail:
                 del self._tails[session]
-
-
-def _encoded(log: Log, start: int) -> list[str]:
-    return [fact.model_dump_json() for fact in log[start:]]

@@ -1,4 +1,4 @@
-"""What the work panel asks for: a session's files, and its jobs' logs, places in the queue and stops."""
+"""What the work panel asks for: a session's files, and its jobs' logs and stops."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -71,13 +71,6 @@ def _jobs(api: APIRouter, settings: Settings) -> None:
     backend = LocalBackend(settings.home / "queue", settings.job_env)
     secrets = tuple(settings.keys.values())
     folds = Folds(settings)
-
-    @api.get("/jobs")
-    def jobs(session: str) -> list[dict[str, Any]]:
-        """Where the jobs that have not ended stand: what no fact says, the place in the queue among it."""
-        folder, known = folds.jobs(session)
-        running = [(job, backend.state(_of(folder, job))) for job in known.values() if job.running]
-        return [{"job": job.id, "state": s.state, "place": s.place, "seconds": s.seconds} for job, s in running]
 
     @api.post("/jobs/{job}/stop", dependencies=[Depends(is_json)])
     def stop(session: str, job: str) -> dict[str, bool]:

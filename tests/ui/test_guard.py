@@ -86,7 +86,16 @@ def test_on_a_public_space_nobody_sees_or_steers_a_session(space: Site):
     for verb in ("say", "stop", "decide"):
         assert httpx.post(f"{space.url}/api/sessions/{name}/{verb}", json={"text": "x"}).status_code == 403
     assert httpx.get(f"{space.url}/api/sessions").json() == []
-    for path in ("", "/events", "/log", "/report", "/files", "/jobs", "/files/report.md", "/download/report.md"):
+    for path in (
+        "",
+        "/events",
+        "/log",
+        "/report",
+        "/files",
+        "/jobs/sft-1/log",
+        "/files/report.md",
+        "/download/report.md",
+    ):
         assert httpx.get(f"{space.url}/api/sessions/{name}{path}").status_code == 404, path
     log.refresh()
     assert len(log) == before

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from record.events import Closed, Ended, Replied, Said
+from record.events import Closed, Ended, Replied, Requested, Said
 from record.views import Views
 from tests.ui import story
 from tests.ui.conftest import SHOTS, Site
@@ -128,6 +128,42 @@ def test_a_turn_is_taken_back_and_a_session_deleted(site: Site, visit):
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_role("button", name="Run the demo").wait_for()
     assert not log.path.exists()
+
+
+def test_the_memory_is_compacted_on_demand(site: Site, visit):
+    name, log = site.session(lambda s: [story.opened(s, driver="x/y"), Replied(text="hi", model="x/y")])
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_text("hi", exact=True).wait_for()
+    menu(page, "Compact now")
+    line = page.locator(".quiet", has_text="local asked to shorten the model's memory")
+    line.wait_for()
+    assert views(log).wants_compaction == story.last(log).seq
+    log.append(Requested(what="stop_job", job="sft-1", by="ada"))
+    stopped = page.locator(".quiet", has_text="sft-1 is to stop, said ada")
+    stopped.wait_for()
+    shape = "one => one.querySelector('path').getAttribute('d')"
+    assert line.evaluate(shape) != stopped.evaluate(shape)
+    menu(page, "Compact now")  # it is asked for already
+    page.wait_for_timeout(300)
+    assert page.locator(".toast").count() == 0 and line.count() == 1
+
+
+def test_a_memory_that_is_none_is_not_compacted(site: Site, visit):
+    name, _ = site.session(story.beginning)
+    page = visit(f"{site.url}/?session={name}")
+    ready(page)
+    page.get_by_role("button", name="more about this session").click()
+    item = page.get_by_role("menuitem", name="Compact now")
+    expect(item).to_be_disabled()
+    assert (item.get_attribute("title") or "").startswith("Autopilot is a fixed policy")
+    page.screenshot(path=SHOTS / "menu.png")
+    name, log = site.session(lambda s: [story.opened(s, driver="x/y")])
+    page.goto(f"{site.url}/?session={name}")
+    page.locator(".bubble").wait_for()
+    menu(page, "Compact now")
+    page.locator(".toast", has_text="the model has not answered once").wait_for()
+    log.refresh()
+    assert len(log) == 1
 
 
 def test_the_menu_is_driven_by_keys(site: Site, visit):

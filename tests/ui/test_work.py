@@ -168,7 +168,8 @@ def test_scores_compare_base_and_best_and_show_their_seals(site: Site, visit):
 
 def test_a_job_in_the_queue_shows_its_place_and_is_stopped(site: Site, visit):
     """With a real runner, behind a machine that this test holds: no trainer is started."""
-    name, _ = site.session(lively)
+    name, log = site.session(lively)
+    log.append(e.Queued(job="sft-3", place=0), e.Queued(job="sft-4", place=1))
     folder = job_folder(site, name, "sft-4")
     queue = Queue(site.settings.home / "queue", holds_ticket)
     ticket = queue.enter({"job": str(folder), "runner": identity(os.getpid())})
@@ -177,7 +178,7 @@ def test_a_job_in_the_queue_shows_its_place_and_is_stopped(site: Site, visit):
     page = visit(f"{site.url}/?session={name}")
     page.get_by_role("tab", name="Jobs").click()
     card = page.get_by_role("region", name="sft-4")
-    card.get_by_text("Queued, 1 before it").wait_for(timeout=12_000)
+    card.get_by_text("Queued, 1 before it").wait_for()
     running = page.get_by_role("region", name="sft-3").inner_text()
     assert "24 of 60" in running and "36 s" in running and "Use fewer steps." in running
     card.get_by_role("button", name="Stop").click()
@@ -187,6 +188,25 @@ def test_a_job_in_the_queue_shows_its_place_and_is_stopped(site: Site, visit):
         time.sleep(0.1)
     queue.leave(ticket)
     assert (backend.state(folder).state, backend.state(folder).reason) == ("cancelled", "left the queue")
+
+
+def test_a_place_in_the_queue_comes_as_a_fact_and_costs_no_request(site: Site, visit):
+    name, log = site.session(lively)
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_role("tab", name="Jobs").click()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    card = page.get_by_role("region", name="sft-4")
+    row = page.locator(".job-row", has_text="sft-4").locator(".row-end")
+    card.get_by_text("Queued", exact=True).wait_for()
+    for place, label, end in ((2, "Queued, 2 before it", "queued, 2 before it"), (0, "Running", "starting")):
+        log.append(e.Queued(job="sft-4", place=place))
+        card.get_by_text(label, exact=True).wait_for()
+        assert row.inner_text() == end
+    page.wait_for_timeout(3500)  # one beat of the panel
+    assert asked == []
+    log.append(story.launched("sft-4", attempt=2), e.Queued(job="sft-4", place=1))
+    card.get_by_text("Queued, 1 before it").wait_for()
 
 
 def test_an_open_log_and_the_focus_survive_new_facts(site: Site, visit):
@@ -222,6 +242,9 @@ def test_one_job_is_stopped_and_no_other(site: Site, http: httpx.Client, visit):
     while not (folders["sft-4"] / "cancel").exists() and time.monotonic() < until:
         time.sleep(0.05)
     assert (folders["sft-4"] / "cancel").exists() and not (folders["sft-3"] / "cancel").exists()
+    page.locator(".feed .quiet", has_text="sft-4 is to stop, said local").wait_for()
+    asked = story.last(log)
+    assert (asked.kind, asked.what, asked.job, asked.by) == ("requested", "stop_job", "sft-4", "local")
     log.append(e.Ended(job="sft-4", state="cancelled", seconds=1.0))
     card.get_by_text("Cancelled").wait_for()
     assert card.get_by_role("button", name="Stop").count() == 0

@@ -29,6 +29,7 @@ export const api = {
   rename: (id, title) => call("POST", `/sessions/${id}/rename`, { title }),
   share: (id, isPublic) => call("POST", `/sessions/${id}/share`, { public: isPublic }),
   tune: (id, terms) => call("POST", `/sessions/${id}/tune`, terms),
+  compact: (id) => call("POST", `/sessions/${id}/compact`),
   undo: (id) => call("POST", `/sessions/${id}/undo`),
   fork: (id) => call("POST", `/sessions/${id}/fork`),
   delete: (id) => call("DELETE", `/sessions/${id}`),
@@ -49,8 +50,9 @@ const gone = (id) =>
  * connection: browsers allow six to a server, all tabs together. Coming back asks for what came after the last fact.
  */
 export class Stream {
-  constructor(session, { facts, linked, trouble }) {
-    Object.assign(this, { session, seq: 0, source: null, retry: null, facts, linked, trouble });
+  /** `typing` gets the text and the thought of the answer that is being written; "" and "" when there is none. */
+  constructor(session, { facts, typing, linked, trouble }) {
+    Object.assign(this, { session, seq: 0, source: null, retry: null, typed: ["", ""], facts, typing, linked, trouble });
     this.onVisible = () => (document.hidden ? this.pause() : this.resume());
     document.addEventListener("visibilitychange", this.onVisible);
     this.resume();
@@ -67,6 +69,7 @@ export class Stream {
       this.seq = fresh[fresh.length - 1].seq;
       this.facts(fresh);
     };
+    source.addEventListener("typing", (message) => this.type(JSON.parse(message.data)));
     source.addEventListener("trouble", (message) => {
       this.close();
       this.trouble(message.data);
@@ -85,9 +88,16 @@ export class Stream {
     };
   }
 
+  /** Each message says how much of the text before it stays. */
+  type({ from, text, thought_from, thought }) {
+    this.typed = [this.typed[0].slice(0, from) + text, this.typed[1].slice(0, thought_from) + thought];
+    this.typing(...this.typed);
+  }
+
   pause() {
     this.source?.close();
     this.source = null;
+    this.type({ from: 0, text: "", thought_from: 0, thought: "" }); // what is written now is not known any more
   }
 
   close() {

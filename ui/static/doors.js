@@ -1,4 +1,4 @@
-// What the work panel asks the server for, beside the facts: files, jobs' logs and places in the queue, one job's stop.
+// What the work panel asks the server for, beside the facts: files, jobs' logs, one job's stop.
 
 async function ask(path, options) {
   let answer;
@@ -19,7 +19,6 @@ export const address = (session, verb, path) =>
 export const doors = {
   files: (session) => ask(`/api/sessions/${session}/files`),
   preview: (session, path) => ask(address(session, "preview", path)),
-  jobs: (session) => ask(`/api/sessions/${session}/jobs`),
   log: (session, job) => ask(`${address(session, "jobs", job)}/log`),
   stop: (session, job) =>
     ask(`${address(session, "jobs", job)}/stop`, {

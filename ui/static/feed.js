@@ -6,6 +6,7 @@ import { h, icon } from "./dom.js";
 import { markdown } from "./markdown.js";
 import { bar, pill, quiet, row, spinner, toolRow } from "./rows.js";
 import { terminal } from "./terminal.js";
+import { Typed } from "./typed.js";
 import * as words from "./words.js";
 
 const SILENT = new Set(["plan", "note", "promote", "final_answer"]); // tools whose own fact says it better
@@ -25,6 +26,7 @@ export class Feed {
       before: new Map(), // call that wrote a file -> what was known of the file
       plan: "",
       jobsToDraw: new Set(),
+      typed: new Typed(transcript.typed),
     });
   }
 
@@ -66,11 +68,13 @@ export class Feed {
     for (const id of this.jobsToDraw) this.jobs.get(id)?.refresh();
     this.jobsToDraw.clear();
     this.transcript.flush();
+    if (this.answered) this.typed.show("", ""); // in the same frame as what takes its place
+    this.answered = false;
   }
 
   /** Show a reply as it is being written. The `replied` fact, which has all of it, takes its place. */
-  typing(text) {
-    this.transcript.type(text ? [h("div.reply", markdown(text, undefined, false))] : []);
+  typing(text, thought = "") {
+    this.typed.show(text, thought);
   }
 }
 
@@ -89,8 +93,9 @@ const READERS = {
   },
   said: (feed, f) => feed.put(() => h("div.said", f.by === "local" ? null : h("span.who", f.by), h("div.bubble", f.text))),
   replied: (feed, f) => {
-    feed.typing("");
-    if (f.thought) feed.put(() => thought(f), f);
+    const open = feed.typed.thinks && feed.typed.thought.open; // who reads along reads on
+    feed.answered = true;
+    if (f.thought) feed.put(() => thought(f, open), f);
     if (f.text) feed.put(() => h("div.reply", markdown(f.text)), f);
   },
   started: (feed, f, state) => {
@@ -155,16 +160,24 @@ const READERS = {
       feed.put(() => quiet("file", "The report is written. ", read()));
     } else feed.put(() => quiet("file", `Published ${f.what}: `, h("span.mono", f.where)));
   },
-  compacted: (feed) => feed.put(() => quiet("minus", "Earlier messages are summarised for the model; nothing is lost here.")),
+  compacted: (feed) => feed.put(() => quiet("compact", "Earlier messages are summarised for the model; nothing is lost here.")),
   requested: (feed, f) =>
-    feed.put(() => quiet("stop", f.what === "stop_job" ? `${f.job} is to stop, said ${f.by}` : `${f.by} asked to shorten the model's memory`)),
+    feed.put(() =>
+      f.what === "stop_job"
+        ? quiet("stop", `${f.job} is to stop, said ${f.by}`)
+        : quiet("compact", `${f.by} asked to shorten the model's memory`),
+    ),
   renamed: (feed, f) => feed.put(() => quiet("pencil", `Renamed by ${f.by}: ${f.title}`)),
   shared: (feed, f) =>
     feed.put(() => quiet("info", f.public ? `Shared by ${f.by}: anybody may watch it as a replay` : `Made private by ${f.by}`)),
   tuned: (feed, f) => feed.put(() => quiet("pencil", `Changed by ${f.by}: ${words.terms(f)}`)),
   undone: (feed, f) => feed.put(() => quiet("minus", `The last turn was taken back by ${f.by}: the model forgets it.`)),
-  halted: (feed, f) => feed.put(() => quiet("stop", `Stopped by ${f.by}${f.reason ? `: ${f.reason}` : ""}`)),
+  halted: (feed, f) => {
+    feed.answered = true;
+    feed.put(() => quiet("stop", `Stopped by ${f.by}${f.reason ? `: ${f.reason}` : ""}`));
+  },
   closed: (feed, f) => {
+    feed.answered = true;
     const [label, tone] = words.outcome(f.outcome);
     feed.put(() =>
       h(`div.ending.${tone}`, h("div.ending-head", pill(label, tone)), h("div.ending-text", markdown(f.reason))),
@@ -186,7 +199,7 @@ function learn(feed, started, finished) {
   }
 }
 
-function thought(f) {
+function thought(f, open) {
   const label = `Thought${f.seconds >= 1 ? ` for ${words.seconds(f.seconds)}` : ""}`;
   const inside = h("div.thought-text");
   const fill = () => inside.childElementCount || inside.append(...markdown(f.thought));
@@ -196,13 +209,16 @@ function thought(f) {
     h("summary", icon("spark"), label, icon("chevron", "turn")),
     inside,
   );
+  if (open) fill();
+  details.open = open;
   return details;
 }
 
 function jobRow(job) {
   const ended = job.ended;
   const failed = ended && (ended.state === "failed" || ended.state === "timeout");
-  const steps = job.steps ? `${job.step} / ${job.steps}` : job.step ? `step ${job.step}` : "queued";
+  const before = job.place === 0 ? "starting" : job.place ? `queued, ${job.place} before it` : "queued";
+  const steps = job.place > 0 || !(job.step || job.steps) ? before : job.steps ? `${job.step} / ${job.steps}` : `step ${job.step}`;
   const latest = words.metricOrder(Object.keys(job.values)).slice(0, 2);
   const values = latest.map((name) => `${words.metric(name)[0].toLowerCase()} ${words.number(job.values[name])}`);
   const end = ended ? words.seconds(ended.seconds) : job.eta ? `${words.seconds(job.eta)} left` : steps;

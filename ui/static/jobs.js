@@ -16,15 +16,14 @@ export class Jobs {
     this.element = h("div.jobs", this.empty);
   }
 
-  /** `places`: what the backend says of jobs that have not ended, by their name. */
-  draw(state, places) {
+  draw(state) {
     for (const job of state.jobs.values()) {
       if (!this.cards.has(job.job)) {
         const card = new Card(this.session, job.job, this.readOnly);
         this.cards.set(job.job, card);
         this.element.prepend(card.element); // the newest on top
       }
-      this.cards.get(job.job).draw(job, state, places.get(job.job));
+      this.cards.get(job.job).draw(job, state);
     }
     this.empty.hidden = this.cards.size > 0;
   }
@@ -54,8 +53,8 @@ class Card {
     this.element = h("section.card.job", { "aria-label": job }, head, ...rest);
   }
 
-  draw(job, state, place) {
-    const [label, tone] = standing(job, place);
+  draw(job, state) {
+    const [label, tone] = standing(job);
     this.over = Boolean(job.ended);
     this.stop.hidden = this.readOnly || this.over;
     if (this.over) this.calm();
@@ -124,10 +123,10 @@ class Card {
 
 const summary = (name) => h("summary", name, icon("chevron", "turn"));
 
-function standing(job, place) {
+function standing(job) {
   if (job.ended) return words.JOB_STATES[job.ended.state];
-  if (place?.state === "queued" && !job.step) return [place.place ? `Queued, ${place.place} before it` : "Queued", "wait"];
-  return ["Running", "busy"];
+  if (job.place > 0) return [`Queued, ${job.place} before it`, "wait"];
+  return job.place === null && !job.step ? ["Queued", "wait"] : ["Running", "busy"];
 }
 
 function facts(job, state) {

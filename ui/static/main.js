@@ -20,6 +20,7 @@ const BACKLOG = 300; // facts in one message; so many are the past, and more of 
 const PAST = 50; // ms to wait for the next part of the past, so that the page is drawn once and not for each part
 const HURRY = 400; // ms after which what has come is drawn anyway
 const SHARE = 4; // what stands around the transcript rests this many times as long as its last drawing took
+const ANSWERED = new Set(["replied", "halted", "closed"]); // after these nothing is being written
 const SLICE = 12; // ms of work at a time, so that no task comes near the 50 ms that a person feels
 
 class Page {
@@ -71,7 +72,7 @@ class Page {
 
   open(id) {
     this.stream?.close();
-    Object.assign(this, { session: id, state: new State(), queue: [], feed: null, work: null, stream: null });
+    Object.assign(this, { session: id, state: new State(), queue: [], typed: null, feed: null, work: null, stream: null });
     document.body.dataset.page = id ? "session" : "start";
     this.drawer.select(id);
     this.composer.enable(Boolean(id) && !this.health.read_only);
@@ -110,6 +111,7 @@ class Page {
     this.work = new Work(view("work"), id);
     this.stream = new Stream(id, {
       facts: (facts) => this.take(facts),
+      typing: (text, thought) => this.type(text, thought),
       linked: (up) => this.tell(up ? "" : "The connection is cut; trying again. Nothing is lost."),
       trouble: (sentence) => this.tell(sentence),
     });
@@ -145,7 +147,14 @@ class Page {
     const idle = this.queue.length === 0;
     this.queue.push(...facts);
     this.since ??= performance.now();
+    if (facts.some((fact) => ANSWERED.has(fact.kind))) this.typed = null;
     if (idle) this.pump(this.state, facts.length >= BACKLOG);
+  }
+
+  /** What is being written is shown once every fact before it is. */
+  type(text, thought) {
+    this.typed = [text, thought];
+    if (this.queue.length === 0 && this.state.active) this.feed.typing(text, thought);
   }
 
   /** Take in what has come, a slice at a time. A session that was left in between takes no more. */
@@ -171,6 +180,7 @@ class Page {
     if (state !== this.state) return;
     this.since = null;
     this.feed.settle();
+    if (this.typed && state.active) this.feed.typing(...this.typed);
     this.around ??= requestAnimationFrame(() => setTimeout(() => this.drawAround(), this.rest ?? 0));
   }
 

@@ -38,6 +38,19 @@ const PLAIN = {
   maths: (source, display) => h(display ? "div.maths" : "span.maths", h("code", source)),
 };
 
+/** How many characters of a text nothing that follows can change: up to an empty line outside of code, before a line of its own. */
+export function settled(text) {
+  const lines = text.split("\n");
+  let [sure, at, marks] = [0, 0, null];
+  for (const [i, line] of lines.entries()) {
+    at += line.length + 1;
+    if (marks) marks = closes(line, marks) ? null : marks;
+    else if (FENCE.test(line)) marks = line.match(FENCE)[1];
+    else if (line.trim() === "" && /^\S/.test(lines[i + 1] ?? "")) sure = at; // what is indented goes on with what was
+  }
+  return sure;
+}
+
 function blocksOf(lines, how) {
   const blocks = [];
   let at = 0;
@@ -79,6 +92,7 @@ function anchor(label, target, link) {
 
 const FENCE = /^\s*(`{3,}|~{3,})\s*([^\s`]*)/;
 const ITEM = /^(\s*)([-*+]|\d+[.)])\s+/;
+const closes = (line, marks) => line.trim().startsWith(marks) && line.trim() === marks[0].repeat(line.trim().length);
 const isFence = (lines, at) => FENCE.test(lines[at]);
 const isFormula = (lines, at) => /^\s*(\$\$|\\\[)/.test(lines[at]) && formulaEnd(lines, at) >= at;
 const isHeading = (lines, at) => /^#{1,6}\s/.test(lines[at]);
@@ -101,9 +115,8 @@ const BLOCKS = [
 
 function fence(lines, at, blocks, how) {
   const [, marks, name] = lines[at].match(FENCE);
-  const closes = (line) => line.trim().startsWith(marks) && line.trim() === marks[0].repeat(line.trim().length);
   let end = at + 1;
-  while (end < lines.length && !closes(lines[end])) end += 1;
+  while (end < lines.length && !closes(lines[end], marks)) end += 1;
   const text = lines.slice(at + 1, end).join("\n");
   blocks.push(h("pre", { tabindex: 0, role: "group", "aria-label": "code" }, how.code(text, name)));
   return end + 1;

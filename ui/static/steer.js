@@ -1,4 +1,4 @@
-// What a person does to the session itself: share it, rename it, change its terms, fork it, take a turn back, delete it.
+// What a person does to the session itself: share it, rename it, change its terms, fork it, compact its memory, take a turn back, delete it.
 
 import { api } from "./api.js";
 import { h, icon } from "./dom.js";
@@ -30,6 +30,7 @@ export class Steer {
       rename: item("Rename…", () => this.rename()),
       tune: item("Caps, model and approval…", () => this.tune()),
       fork: item("Fork", () => this.fork()),
+      compact: item("Compact now", () => api.compact(this.session)),
       undo: item("Take back the last turn", () => api.undo(this.session)),
       notify: h("button.menu-item", { type: "button", role: "menuitemcheckbox", onclick: () => this.notify() }),
       save: h("a.menu-item", { role: "menuitem", download: "" }, "Download the log"),
@@ -51,6 +52,9 @@ export class Steer {
     Object.assign(this, { state, session });
     this.element.hidden = !session || !state.opened;
     this.items.undo.disabled = this.items.delete.disabled = state.active;
+    const idle = state.driver === "autopilot" ? "Autopilot is a fixed policy and keeps no memory to compact." : "";
+    this.items.compact.disabled = Boolean(idle);
+    this.items.compact.title = idle || "Shorten what the model has to read, at its next step; the transcript stays whole.";
     this.items.save.href = `/api/sessions/${session}/log`;
     this.items.notify.textContent = `${this.acts.notifier.on ? "✓ " : ""}Notify me`;
     this.items.notify.setAttribute("aria-checked", String(this.acts.notifier.on));

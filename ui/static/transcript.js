@@ -207,10 +207,4 @@ export class Transcript {
     this.top = scrollTop;
     this.fill();
   }
-
-  /** Text that is still being written, under everything; none hides it. */
-  type(blocks) {
-    this.typed.replaceChildren(...blocks);
-    this.typed.hidden = blocks.length === 0;
-  }
 }

@@ -2,7 +2,6 @@
 
 import { api } from "./api.js";
 import { Curves } from "./curves.js";
-import { doors } from "./doors.js";
 import { h, icon, redraw } from "./dom.js";
 import { Files } from "./files.js";
 import { Jobs } from "./jobs.js";
@@ -13,12 +12,12 @@ import { spend } from "./spend.js";
 
 const TABS = ["Live", "Jobs", "Files", "Report"];
 const LIVE = ["tiles", "spend", "plan", "ideas", "scores", "findings"];
-const BEAT = 3000; // ms between looks at what no fact says: the clock, places in the queue, the end of an open log
+const BEAT = 3000; // ms between looks at what no fact says: the clock, the end of an open log
 
 export class Work {
   /** `now` is the time in ms that a running session has come to; a replay gives its own. A `recorded` one asks for nothing. */
   constructor(root, session, { now = () => Date.now(), recorded = false } = {}) {
-    Object.assign(this, { session, now, recorded, reportAt: null, tab: "Live", places: new Map(), state: null });
+    Object.assign(this, { session, now, recorded, reportAt: null, tab: "Live", state: null });
     this.curves = new Curves();
     this.files = new Files(session);
     this.jobs = new Jobs(session, recorded);
@@ -81,21 +80,15 @@ export class Work {
   draw(state) {
     this.state = state;
     if (this.tab === "Live") this.drawLive(state);
-    else if (this.tab === "Jobs") this.jobs.draw(state, this.places);
+    else if (this.tab === "Jobs") this.jobs.draw(state);
     else if (this.tab === "Report") this.drawReport(state);
   }
 
   /** What changes without a fact. */
-  async beat() {
-    const jobs = [...(this.state?.jobs.values() ?? [])].filter((job) => !job.ended);
+  beat() {
     if (document.hidden || !this.state) return;
     if (this.tab === "Live" && this.state.active) this.drawSpend(this.state);
-    if (this.tab !== "Jobs" || this.recorded) return;
-    this.jobs.follow();
-    if (!jobs.some((job) => job.step === 0)) return;
-    const stand = await doors.jobs(this.session).catch(() => []);
-    this.places = new Map(stand.map((job) => [job.job, job]));
-    if (this.tab === "Jobs") this.jobs.draw(this.state, this.places);
+    if (this.tab === "Jobs" && !this.recorded) this.jobs.follow();
   }
 
   drawLive(state) {
