@@ -93,12 +93,7 @@ class Context:
         nudge = self.loops.add(fact)
         match fact:
             case Undone() if self._who == MAIN:
-                self._all = [(seq, message) for seq, message in self._all if seq <= fact.upto]
-                self._memory = [(made, message) for made, message in self._memory if made.seq <= fact.upto]
-                self._open, self._notices = set(), []
-                self._unread = [(seq, message) for seq, message in self._unread if seq <= fact.upto]
-                self._said = [said for said in self._said if said.seq <= fact.upto]
-                self._rebuild()
+                self._undo(fact.upto)
             case Opened() if self._who == MAIN:
                 self._put(fact.seq, {"role": "user", "content": _goal(fact)})
             case Said() if self._who == MAIN:
@@ -146,6 +141,22 @@ class Context:
         if self._steps is None:
             return clock(self._views, fact.at)
         return f"{clock(self._views, fact.at)} · {self._steps - self._views.counts.get(self._who, 0)} steps left"
+
+    def _undo(self, upto: int) -> None:
+        """Forget what came after a fact; but a call that is still known keeps its answer."""
+        kept, known = [], set()
+        for seq, message in self._all:
+            if seq <= upto:
+                kept.append((seq, message))
+                known |= {call["id"] for call in message.get("tool_calls", ())}
+            elif message.get("tool_call_id") in known:
+                kept.append((upto, message))
+        self._all = kept
+        self._memory = [(made, message) for made, message in self._memory if made.seq <= upto]
+        self._open, self._notices = set(), []
+        self._unread = [(seq, message) for seq, message in self._unread if seq <= upto]
+        self._said = [said for said in self._said if said.seq <= upto]
+        self._rebuild()
 
     def _rebuild(self) -> None:
         """The messages after a summary or an undo."""

@@ -156,6 +156,8 @@ class Researcher(ToolCallingAgent):
             return f"There is no tool {call.name!r}; there are: {', '.join(self.tools)}."
         if UNREADABLE in call.arguments:
             return f"The arguments are not a JSON object: {call.arguments[UNREADABLE][:200]!r}. Send the call again."
+        if call.name == "final_answer" and self._who == MAIN and self._journal.views.unread:
+            return "The person wrote something meanwhile: read it, and then go on or end."
         if call.name == "final_answer" and not alone:
             return "Call final_answer by itself, after the other calls have been answered."
         try:

@@ -87,9 +87,8 @@ class Session:
             vault = Vault(self._settings.vault)
             lab = Lab(self.log, self.folder, backend, vault, self._settings.job_env, self._check)
             supervisor.start()
-            last_word = max(views.said_at, views.halted.seq if views.halted else 0)
             try:
-                if views.closed and views.closed.seq > last_word:  # it had ended, and its jobs were still saving
+                if views.closed and views.ended:  # and its jobs were still saving
                     return self._let_jobs_save(views.closed, lab)
                 return self._close(self._work(lab) if views.active else STOPPED, lab)
             finally:

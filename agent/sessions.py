@@ -13,6 +13,7 @@ from agent.settings import Settings, SettingsError
 from lab.errors import LabError
 from lab.models import check_model
 from lab.tasks import check_task, check_training_rows
+from lab.tidy import given_path
 from record.events import Approval, Budget, Goal, Opened
 from record.log import Log, LogError
 from record.views import Views
@@ -180,7 +181,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
         check_driver(driver, settings.keys, settings.api_base)
         check_task(request.task)
         model = check_model(request.model, settings.keys.get("HF_TOKEN"))
-        data = check_training_rows(Path(request.data)) if request.data else None
+        data = check_training_rows(given_path(request.data)) if request.data else None
     except (LabError, BrainError) as error:
         raise SettingsError(str(error)) from error
     if not 0 <= request.seed < 2**31:

@@ -2,15 +2,17 @@
 
 import fcntl
 import json
+import math
 import secrets
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from agent.providers import BrainError, check_driver
-from agent.sessions import check_caps, session_log
+from agent.sessions import check_caps
 from agent.settings import Settings, SettingsError
 from record.events import (
     Approval,
@@ -30,6 +32,7 @@ from record.log import Log
 from record.views import MAIN, Views
 
 LONGEST_TITLE = 200  # characters
+NOT_COPIED = ("owner.lock", ".launch", "typing.json", "notified")  # of one owner, and of one moment
 
 
 class Terms(BaseModel):
@@ -86,7 +89,8 @@ def tune(settings: Settings, log: Log, terms: Terms, by: str = "local") -> None:
     strange = set(terms.budget or {}) - set(Budget.model_fields)
     if strange:
         raise SettingsError(f"There is no cap {strange.pop()!r}; there are {', '.join(Budget.model_fields)}.")
-    caps = views.budget.model_dump() | (terms.budget or {})
+    whole = {name: math.floor(cap) for name in ("tokens", "calls") if (cap := (terms.budget or {}).get(name))}
+    caps = views.budget.model_dump() | (terms.budget or {}) | whole
     check_caps(caps)
     driver = (terms.driver or "").strip() or None
     try:
@@ -94,13 +98,12 @@ def tune(settings: Settings, log: Log, terms: Terms, by: str = "local") -> None:
             check_driver(driver, settings.keys, settings.api_base)
     except BrainError as error:
         raise SettingsError(str(error)) from error
-    whole = {name: int(cap) for name in ("tokens", "calls") if (cap := caps[name]) is not None}
-    budget = Budget.model_validate(caps | whole)
+    budget = Budget.model_validate(caps)
     fact = Tuned(
         budget=None if budget == views.budget else budget,
         approval=None if terms.approval == views.approval else terms.approval,
         driver=None if driver == views.driver else driver,
-        effort=None if terms.effort == views.effort else terms.effort,
+        effort=None if terms.effort == (views.effort or "default") else terms.effort,
         by=by,
     )
     if any((fact.budget, fact.approval, fact.driver, fact.effort)):
@@ -139,25 +142,32 @@ def fork(settings: Settings, log: Log, by: str = "local") -> str:
     draft, folder = settings.sessions / f".{new}", settings.sessions / new
     first, *rest = log.path.read_bytes()[: log.read_bytes].splitlines(keepends=True)
     opened = json.loads(first) | {"session": new}
-    left = {old / job.folder for job in views.running}  # their files move while we would copy them
+    over = {old / job.folder for job in views.jobs.values() if not job.running}  # the files of others move meanwhile
+    why = "it stayed with the session that this one was forked from"
+    ends = [Ended(job=job.id, state="cancelled", seconds=0, reason=why, attempt=job.attempt) for job in views.running]
+    private = [Shared(public=False, by=by)] if views.public else []
+    title = Renamed(title=f"{views.title[: LONGEST_TITLE - 7]} (fork)", by=by)
 
     def kept_back(folder: str, names: list[str]) -> list[str]:
-        return [name for name in names if name in ("owner.lock", ".launch") or Path(folder) / name in left]
+        jobs = Path(folder) == old / "jobs"
+        return [name for name in names if name in NOT_COPIED or (jobs and Path(folder) / name not in over)]
 
     try:
-        shutil.copytree(old, draft, symlinks=True, ignore=kept_back)
+        shutil.copytree(old, draft, symlinks=True, ignore=kept_back, copy_function=_copy)
         (draft / "events.jsonl").write_bytes(json.dumps(opened, ensure_ascii=False).encode() + b"\n" + b"".join(rest))
-        draft.rename(folder)
+        copy = Log(draft / "events.jsonl", log.secrets)
+        copy.append(*ends, *private, title, Halted(by=by, reason=f"forked from {old.name}"))
+        draft.rename(folder)  # only now can a worker or a viewer see it
     except (OSError, shutil.Error) as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise SettingsError(f"The session could not be copied; free some disk ({str(error)[:200]}).") from error
-    why = "it stayed with the session that this one was forked from"
-    ends = [Ended(job=job.id, state="cancelled", seconds=0, reason=why, attempt=job.attempt) for job in views.running]
-    copy = session_log(settings, new)
-    private = [Shared(public=False, by=by)] if views.public else []
-    title = Renamed(title=f"{views.title[: LONGEST_TITLE - 7]} (fork)", by=by)
-    copy.append(*ends, *private, title, Halted(by=by, reason=f"forked from {old.name}"))
     return new
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy a file; one that is gone meanwhile belonged to somebody at work."""
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, target)
 
 
 def delete(settings: Settings, log: Log) -> None:

@@ -213,8 +213,11 @@ class Lab:
             return self._judged(past)
         job, best = self._job(model), self.views.best
         words: dict[str, Any] = {"idea": idea or job.idea, "expected": job.expects.delta if job.expects else None}
-        if job.ended and job.ended.state != "done":
-            fact = Promoted(model=model, verdict="crash", against=best, reason=job.ended.reason, **words)
+        if job.ended and job.ended.state != "done" and self.views.score(model, "dev") is None:
+            ended = job.ended
+            own = ended.state in ("cancelled", "timeout")  # somebody wanted it so: it did not break
+            reason = f"{ended.state} before it was done, and not measured" if own else ended.reason
+            fact = Promoted(model=model, verdict="discard" if own else "crash", against=best, reason=reason, **words)
             return self._judged(self._append(fact))
         candidate, champion = (self._correct(name) for name in (model, best))
         seals = [score.seal for name in (model, best) if (score := self.views.score(name, "dev"))]

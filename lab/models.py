@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 
 from lab.errors import BadInput
+from lab.tidy import given_path
 
 PATIENCE = 10.0  # seconds that the Hub has to answer
 STARTER = Path(__file__).resolve().parent.parent / "starter" / "model"
@@ -21,7 +22,7 @@ def check_model(name: str, token: str | None = None) -> str:
     Raises:
         BadInput: A folder without a model, a name that is neither, or a model that cannot be had.
     """
-    path = Path(name).expanduser()
+    path = given_path(name)
     if name == "starter":
         return name
     if not path.is_dir() and not _is_hub_id(name):

@@ -1,7 +1,10 @@
-"""Numbers as the log can hold them: a float that is not finite becomes its name, and is never hidden."""
+"""What people and metrics give us, in a form that can be used: numbers for the log, and paths."""
 
 from math import isfinite
+from pathlib import Path
 from typing import Any
+
+from lab.errors import BadInput
 
 
 def finite(value: float) -> float | str:
@@ -18,3 +21,13 @@ def readable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [readable(v) for v in value]
     return value
+
+
+def given_path(text: str) -> Path:
+    """A path that a person wrote, with ~ read as their home. Raises BadInput for one that no system could have."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (RuntimeError, ValueError, OSError) as error:  # no such person, a NUL, a name that is too long
+        raise BadInput(f"{text[:80]!r} is no path that can be used ({error}); give another one.") from error
+    return path

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 Level = Literal["info", "warn", "stop"]
 Approval = Literal["always", "ask", "auto"]  # before every change, before spending, or within the caps without asking
-Effort = Literal["low", "medium", "high"]  # how long a brain thinks before it answers
+Effort = Literal["default", "low", "medium", "high"]  # how long a brain thinks before it answers; its own by default
 JobOutcome = Literal["done", "failed", "cancelled", "timeout"]
 Outcome = Literal["done", "needs_person", "out_of_budget", "provider_failed", "stopped", "failed"]
 

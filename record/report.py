@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from record.events import Closed, Event, Opened, Promoted, Scored
+from record.events import Event, Opened, Promoted, Scored
 from record.views import Job, Views
 from record.words import duration
 
@@ -45,7 +45,7 @@ def score_text(score: Scored) -> str:
 
 
 def _outcome(views: Views, opened: Opened) -> str:
-    closed = views.closed
+    closed = None if views.active else views.closed
     state = f"**{WORDS[closed.outcome].capitalize()}.**" if closed else "**Still running.**"
     if closed and closed.outcome != "done":  # then the reason is ours; of a finished session it is the driver's words
         state += f" {_inline(closed.reason)}"
@@ -168,14 +168,15 @@ def _notes(views: Views) -> str:
 
 
 def _words(views: Views) -> str:
-    if not views.closed or views.closed.outcome != "done":
+    if views.active or not views.closed or views.closed.outcome != "done":
         return ""
     return f"## The driver's own summary\n\n{_UNCHECKED}\n\n> {_inline(views.closed.reason)}"
 
 
 def _spent(views: Views, facts: Sequence[Event]) -> str:
     jobs = list(views.jobs.values())
-    end = next((f.at for f in reversed(facts) if isinstance(f, Closed)), facts[-1].at)
+    closed = None if views.active else views.closed
+    end = closed.at if closed else facts[-1].at
     priced = f"${views.spent.dollars:.2f}" + (
         f" and {views.spent.unpriced} model calls of unknown price" if views.spent.unpriced else ""
     )

@@ -128,6 +128,8 @@ class Views:
         self.findings: list[Found] = []
         self.idle_replies = 0  # answers in a row without a call
         self.said_at = 0  # seq of the last message of the person
+        self._read = 0  # seq up to which the driver has read
+        self._overheard = False  # whether there were words that it had not read when it closed
         self.turns: list[int] = []  # seq of each message that the brain still knows of
         self._worked_s = 0.0  # seconds of wall clock before `_works_since`
         self._works_since: datetime | None = None  # None while it stands still
@@ -172,20 +174,37 @@ class Views:
 
     @property
     def unread(self) -> bool:
-        """Whether the person said something that no reply has followed."""
-        return self.said_at > (self.replied.seq if self.replied else 0)
+        """Whether the person said something that the driver has not read."""
+        return self.said_at > self._read
 
     @property
     def active(self) -> bool:
-        """Whether the session has work to do: it is open, or the person spoke after it was closed."""
-        stopped_at = max(self.closed.seq if self.closed else 0, self.halted.seq if self.halted else 0)
-        return self.opened is not None and (stopped_at == 0 or self.said_at > stopped_at)
+        """Whether the session has work to do: it is open, or the person spoke since it ended.
+
+        Words that come while a session ends are not lost: those that a stop overtook, and those that the driver had
+        not read when it was done.
+        """
+        if self.opened is None:
+            return False
+        ended, halted = self.closed, self.halted.seq if self.halted else 0
+        if ended is None:
+            return halted == 0 or self.said_at > halted
+        if ended.outcome == "stopped" and halted:
+            return self.said_at > halted
+        if ended.outcome in ("done", "needs_person") and ended.seq > halted and self._overheard:
+            return True
+        return self.said_at > max(ended.seq, halted)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the session is closed, and nobody spoke or stopped it since."""
+        halted = self.halted.seq if self.halted else 0
+        return self.closed is not None and self.closed.seq > halted and not self.active
 
     @property
     def settled(self) -> bool:
-        """Whether nobody has anything left to do: it is closed, nobody spoke or stopped it since, and no job runs."""
-        last_word = max(self.said_at, self.halted.seq if self.halted else 0)
-        return self.closed is not None and self.closed.seq > last_word and not self.running
+        """Whether nobody has anything left to do: it has ended, and no job runs."""
+        return self.ended and not self.running
 
     def score(self, model: str, split: str) -> Scored | None:
         """The latest sealed score of a model on a split."""
@@ -267,8 +286,9 @@ class Views:
                 self.halted = fact
                 self._rest(fact)
             case Closed():
-                self.closed = fact
-                self._rest(fact)
+                self.closed, self._overheard = fact, self.unread
+                if not self.active:
+                    self._rest(fact)
             case Renamed() | Shared() | Tuned() | Requested() | Undone():
                 self._steered(fact)
             case Compacted():
@@ -288,7 +308,9 @@ class Views:
                 self.public = fact.public
             case Tuned():
                 self.budget, self.approval = fact.budget or self.budget, fact.approval or self.approval
-                self.driver, self.effort = fact.driver or self.driver, fact.effort or self.effort
+                self.driver = fact.driver or self.driver
+                if fact.effort:
+                    self.effort = None if fact.effort == "default" else fact.effort
                 if fact.driver:
                     self.drivers.append(fact.driver)
             case Requested():
@@ -307,6 +329,7 @@ class Views:
         self.counts[fact.who] = self.counts.get(fact.who, 0) + 1
         if fact.who == MAIN:
             self.idle_replies = 0 if fact.calls else self.idle_replies + 1
+            self._read, self._overheard = fact.seq if fact.upto is None else fact.upto, False
 
     def _paid(self, fact: Replied | Compacted) -> None:
         spent, tokens = self.spent, (fact.tokens_in or 0) + (fact.tokens_out or 0)

@@ -51,6 +51,8 @@ def holds_machine(folder: Path) -> bool:
 
 def holds_ticket(holder: dict) -> bool:
     """Whether the very runner that took a ticket, or the trainer that it started, still runs."""
+    if not holder:  # it left while we looked
+        return False
     run = read_json(Path(holder["job"]) / "run.json")
     return alive(holder["runner"]) or (run.get("runner") == holder["runner"] and alive(run.get("trainer")))
 

@@ -69,9 +69,13 @@ class Table(Benchmark):
 def read(source: str) -> list[dict[str, Any]]:
     """The rows of a file, or of a Hub dataset's train split (its first split where it has no train)."""
     path = Path(source)
-    if path.suffix not in SUFFIXES and not path.exists():
+    try:
+        there, file = path.exists(), path.is_file()
+    except (OSError, ValueError) as error:  # a NUL, a name that is too long
+        raise ValueError(f"{source[:80]!r} is no path that can be used ({error}).") from error
+    if path.suffix not in SUFFIXES and not there:
         return from_hub(source)
-    if not path.is_file():
+    if not file:
         raise ValueError(f"There is no file {source}.")
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{source} is not one of {', '.join(SUFFIXES)}.")

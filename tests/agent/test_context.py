@@ -152,3 +152,23 @@ def test_an_undo_makes_the_brain_forget_the_turn(tmp_path: Path):
     assert context.messages() == before == Context(log).messages()
     log.append(Said(text="third"))
     assert context.messages() == [*before, {"role": "user", "content": "third"}] == Context(log).messages()
+
+
+def test_an_undo_leaves_no_call_without_its_answer(tmp_path: Path):
+    log = Log(tmp_path / "events.jsonl")
+    _, _, said, _ = log.append(OPENED, replied("a"), Said(text="and hurry"), finished("a"))
+    log.append(Undone(upto=said.seq - 1), Said(text="hello again"))
+    messages = Context(log).messages()
+    assert [m["role"] for m in messages] == ["system", "user", "assistant", "tool", "user"]
+    assert messages[-1]["content"] == "hello again"
+
+
+def test_what_is_said_while_the_model_answers_comes_after_the_answer(tmp_path: Path):
+    log = Log(tmp_path / "events.jsonl")
+    log.append(OPENED)
+    context = Context(log)
+    asked = context.messages()
+    log.append(Said(text="wait"), replied("a").model_copy(update={"upto": 1}), finished("a"))
+    assert context.messages()[: len(asked)] == asked
+    assert [m["role"] for m in context.messages()] == ["system", "user", "assistant", "tool", "user", "user"]
+    assert context.messages()[-1]["content"] == "wait" and Context(Log(log.path)).messages() == context.messages()

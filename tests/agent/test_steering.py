@@ -7,9 +7,9 @@ import pytest
 from agent.gate import judge
 from agent.session import Session
 from agent.settings import SettingsError
-from agent.steering import Terms, delete, fork, halt, rename, say, share, tune, undo
+from agent.steering import Terms, compact, delete, fork, halt, rename, say, share, tune, undo
 from lab.backend import write_json
-from record.events import Budget, Closed, Launched, Opened, Replied, Said
+from record.events import Budget, Closed, Launched, Opened, Replied, Said, Tuned
 from record.journal import Journal
 from record.log import Log
 
@@ -113,3 +113,35 @@ def test_a_session_is_deleted_when_it_is_over(settings, new_session):
     delete(settings, journal.log)
     assert not (settings.sessions / session).exists() and not list(settings.sessions.iterdir())
     assert isinstance(journal.log[0], Opened)
+
+
+def test_a_fraction_of_a_token_is_refused_and_not_stored_as_none(settings, new_session):
+    _, journal = new_session()
+    with pytest.raises(SettingsError, match="budget of tokens is 0"):
+        tune(settings, journal.log, Terms(budget={"tokens": 0.5}))
+    tune(settings, journal.log, Terms(budget={"tokens": 10.7}))
+    assert journal.views.budget.tokens == 10
+
+
+def test_compaction_is_refused_where_there_is_no_memory_and_asked_for_once(settings, new_session):
+    _, journal = new_session()
+    with pytest.raises(SettingsError, match="fixed policy"):
+        compact(journal.log)
+    journal.log.append(Tuned(driver="openai/x"))
+    with pytest.raises(SettingsError, match="nothing to compact"):
+        compact(journal.log)
+    journal.log.append(Replied(model="openai/x", text="hi"))
+    compact(journal.log)
+    before = len(journal.log)
+    compact(journal.log)
+    assert len(journal.log) == before
+
+
+def test_a_fork_copies_no_folder_of_a_job_that_began_meanwhile(settings, new_session):
+    session, journal = new_session()
+    over(journal)
+    late = settings.sessions / session / "jobs" / "sft-9"
+    late.mkdir()
+    write_json(late / "job.json", {"attempt": 1})  # launched after the fork had read the log
+    copy = settings.sessions / fork(settings, journal.log)
+    assert not (copy / "jobs" / "sft-9").exists() and (copy / "jobs").is_dir()

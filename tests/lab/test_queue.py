@@ -53,3 +53,7 @@ def test_tickets_taken_at_once_are_all_different_and_in_one_order(tmp_path: Path
     with ThreadPoolExecutor(20) as pool:
         tickets = list(pool.map(queue.enter, holders))
     assert sorted(queue.place(ticket) for ticket in tickets) == list(range(20))
+
+
+def test_a_ticket_that_leaves_while_one_looks_holds_nothing():
+    assert not holds_ticket({})

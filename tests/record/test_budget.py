@@ -65,7 +65,8 @@ def session(rng: random.Random, length: int) -> list[Event]:
                 fact = Replied(model="m", dollars=price, at=at, **used)
                 facts.append(fact if kind == "reply" else Compacted(upto=1, summary="", dollars=price, at=at, **used))
             case "close":
-                facts.append(rng.choice([Halted(at=at), Closed(outcome="stopped", reason="", at=at)]))
+                stop, over = Halted(at=at), Closed(outcome="out_of_budget", reason="", at=at)
+                facts += rng.choice([[stop], [stop, Closed(outcome="stopped", reason="", at=at)], [over]])
             case "say":
                 facts.append(Said(text="go on", at=at))
     return [fact.model_copy(update={"seq": seq}) for seq, fact in enumerate(facts, start=1)]

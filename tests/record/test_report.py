@@ -10,6 +10,7 @@ from record.events import (
     Noted,
     Opened,
     Promoted,
+    Said,
     Scored,
     Seal,
     Tuned,
@@ -69,3 +70,8 @@ def test_forecasts_stand_beside_what_came_and_only_where_there_are_any():
     text = report([opened(), launched("sft-1", first), ended, kept, launched("sft-2", second)])
     assert "| sft-1 | try | +0.200 | +0.050 [+0.010, +0.090] | 30.0 min | 40 s |" in text
     assert "| sft-2 | try | -0.100 | not measured | not known | 0 s |" in text
+
+
+def test_a_session_that_works_again_is_not_called_finished():
+    text = report([opened(), Closed(outcome="done", reason="It is 1.0.", seq=2), Said(text="go on", seq=3)])
+    assert "Still running" in text and "Finished" not in text and "Wall clock -" not in text

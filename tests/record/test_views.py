@@ -127,3 +127,27 @@ def test_a_person_changes_the_terms_and_what_they_leave_out_stays():
     assert views.drivers == ["autopilot", "m"]
     views = numbered(opened(), Renamed(title="Chains"), Shared(public=True), Shared(public=False))
     assert (views.title, views.public) == ("Chains", False)
+
+
+DONE = Closed(outcome="done", reason="")
+HALT = Halted()
+
+
+@pytest.mark.parametrize(
+    ("facts", "active"),
+    [
+        ((Replied(model="m", upto=1), Said(text="also X"), DONE), True),  # the driver ended without having read it
+        ((Said(text="also X"), Replied(model="m", upto=2), DONE), False),
+        ((Replied(model="m", upto=1), Said(text="also X"), DONE, Replied(model="m", upto=3), DONE), False),
+        ((HALT, Said(text="go on"), Closed(outcome="stopped", reason="")), True),  # a stop is over when they speak
+        ((Said(text="hm"), HALT, Closed(outcome="stopped", reason="")), False),
+        ((Replied(model="m", upto=1), Said(text="more"), Closed(outcome="out_of_budget", reason="")), False),
+    ],
+)
+def test_words_that_come_while_a_session_ends_are_not_lost(facts, active):
+    views = numbered(opened(), *facts)
+    assert (views.active, views.settled) == (active, not active)
+
+
+def test_an_effort_can_go_back_to_the_models_own():
+    assert numbered(opened(), Tuned(effort="high"), Tuned(effort="default")).effort is None

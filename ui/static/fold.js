@@ -3,7 +3,7 @@
 export class State {
   constructor() {
     Object.assign(this, {
-      seq: 0, opened: null, closed: null, halted: null, saidAt: 0, now: null,
+      seq: 0, opened: null, closed: null, halted: null, saidAt: 0, readUpto: 0, overheard: false, now: null,
       jobs: new Map(), scores: [], promotions: [], findings: [], notes: [], published: [],
       plan: [], best: "base", asked: new Map(), decided: new Map(), finished: new Map(), started: new Map(),
       worked: 0, worksSince: null, // ms of wall clock: it stands still between an ending and the next message
@@ -21,9 +21,14 @@ export class State {
     return true;
   }
 
+  /** As in record/views.py: words that come while a session ends are not lost. */
   get active() {
-    const stopped = Math.max(this.closed?.seq ?? 0, this.halted?.seq ?? 0);
-    return this.opened !== null && (stopped === 0 || this.saidAt > stopped);
+    if (this.opened === null) return false;
+    const halted = this.halted?.seq ?? 0;
+    if (this.closed === null) return halted === 0 || this.saidAt > halted;
+    if (this.closed.outcome === "stopped" && halted) return this.saidAt > halted;
+    if (["done", "needs_person"].includes(this.closed.outcome) && this.closed.seq > halted && this.overheard) return true;
+    return this.saidAt > Math.max(this.closed.seq, halted);
   }
 
   /** Seconds of wall clock that the session has worked. */
@@ -65,6 +70,7 @@ const FOLDS = {
   },
   replied: (s, f) => {
     s.replies += 1;
+    if (f.who === "main") Object.assign(s, { readUpto: f.upto ?? f.seq, overheard: false });
     s.tokens += (f.tokens_in ?? 0) + (f.tokens_out ?? 0);
     s.dollars += f.dollars ?? 0;
     s.unpriced += f.dollars === null ? 1 : 0;
@@ -129,10 +135,12 @@ const FOLDS = {
   renamed: (s, f) => (s.title = f.title),
   shared: (s, f) => (s.public = f.public),
   tuned: (s, f) => {
-    for (const term of ["budget", "approval", "driver", "effort"]) if (f[term] != null) s[term] = f[term];
+    for (const term of ["budget", "approval", "driver"]) if (f[term] != null) s[term] = f[term];
+    if (f.effort != null) s.effort = f.effort === "default" ? null : f.effort;
   },
   closed: (s, f) => {
     s.closed = f;
-    rest(s, f);
+    s.overheard = s.saidAt > s.readUpto;
+    if (!s.active) rest(s, f);
   },
 };
