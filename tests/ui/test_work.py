@@ -13,7 +13,7 @@ from lab.backends.runner import holds_ticket
 from lab.processes import identity
 from lab.queue import Queue
 from record import events as e
-from tests.ui import story
+from tests.ui import long, story
 from tests.ui.conftest import SHOTS, Site
 from tests.ui.test_page import colours, ready
 
@@ -134,6 +134,55 @@ def test_smoothing_is_debiased_and_keeps_gaps(site: Site, visit):
     assert made["smooth"] == pytest.approx([4, "nan", 16 / 3, 1.5 / 0.875])
     assert made["columns"] == [[1, 2, 3, 5], [4, None, 6, None], ["none", 1, "none", "none"]]
     assert made["breaks"] == [2]
+
+
+def test_of_many_runs_the_newest_and_the_best_are_drawn_until_a_person_asks_for_all(site: Site, visit):
+    best = e.Promoted(model="sft-3", verdict="keep", against="base", reason="Better.")
+    name, log = site.session(lambda session: [f for f in long.session(session, 30 * 45) if f.kind != "replied"])
+    log.append(best)
+    log.refresh()
+    runs = sum(fact.kind == "launched" for fact in log)
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_text("Values as a table").wait_for()
+    drawn = page.locator(".legend-run")
+    page.locator(".legend-run[data-job='sft-3']").wait_for()
+    newest = [f"sft-{n}" for n in range(runs - 9, runs + 1)]
+    assert [one.get_attribute("data-job") for one in drawn.all()] == ["sft-3", *newest]
+    colour = drawn.last.locator("path").get_attribute("style")
+    page.get_by_role("button", name=f"Show {runs - 11} earlier runs").click()
+    page.wait_for_function("count => document.querySelectorAll('.legend-run').length === count", arg=runs)
+    assert drawn.last.locator("path").get_attribute("style") == colour
+    page.get_by_role("button", name="Show the newest 10 only").click()
+    page.wait_for_function("document.querySelectorAll('.legend-run').length === 11")
+    for panel, line, count in (
+        ("ideas", "li.idea", runs),
+        ("scores", "tbody tr", runs - 1),
+        ("findings", ".finding", runs - 1),
+    ):
+        section = page.locator(f".card.{panel}")
+        section.wait_for()
+        shown = section.locator(line).count()
+        assert shown in (20, 21), panel  # and of the scores the best one
+        button = section.locator(".rest")
+        hidden = int(button.inner_text().split()[1])
+        button.click()
+        page.locator(f".card.{panel} .rest").wait_for(state="detached")
+        assert page.locator(f".card.{panel} {line}").count() == shown + hidden >= count, panel
+        assert page.evaluate("document.activeElement.className") == f"card {panel}"
+
+
+def test_a_pane_that_nobody_sees_is_drawn_when_it_is_seen(site: Site, visit):
+    name, log = site.session(lively)
+    page = visit(f"{site.url}/?session={name}", 390, 844)
+    page.locator(".feed .verdict").first.wait_for(state="attached")
+    log.append(e.Said(text="hello"))
+    page.locator(".bubble", has_text="hello").wait_for()
+    page.wait_for_timeout(200)
+    assert page.locator("#ml-work .card, #ml-work .tile").count() <= 1  # the frame of the curves
+    page.get_by_role("button", name="Work").click()
+    page.locator(".tiles").wait_for()
+    page.get_by_text("Values as a table").wait_for()
+    assert "0.640" in page.locator(".tiles").inner_text()
 
 
 def test_thousands_of_points_stay_smooth(site: Site, visit):

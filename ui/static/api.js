@@ -55,6 +55,12 @@ export class Stream {
     Object.assign(this, { session, seq: 0, source: null, retry: null, typed: ["", ""], facts, typing, linked, trouble });
     this.onVisible = () => (document.hidden ? this.pause() : this.resume());
     document.addEventListener("visibilitychange", this.onVisible);
+    // after a sleep or a change of network a dead connection can look alive for minutes: ask anew
+    this.onNetwork = () => {
+      this.pause();
+      this.resume();
+    };
+    for (const name of ["online", "offline"]) addEventListener(name, this.onNetwork);
     this.resume();
   }
 
@@ -102,6 +108,7 @@ export class Stream {
 
   close() {
     document.removeEventListener("visibilitychange", this.onVisible);
+    for (const name of ["online", "offline"]) removeEventListener(name, this.onNetwork);
     clearTimeout(this.retry);
     this.pause();
   }

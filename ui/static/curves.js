@@ -8,12 +8,13 @@ import * as words from "./words.js";
 
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [14, 5], [4, 2, 1, 2]];
 const HEIGHT = 230;
+const FEW = 10; // curves until a person asks for all: more can be told apart neither by eye nor by the browser in time
 const REST = 8; // drawing may take one part in this many of the time, however long the curves are
 const css = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
 
 export class Curves {
   constructor() {
-    Object.assign(this, { metric: null, log: false, weight: 0, hidden: new Set(), state: null, made: "", cost: 0 });
+    Object.assign(this, { metric: null, log: false, weight: 0, hidden: new Set(), every: false, state: null, made: "", cost: 0 });
     this.flags = new Flags();
     this.select = h("select.metric", { "aria-label": "metric", onchange: () => this.set({ metric: this.select.value }) });
     this.hint = h("span.hint");
@@ -25,6 +26,7 @@ export class Curves {
     this.plotArea = h("div.plot", { role: "group", tabindex: 0, onkeydown: (event) => this.key(event) });
     this.spoken = h("div.sr", { "aria-live": "polite" });
     this.legend = h("div.legend");
+    this.more = h("button.link.rest", { type: "button", hidden: true, onclick: () => this.set({ every: !this.every }) });
     this.values = h("details.values", { ontoggle: () => this.tabulate() }, h("summary", "Values as a table"), h("div.slot"));
     this.foot = h("div.curves-foot", this.values);
     this.element = h(
@@ -34,6 +36,7 @@ export class Curves {
       h("div.curve-tools", this.toggle, slider),
       this.plotArea,
       this.legend,
+      this.more,
       this.foot,
       this.spoken,
     );
@@ -86,7 +89,10 @@ export class Curves {
     const metric = names.includes(this.metric) ? this.metric : names[0];
     this.offer(names, metric);
     // a run keeps its colour and its dashes, whichever metric is shown
-    const all = state.runs.map((job, i) => ({ ...job, pen: i })).filter((job) => metric in job.values);
+    const known = state.runs.map((job, i) => ({ ...job, pen: i })).filter((job) => metric in job.values);
+    const all = known.filter((job, i) => this.every || i >= known.length - FEW || job.job === state.best);
+    this.more.hidden = known.length === all.length && !this.every;
+    this.more.textContent = this.every ? `Show the newest ${FEW} only` : `Show ${known.length - all.length} earlier runs`;
     const runs = all.filter((job) => !this.hidden.has(job.job));
     const data = table(runs, metric, this.log, this.weight);
     Object.assign(this, { all, runs, data, shown: metric });

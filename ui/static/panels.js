@@ -5,12 +5,13 @@ import { finding } from "./feed.js";
 import { spinner } from "./rows.js";
 import * as words from "./words.js";
 
+export const FEW = 20; // lines of a list until a person asks for all: hundreds cost a page seconds of layout
 const STEPS = { done: "check", todo: "circle", dropped: "minus" };
 
 export const card = (name, title, aside, ...body) =>
   h(
     `section.card.${name}`,
-    { "aria-label": title },
+    { "aria-label": title, tabindex: -1 },
     h("div.card-head", h("h2", title), h("span.hint", aside)),
     ...body,
   );
@@ -48,12 +49,17 @@ export function plan(state) {
   return card("plan", "Plan", `${done} of ${state.plan.length}`, h("ol.steps", items));
 }
 
+/** A button for the lines that a list leaves out; none when it leaves out none. `list` is {whole, more}. */
+export const rest = (count, what, list) =>
+  count > 0 ? h("button.link.rest", { type: "button", onclick: list.more }, `Show ${count.toLocaleString("en")} ${what}`) : null;
+
 const VERDICTS = { keep: ["check", "Keep"], discard: ["cross", "Discard"], crash: ["warn", "Crash"] };
 
-export function ideas(state) {
+export function ideas(state, list) {
   const trials = state.promotions;
   if (!trials.length) return null;
-  const items = trials.map((p) => {
+  const shown = list.whole ? trials : trials.slice(-FEW);
+  const items = shown.map((p) => {
     const [mark, label] = VERDICTS[p.verdict];
     const idea = p.idea || state.jobs.get(p.model)?.idea || p.model;
     return h(
@@ -64,7 +70,8 @@ export function ideas(state) {
     );
   });
   const kept = trials.filter((p) => p.verdict === "keep").length;
-  return card("ideas", "Ideas tried", `${kept} kept of ${trials.length}`, h("ol.idea-list", items));
+  const earlier = rest(trials.length - shown.length, "earlier", list);
+  return card("ideas", "Ideas tried", `${kept} kept of ${trials.length}`, ...[earlier, h("ol.idea-list", items)].filter(Boolean));
 }
 
 /** The change on the same dev items, with its interval. */
@@ -73,13 +80,14 @@ function change(p) {
   return [h("span", words.signed(p.delta), h("span.sr", ` against ${p.against}`)), h("span.idea-range", range)];
 }
 
-export function findings(state) {
+export function findings(state, list) {
   const told = state.findings.filter((f) => f.level !== "info");
   if (!told.length) return null;
+  const shown = [...told].reverse().slice(0, list.whole ? told.length : FEW);
   return card(
     "findings",
     "Findings",
     `${told.length}, each with advice`,
-    h("div.finding-list", [...told].reverse().map(finding)),
+    h("div.finding-list", shown.map(finding), rest(told.length - shown.length, "earlier", list) ?? ""),
   );
 }

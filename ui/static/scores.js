@@ -1,21 +1,24 @@
 // Sealed scores: a table, and base against best on one axis, with their intervals.
 
 import { h } from "./dom.js";
-import { card } from "./panels.js";
+import { card, FEW, rest } from "./panels.js";
 
 const SPLITS = { heldout: "held-out", dev: "dev" };
 const SHORT = 6; // hex digits of a hash that are shown
 
-/** `open` shows a file of the session by its path; null where there are no files. */
-export function scores(state, open) {
+/** `open` shows a file of the session by its path; null where there are no files. `list` is {whole, more}. */
+export function scores(state, open, list) {
   if (!state.scores.length) return null;
   const target = state.opened?.goal.target ?? null;
-  const latest = state.scores.filter((s) => state.score(s.model, s.split) === s);
+  const known = new Map(state.scores.map((s) => [`${s.split} ${s.model}`, s])); // the latest of each
+  const latest = state.scores.filter((s) => known.get(`${s.split} ${s.model}`) === s);
+  const told = (s, i) => list.whole || i >= latest.length - FEW || s.model === "base" || s.model === state.best;
+  const shown = latest.filter(told);
   const metric = latest[0].metric.replace(/^./, (c) => c.toUpperCase());
   const head = [["Model"], [`${metric}, 95 %`], ["n", "num"], ["Ended by itself"], ["Seal, answers"]].map(([name, kind]) =>
     h(`th${kind ? `.${kind}` : ""}`, { scope: "col" }, name),
   );
-  const rows = latest.map((s) => row(s, state.best, target, open));
+  const rows = shown.map((s) => row(s, state.best, target, open));
   const table = h("table", h("thead", h("tr", head)), h("tbody", rows));
   return card(
     "scores",
@@ -23,6 +26,7 @@ export function scores(state, open) {
     target === null ? "sealed" : `sealed · target ${target}`,
     comparison(state, target),
     h("div.table", { tabindex: 0, role: "group", "aria-label": "scores" }, table),
+    rest(latest.length - shown.length, "more", list) ?? "",
   );
 }
 

@@ -12,12 +12,13 @@ import { spend } from "./spend.js";
 
 const TABS = ["Live", "Jobs", "Files", "Report"];
 const LIVE = ["tiles", "spend", "plan", "ideas", "scores", "findings"];
+const SLICE = 12; // ms of drawing at a time, so that no task comes near the 50 ms that a person feels
 const BEAT = 3000; // ms between looks at what no fact says: the clock, the end of an open log
 
 export class Work {
   /** `now` is the time in ms that a running session has come to; a replay gives its own. A `recorded` one asks for nothing. */
   constructor(root, session, { now = () => Date.now(), recorded = false } = {}) {
-    Object.assign(this, { session, now, recorded, reportAt: null, tab: "Live", state: null });
+    Object.assign(this, { session, now, recorded, reportAt: null, tab: "Live", state: null, whole: new Set() });
     this.curves = new Curves();
     this.files = new Files(session);
     this.jobs = new Jobs(session, recorded);
@@ -35,11 +36,12 @@ export class Work {
       const about = { role: "tabpanel", id: `ml-pane-${name}`, "aria-labelledby": `ml-tab-${name}`, tabindex: "0" };
       for (const attribute of Object.entries(about)) pane.setAttribute(...attribute);
     }
-    const tabs = h("div.tabs", { role: "tablist", "aria-label": "work" }, this.buttons);
-    root.replaceChildren(tabs, ...Object.values(this.panes));
+    this.bar = h("div.tabs", { role: "tablist", "aria-label": "work" }, this.buttons);
+    root.replaceChildren(this.bar, ...Object.values(this.panes));
+    new ResizeObserver(() => this.state && this.draw(this.state)).observe(this.bar);
     this.show("Live");
     if (!recorded) this.curves.foot.append(this.dashboard());
-    const beat = setInterval(() => (tabs.isConnected ? this.beat() : clearInterval(beat)), BEAT);
+    const beat = setInterval(() => (this.bar.isConnected ? this.beat() : clearInterval(beat)), BEAT);
   }
 
   dashboard() {
@@ -77,8 +79,10 @@ export class Work {
     this.files.open(path);
   }
 
+  /** Nothing is drawn where nobody sees it: behind the other pane of a phone. It is when it comes into sight. */
   draw(state) {
     this.state = state;
+    if (!this.bar.checkVisibility()) return;
     if (this.tab === "Live") this.drawLive(state);
     else if (this.tab === "Jobs") this.jobs.draw(state);
     else if (this.tab === "Report") this.drawReport(state);
@@ -91,19 +95,42 @@ export class Work {
     if (this.tab === "Jobs" && !this.recorded) this.jobs.follow();
   }
 
+  /** What is at the top comes first; what takes longer than a slice comes in a task of its own. */
   drawLive(state) {
     const { tiles, plan, ideas, scores: scored, findings } = this.slots;
     const jobs = [...state.jobs.values()];
     const live = jobs.findLast((job) => !job.ended);
     const measured = [state.scores.length, state.best];
     const steps = [jobs.length, live?.job, live?.step, live?.steps];
-    redraw(tiles, [measured, steps, state.promotions.length, state.dollars, state.tokens], () => panels.tiles(state));
-    redraw(plan, [state.plan, state.active], () => panels.plan(state));
-    redraw(ideas, [state.promotions.length], () => panels.ideas(state));
-    redraw(scored, measured, () => scores(state, this.recorded ? null : (path) => this.open(path)));
-    redraw(findings, [state.findings.length], () => panels.findings(state));
-    this.drawSpend(state);
-    this.curves.draw(state);
+    const open = this.recorded ? null : (path) => this.open(path);
+    const [trials, table, told] = ["ideas", "scores", "findings"].map((name) => this.list(name));
+    this.inSlices([
+      () => redraw(tiles, [measured, steps, state.promotions.length, state.dollars, state.tokens], () => panels.tiles(state)),
+      () => this.drawSpend(state),
+      () => this.curves.draw(state),
+      () => redraw(plan, [state.plan, state.active], () => panels.plan(state)),
+      () => redraw(ideas, [state.promotions.length, trials.whole], () => panels.ideas(state, trials)),
+      () => redraw(scored, [measured, table.whole], () => scores(state, open, table)),
+      () => redraw(findings, [state.findings.length, told.whole], () => panels.findings(state, told)),
+    ]);
+  }
+
+  /** Whether a person wants all lines of a panel, and how they say so. */
+  list(name) {
+    const more = () => {
+      this.whole.add(name);
+      this.draw(this.state);
+      this.slots[name].querySelector("section")?.focus({ preventScroll: true }); // the button that had it is gone
+    };
+    return { whole: this.whole.has(name), more };
+  }
+
+  /** A later drawing takes over from an earlier one. */
+  inSlices(parts) {
+    clearTimeout(this.drawing);
+    const until = performance.now() + SLICE;
+    while (parts.length && performance.now() < until) parts.shift()();
+    if (parts.length) this.drawing = setTimeout(() => this.inSlices(parts), 0);
   }
 
   drawSpend(state) {
