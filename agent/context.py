@@ -5,7 +5,7 @@ asks for them, and the clock after each round of calls says what is left.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from agent.loops import Loops
 from record.events import Compacted, Event, Finished, Opened, Replied, Said, Undone
 from record.log import Log
 from record.views import MAIN, Views
+from tools.skill import Skill
 
 Message = dict[str, Any]  # in the shape of the chat-completions protocol
 SYSTEM = (Path(__file__).parent / "prompts" / "system.md").read_text()
@@ -30,7 +31,7 @@ class Context:
     Args:
         who: Whose calls and answers these are; a scout has its own.
         opening: The system's words, and for a scout its task; a session's own task stands in Opened.
-        skills: A tool's name -> a text's name and the text, which is shown after the tool's first use.
+        skills: A tool's name -> the texts that are shown after its first use, each of them once.
         steps: How many answers it may give; the clock says how many are left.
     """
 
@@ -39,7 +40,7 @@ class Context:
         log: Log,
         who: str = MAIN,
         opening: tuple[str, ...] = (SYSTEM,),
-        skills: Mapping[str, tuple[str, str]] | None = None,
+        skills: Mapping[str, Sequence[Skill]] | None = None,
         steps: int | None = None,
     ):
         self._log = log
@@ -128,10 +129,10 @@ class Context:
     def _finished(self, fact: Finished, nudge: str | None) -> None:
         self._put(fact.seq, {"role": "tool", "tool_call_id": fact.call, "content": fact.output})
         self._open.discard(fact.call)
-        name, text = self._skills.get(fact.name, ("", ""))
-        if name and name not in self._shown:
-            self._shown.add(name)
-            self._notice(fact, f"[skill] {text}")
+        for skill in self._skills.get(fact.name, ()):
+            if skill.name not in self._shown:
+                self._shown.add(skill.name)
+                self._notice(fact, f"[skill] {skill.text}")
         if nudge:
             self._notice(fact, f"[lab] {nudge}")
         if not self._open:

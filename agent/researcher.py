@@ -30,6 +30,7 @@ from record.views import MAIN
 from tools.base import Tool
 
 NO_END = 10**9  # steps: budgets end a session, not smolagents' counter, which would ask for a made-up answer
+SLACK = 1_000  # characters over SHOWN that a tool which shortens by itself may say about it
 POLL = 0.02  # seconds between looks at calls that run at once
 FOREVER = 10 * 365 * 86400.0  # seconds to wait for a person
 
@@ -45,8 +46,12 @@ class Researcher(ToolCallingAgent):
         check: Callable[[], None],
         context: Context | None = None,
         who: str = MAIN,
+        replied: Callable[[], None] = lambda: None,
     ):
-        """`check` raises Stopped or OutOfBudget; it runs before each call of the model and while anything waits."""
+        """`check` raises Stopped or OutOfBudget; it runs before each call of the model and while anything waits.
+
+        `replied` runs when an answer of the model has become a fact.
+        """
         super().__init__(
             tools=list(tools), model=model, max_steps=NO_END, verbosity_level=LogLevel.OFF, step_callbacks=[_forget]
         )
@@ -54,6 +59,7 @@ class Researcher(ToolCallingAgent):
         self._context = context or Context(journal.log)
         self._who = who
         self._check = check
+        self._replied = replied
 
     def work(self, task: str) -> str:
         """Drive the loop, which is smolagents', to its final answer. Open calls of an earlier owner come first."""
@@ -82,6 +88,7 @@ class Researcher(ToolCallingAgent):
         reply = reply_of(chat_message, self.model.model_id or "unknown", taken, views.spent.replies)
         upto = self._context.seen if reply.upto is None else reply.upto
         self._journal.append(reply.model_copy(update={"who": self._who, "upto": upto}))
+        self._replied()
         yield from self.answer_open_calls()
 
     def answer_open_calls(self) -> Generator[ToolOutput]:
@@ -200,7 +207,7 @@ class Researcher(ToolCallingAgent):
     def _bounded(self, call: Call, output: str) -> str:
         """An output as the driver sees it: whole, or its head and tail and the file that holds all of it."""
         tool = self.tools.get(call.name)
-        if len(output) <= SHOWN or not isinstance(tool, Tool):
+        if len(output) <= SHOWN + SLACK or not isinstance(tool, Tool):
             return output[: SHOWN * 2]
         return tool.lab.workspace.keep(call.id, redact(output, self._journal.log.secrets))
 

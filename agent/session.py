@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 
 from smolagents.utils import AgentGenerationError
 
-from agent.driver import Driver
+from agent.context import Context
+from agent.driver import Driver, Seat
 from agent.providers import BrainError
 from agent.purse import Purse
 from agent.researcher import Researcher
@@ -32,8 +33,10 @@ from record.events import Closed, Finished, Outcome, Published
 from record.journal import Journal
 from record.log import LogError
 from record.report import report
-from record.views import Views
+from record.typing import Typing
+from record.views import MAIN, Views
 from tools.all import all_tools
+from tools.skill import shown_after
 
 GRACE = 30.0  # seconds that running jobs have to save when a session ends
 MOST_CALLS = 300  # of the model, where the person gave no cap
@@ -63,6 +66,7 @@ class Session:
         if self._journal.views.opened is None:
             raise SettingsError(f"There is no session {session!r}; see `python -m agent list`.")
         self._servers = Servers(settings, self._check)
+        self._typing = Typing(self.folder, self.log.secrets)
         self._since = 0  # a stop that came before we began is over
 
     @classmethod
@@ -92,18 +96,14 @@ class Session:
                     return self._let_jobs_save(views.closed, lab)
                 return self._close(self._work(lab) if views.active else STOPPED, lab)
             finally:
+                self._typing.clear()
                 self._servers.close()
                 supervisor.stop()
 
     def _work(self, lab: Lab) -> Closed:
         """Drive the agent to an ending. Every kind of trouble becomes one."""
         try:
-            purse, outside = Purse(), self._servers.tools(lab)
-            driver = Driver(self._settings, self._journal, self._check, purse=purse)
-            scout = Scout(lab, self._settings, self._check, purse, outside)
-            tools = [*all_tools(lab), scout, *outside]
-            researcher = Researcher(driver, tools, self._journal, self._check)
-            return _closed("done", researcher.work(self._journal.views.goal.text))
+            return _closed("done", self._researcher(lab).work(self._journal.views.goal.text))
         except OutOfBudget as over:
             return _closed("out_of_budget", f"{over}; the best so far is {self._journal.views.best}")
         except NeedsPerson as idle:
@@ -119,6 +119,18 @@ class Session:
                 return _closed("provider_failed", str(error))
             logging.getLogger(__name__).exception("session %s failed", self.id)
             return _closed("failed", f"an error of ours ended the session ({type(error).__name__}: {error})")
+
+    def _researcher(self, lab: Lab) -> Researcher:
+        """The driver of this session with its memory, its tools and its helpers."""
+
+        def context() -> Context:
+            return Context(self.log, skills=shown_after())
+
+        purse, outside = Purse(), self._servers.tools(lab)
+        driver = Driver(self._settings, self._journal, self._check, Seat(MAIN, context, self._typing.show), purse)
+        scout = Scout(lab, self._settings, self._check, purse, outside)
+        tools = [*all_tools(lab), scout, *outside]
+        return Researcher(driver, tools, self._journal, self._check, context(), replied=self._typing.clear)
 
     def _check(self) -> None:
         """Raise Stopped, NeedsPerson or OutOfBudget when the session must not go on."""

@@ -92,8 +92,6 @@ def read(environ: dict[str, str] | None = None) -> Settings:
     }
     keys = {name: env[name] for name in KEY_NAMES if env.get(name)}
     api_base = env.get("ML_INTERN_API_BASE") or None
-    if api_base and not env.get("ML_INTERN_MODEL"):
-        raise SettingsError("ML_INTERN_API_BASE is set without a model; set ML_INTERN_MODEL, e.g. openai/qwen3-8b.")
     _check_webhook(keys.get("ML_INTERN_WEBHOOK"))
     servers = _servers(env.get("ML_INTERN_MCP_SERVERS"))
     for server in servers:
@@ -103,7 +101,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         home=home,
         host=env.get("ML_INTERN_HOST") or ("0.0.0.0" if env.get("SPACE_ID") else "127.0.0.1"),
         port=_number(env, "ML_INTERN_PORT", 7860, 1, 65535),
-        driver=env.get("ML_INTERN_MODEL") or default_driver(keys),
+        driver=env.get("ML_INTERN_MODEL") or ("autopilot" if api_base else default_driver(keys)),
         fallback=env.get("ML_INTERN_FALLBACK_MODEL") or None,
         scout_driver=env.get("ML_INTERN_SCOUT_MODEL") or None,
         api_base=api_base,

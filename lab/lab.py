@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from lab import data, forecast
 from lab.backend import Backend, read_json
 from lab.clock import Count, Estimate, Room, estimate, room
+from lab.ending import too_early
 from lab.errors import BadInput, LabError, NotThere, Refused
 from lab.grade import paired, verdict, wilson
 from lab.machine import this_machine
@@ -73,7 +74,7 @@ class Lab:
         self._journal.append(*(fact for fact in facts if fact.model_dump(exclude={"seq", "at"}) not in said))
 
     def check_finished(self) -> None:
-        """Raise Refused while a job runs or the best model has no held-out score: then the session cannot end well."""
+        """Raise Refused while a job runs, the best model has no held-out score, or another idea would fit (see lab.ending)."""
         views = self.views
         if views.running:
             raise Refused(f"The job {views.running[0].id} still runs; wait for it or cancel it first.")
@@ -81,6 +82,8 @@ class Lab:
         broken = measured and measured[-1].ended and measured[-1].ended.state != "done"  # nothing more can be measured
         if views.score(views.best, "heldout") is None and not broken:
             raise Refused(f"The best model ({views.best}) has no held-out score yet; evaluate it on heldout first.")
+        if why := too_early(views, self.log, datetime.now(UTC)):
+            raise Refused(why)
 
     # Data
 

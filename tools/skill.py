@@ -32,6 +32,13 @@ def skills() -> Mapping[str, Skill]:
     return MappingProxyType({path.stem: parse(path.stem, path.read_text()) for path in sorted(FOLDER.glob("*.md"))})
 
 
+@cache
+def shown_after() -> Mapping[str, tuple[Skill, ...]]:
+    """A tool's name -> the texts that are shown after its first use."""
+    tools = {tool for skill in skills().values() for tool in skill.when}
+    return {tool: tuple(skill for skill in skills().values() if tool in skill.when) for tool in tools}
+
+
 def parse(name: str, content: str) -> Skill:
     """A file's content: `when: tool, tool`, `# Title`, then the text. Raises ValueError."""
     first, _, text = content.partition("\n")
