@@ -44,6 +44,8 @@ def test_the_budget_says_what_is_used_and_what_is_unknown(site: Site, visit):
     page.locator(".spend").wait_for()
     shown = page.locator(".spend").inner_text()
     assert "unknown of $2.00" in shown and "unknown, no cap" in shown
+    assert page.locator(".tile", has_text="Spent").inner_text() == "Spent\n–\nprice unknown", "unknown is not $0.00"
+    assert page.locator(".top .num").inner_text() == "price unknown of $2.00"
 
 
 def test_the_clock_stands_still_while_nobody_works(site: Site, visit):

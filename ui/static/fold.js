@@ -45,6 +45,12 @@ export class State {
     return this.closed && this.closed.seq > (this.halted?.seq ?? 0) ? this.closed.outcome : "stopped";
   }
 
+  /** Dollars spent, as far as they are known; null when nothing is known of what was paid. */
+  get paid() {
+    const unknown = this.unpriced > 0 || [...this.jobs.values()].some((job) => job.ended && job.ended.dollars == null);
+    return this.dollars === 0 && unknown ? null : this.dollars;
+  }
+
   /** The latest sealed score of a model on a split. */
   score(model, split) {
     return this.scores.findLast((s) => s.model === model && s.split === split) ?? null;

@@ -34,7 +34,7 @@ export function tiles(state) {
     running
       ? tile("Step", String(running.step), `${running.steps ? `/ ${running.steps} ` : ""}${running.job}`)
       : tile("Jobs", String(done), `of ${state.jobs.size} done`),
-    tile("Spent", words.dollars(state.dollars), state.tokens ? `${words.compact(state.tokens)} tok` : ""),
+    tile("Spent", state.paid === null ? "–" : words.dollars(state.paid), state.paid === null ? "price unknown" : state.tokens ? `${words.compact(state.tokens)} tok` : ""),
   );
 }
 

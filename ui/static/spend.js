@@ -51,8 +51,7 @@ function money(state) {
     state.unpriced ? `${state.unpriced} of ${state.replies} answers` : "",
     jobs ? `${jobs} ${jobs === 1 ? "job" : "jobs"}` : "",
   ].filter(Boolean);
-  const nothing = state.dollars === 0 && unknown.length > 0;
-  return [nothing ? null : state.dollars, unknown.length ? `price unknown: ${unknown.join(", ")}` : ""];
+  return [state.paid, unknown.length ? `price unknown: ${unknown.join(", ")}` : ""];
 }
 
 /** Autopilot calls no model: it has such a line only where a person set a cap. */

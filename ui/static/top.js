@@ -57,9 +57,9 @@ export class Top {
       return;
     }
     const { dollars, hours } = state.budget;
-    const elapsed = state.elapsed(this.now());
+    const elapsed = Math.round(state.elapsed(this.now())); // as the budget card says it
     const clock = `${Math.floor(elapsed / 60)}:${String(Math.floor(elapsed % 60)).padStart(2, "0")}`;
-    if (dollars !== null) this.meter(words.dollars(state.dollars), words.dollars(dollars), state.dollars / dollars);
+    if (dollars !== null) this.meter(paid(state), words.dollars(dollars), state.dollars / dollars);
     else if (hours !== null) this.meter(clock, words.seconds(hours * 3600), elapsed / (hours * 3600));
     else this.meter(clock, null, null);
   }
@@ -73,3 +73,7 @@ export class Top {
     );
   }
 }
+
+/** On a phone the price is one sign. */
+const paid = ({ paid }) =>
+  paid === null ? [h("span.wide-only", "price unknown"), h("span.phone-only", { title: "price unknown" }, "$?")] : words.dollars(paid);

@@ -1,7 +1,7 @@
 // The window of the transcript. Every entry is known, as a function that makes its element; elements exist for the newest
 // ones only. Older ones are made as the person scrolls up, so that a session of any length opens as fast as a short one.
 
-import { h } from "./dom.js";
+import { h, icon } from "./dom.js";
 
 const FIRST = 40; // rows and blocks that are made when a session opens: two tall screens
 const CHUNK = 16; // older rows and blocks that are made at a time
@@ -61,7 +61,9 @@ export class Transcript {
   /** Grows in `list`, inside `scroller`. [from, to) are the entries that are in the page. */
   constructor(scroller, list) {
     Object.assign(this, { scroller, list, entries: [], from: 0, to: 0, atEnd: true, top: 0, making: null });
-    this.earlier = h("button.earlier.link", { type: "button", hidden: true, onclick: () => this.beginning() });
+    this.count = h("span.num");
+    const label = [icon("up"), h("span", "Show the beginning"), h("span.sr", ": "), this.count];
+    this.earlier = h("button.earlier", { type: "button", hidden: true, onclick: () => this.beginning() }, label);
     this.typed = h("div.typed", { hidden: true });
     scroller.replaceChildren(this.earlier, list, this.typed);
     scroller.addEventListener("scroll", () => this.moved(), { passive: true });
@@ -127,17 +129,21 @@ export class Transcript {
     }
   }
 
-  tell() {
-    this.earlier.hidden = this.from === 0;
-    const left = this.entries.slice(0, this.from).reduce((sum, entry) => sum + entry.size, 0);
-    this.earlier.textContent = `Show the beginning: ${left.toLocaleString("en")} earlier`;
+  /** Rows and blocks before those that are in the page. */
+  get left() {
+    return this.entries.slice(0, this.from).reduce((sum, entry) => sum + entry.size, 0);
   }
 
-  /** Keep two screens ready above what the person sees. */
+  tell() {
+    this.earlier.hidden = this.from === 0;
+    this.count.textContent = `${this.left.toLocaleString("en")} earlier`;
+  }
+
+  /** Keep two screens ready above what the person sees, and the rest of it when that is little. */
   fill() {
     if (this.making || this.from === 0) return;
     if (this.scroller.clientHeight === 0) return; // left, or behind the other pane of a phone: nobody scrolls here
-    if (this.scroller.scrollTop > 2 * this.scroller.clientHeight) return;
+    if (this.scroller.scrollTop > 2 * this.scroller.clientHeight && this.left > FIRST) return;
     this.making = setTimeout(() => {
       this.making = null;
       this.older();

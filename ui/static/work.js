@@ -105,7 +105,7 @@ export class Work {
     const open = this.recorded ? null : (path) => this.open(path);
     const [trials, table, told] = ["ideas", "scores", "findings"].map((name) => this.list(name));
     this.inSlices([
-      () => redraw(tiles, [measured, steps, state.promotions.length, state.dollars, state.tokens], () => panels.tiles(state)),
+      () => redraw(tiles, [measured, steps, state.promotions.length, state.paid, state.tokens], () => panels.tiles(state)),
       () => this.drawSpend(state),
       () => this.curves.draw(state),
       () => redraw(plan, [state.plan, state.active], () => panels.plan(state)),
