@@ -1,6 +1,7 @@
 """Long sessions: everything that a provider does, mixed; memory that stays within the window; helpers; caps."""
 
 import json
+import threading
 from collections import Counter
 from dataclasses import replace
 from itertools import count
@@ -16,6 +17,7 @@ from agent.sessions import session_log
 from agent.steering import compact, say
 from record.events import Asked, Compacted, Finished, Found, Progressed, Replied, Started, Tuned
 from record.log import Log
+from record.typing import read_typing
 from record.views import MAIN, Views
 from tests.fakes import (
     breaks,
@@ -292,3 +294,25 @@ def test_messages_of_the_runtime_are_told_from_a_persons(settings, new_session):
     users = [m["content"] for m in server.requests[-1]["messages"] if m["role"] == "user"]
     assert len(users) == 3 and all(text.startswith(NOTICES) for text in users[1:])
     assert not [f for f in log if isinstance(f, Asked | Progressed | Started) and f.who != MAIN]
+
+
+def test_an_answer_can_be_watched_while_it_comes_and_is_gone_when_it_is_a_fact(settings, new_session):
+    seen: list[str] = []
+
+    def look(log: Log) -> None:
+        while not over.wait(0.05):
+            if typed := read_typing(log.path.parent):
+                seen.append(typed[0])
+
+    over = threading.Event()
+    with chat_server([slow(says("one two three four five", pieces=8), 0.15)]) as server:
+        here = replace(settings, api_base=server.base, keys={"ML_INTERN_API_KEY": KEY})
+        session, journal = new_session(here, driver="openai/scripted")
+        watcher = threading.Thread(target=look, args=(journal.log,))
+        watcher.start()
+        Session(here, session).run()
+        over.set()
+        watcher.join()
+    assert len({text for text in seen if text}) >= 3
+    assert all("one two three four five".startswith(text) for text in seen)
+    assert read_typing(journal.log.path.parent) is None

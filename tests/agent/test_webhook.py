@@ -19,7 +19,9 @@ from agent.webhook import FILE, Webhook
 from record.events import Call, Closed, Halted, Replied
 from tests.conftest import cli_environment
 
-TRAIN = Call(id="c1", name="train", arguments={"config": {"data": "data/none.jsonl"}, "idea": "try"})
+TRAIN = Call(
+    id="c1", name="train", arguments={"config": {"data": "data/none.jsonl"}, "idea": "try", "expected_gain": 0.1}
+)
 PATH = "/services/T0/secret-of-the-hook"
 
 
