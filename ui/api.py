@@ -113,61 +113,61 @@ def _commands(api: APIRouter, settings: Settings) -> None:
     @api.post("/sessions/{session}/say", dependencies=[Depends(is_json)])
     def say_it(session: str, form: Message) -> dict[str, bool]:
         """A message to the agent, read at its next step."""
-        say(_log(settings, session), form.text)
+        say(exact(settings, session), form.text)
         return {"ok": True}
 
     @api.post("/sessions/{session}/stop", dependencies=[Depends(is_json)])
     def stop(session: str) -> dict[str, bool]:
         """Stop a session; its jobs save and end."""
-        halt(_log(settings, session))
+        halt(exact(settings, session))
         return {"ok": True}
 
     @api.post("/sessions/{session}/decide", dependencies=[Depends(is_json)])
     def decide_it(session: str, form: Decision) -> dict[str, bool]:
         """Answer a question of the gate; `arguments` replace those of the call."""
-        decide(_log(settings, session), form.call, form.allow, form.arguments)
+        decide(exact(settings, session), form.call, form.allow, form.arguments)
         return {"ok": True}
 
     @api.post("/sessions/{session}/tune", dependencies=[Depends(is_json)])
     def tune_it(session: str, terms: Terms) -> dict[str, bool]:
         """Change caps, approval mode, driver or effort; what is left out stays."""
-        tune(settings, _log(settings, session), terms)
+        tune(settings, exact(settings, session), terms)
         return {"ok": True}
 
     @api.post("/sessions/{session}/compact", dependencies=[Depends(is_json)])
     def compact_it(session: str) -> dict[str, bool]:
         """Shorten the model's memory at its next step; the transcript stays whole."""
-        compact(_log(settings, session))
+        compact(exact(settings, session))
         return {"ok": True}
 
     @api.post("/sessions/{session}/undo", dependencies=[Depends(is_json)])
     def undo_it(session: str) -> dict[str, bool]:
         """Take the last turn back: the model forgets it; what jobs did stays."""
-        undo(_log(settings, session))
+        undo(exact(settings, session))
         return {"ok": True}
 
 
 def _keeping(api: APIRouter, settings: Settings) -> None:
     @api.post("/sessions/{session}/rename", dependencies=[Depends(is_json)])
     def rename_it(session: str, form: Title) -> dict[str, bool]:
-        rename(_log(settings, session), form.title)
+        rename(exact(settings, session), form.title)
         return {"ok": True}
 
     @api.post("/sessions/{session}/share", dependencies=[Depends(is_json)])
     def share_it(session: str, form: Sharing) -> dict[str, bool]:
         """Let anybody watch the session as a replay, or nobody any more."""
-        share(_log(settings, session), form.public)
+        share(exact(settings, session), form.public)
         return {"ok": True}
 
     @api.post("/sessions/{session}/fork", dependencies=[Depends(is_json)], status_code=201)
     def fork_it(session: str) -> dict[str, str]:
         """Copy the session into a new one, which stands still until somebody speaks to it."""
-        return {"session": fork(settings, _log(settings, session))}
+        return {"session": fork(settings, exact(settings, session))}
 
     @api.delete("/sessions/{session}", dependencies=[Depends(is_json)])
     def delete_it(session: str) -> dict[str, bool]:
         """Remove a session that is over, with all its files."""
-        delete(settings, _log(settings, session))
+        delete(settings, exact(settings, session))
         return {"ok": True}
 
 
@@ -219,6 +219,14 @@ def _log(settings: Settings, session: str) -> Log:
         return log if log.path.is_file() else find(settings, session)
     except SettingsError as error:
         raise HTTPException(404, str(error)) from error
+
+
+def exact(settings: Settings, session: str) -> Log:
+    """The log of a session by its whole id: a beginning is enough to look, and too little to change or delete."""
+    log = _log(settings, session)
+    if log.path.parent.name != session:
+        raise HTTPException(404, f"{session!r} is the beginning of an id; give the whole id to change a session.")
+    return log
 
 
 def refuse_in_one_sentence(app: FastAPI) -> None:

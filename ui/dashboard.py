@@ -13,6 +13,7 @@ import sys
 import tempfile
 from base64 import b64encode
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 from fastapi import Depends, FastAPI, HTTPException
@@ -38,6 +39,7 @@ PAGES = (  # its views are one page under several names; the last is asked for e
     "", "traces", "system", "media", "reports", "runs", "run", "files", "artifacts", "settings", "version",
     "__trackio/frontend_version",
 )  # fmt: skip
+NOT_SHOWN = "This part of Trackio is not shown here."
 INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 LOGOS = {
     f"TRACKIO_LOGO_{theme.upper()}_URL": f"{PREFIX}/static/trackio/trackio_logo_type_{theme}_transparent.png"
@@ -65,7 +67,7 @@ class Dashboard:
         client = await self._ready()
         headers = {"content-type": "application/json"} if body is not None else {}
         try:
-            return await client.request(method, f"{PREFIX}/{path}?{query}", content=body, headers=headers)
+            return await client.request(method, f"{PREFIX}/{quote(path)}?{query}", content=body, headers=headers)
         except httpx.HTTPError as error:
             raise HTTPException(503, "Trackio's dashboard does not answer; try again.") from error
 
@@ -100,9 +102,9 @@ def mount_trackio(app: FastAPI, settings: Settings) -> None:
     @app.get(PREFIX, include_in_schema=False)
     @app.get(PREFIX + "/{path:path}", include_in_schema=False)
     async def look(http: Http, path: str = "") -> Response:
-        if not (path.startswith(FILES) or path in PAGES):
-            raise HTTPException(404, "This part of Trackio is not shown here.")
-        return _passed_on(await dashboard.ask("GET", path, http.url.query))
+        if not (path in PAGES or _is_file(path)):
+            raise HTTPException(404, NOT_SHOWN)
+        return _passed_on(await dashboard.ask("GET", path, http.url.query), path in PAGES)
 
     @app.post(PREFIX + "/api/{name}", include_in_schema=False, dependencies=[Depends(is_json)])
     async def read(http: Http, name: str) -> Response:
@@ -113,14 +115,22 @@ def mount_trackio(app: FastAPI, settings: Settings) -> None:
         return _passed_on(await dashboard.ask("POST", f"api/{name}", "", await http.body()))
 
 
-def _passed_on(answer: httpx.Response) -> Response:
+def _is_file(path: str) -> bool:
+    """Whether a path, as the server decoded it, is below FILES whoever reads it: httpx takes dot segments out."""
+    return path.startswith(FILES) and not (set(path) & set("%\\") or {".", ".."} & set(path.split("/")))
+
+
+def _passed_on(answer: httpx.Response, page: bool = False) -> Response:
     """Status, type and body; and for a page a policy under which only its own scripts run, whatever a run's name holds.
+    Markup from anywhere but a page of PAGES is not passed on: HTTPException 404.
 
     Its charts (Vega) compile their expressions, so that it needs 'unsafe-eval'; markup that got in would still not run.
     """
     kind = answer.headers.get("content-type", "application/octet-stream")
     headers = {"cache-control": "no-store"}
-    if kind.startswith("text/html"):
+    if "html" in kind.lower():
+        if not page:
+            raise HTTPException(404, NOT_SHOWN)
         own = " ".join(f"'sha256-{_hash(script)}'" for script in INLINE.findall(answer.text))
         headers["content-security-policy"] = (
             f"default-src 'self'; script-src 'self' 'unsafe-eval' {own}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "

@@ -1,6 +1,6 @@
 """What every request must pass, whoever answers it: our own host and origin, and only reading on a public Space."""
 
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -78,7 +78,8 @@ class Guard:
     def _refusal(self, method: str, path: str, headers: Headers) -> tuple[int, str] | None:
         """The status and the sentence for a request that must not go on."""
         host = headers.get("host", "")
-        if self._local and (urlsplit(f"//{host}").hostname or "") not in LOOPBACK:
+        name = _split(f"//{host}")
+        if name is None or (self._local and (name.hostname or "") not in LOOPBACK):
             # A name of somebody else that resolves to this machine (DNS rebinding) would be of our own origin.
             return (
                 421,
@@ -89,7 +90,7 @@ class Guard:
         if method in READING:
             return None
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and ((page := _split(origin)) is None or page.netloc != host):
             return 403, f"A page of {origin} may not act here."
         if self._read_only:
             return 403, READ_ONLY
@@ -98,6 +99,14 @@ class Guard:
         if not path.startswith(("/api/", "/trackio/api/")):
             # the page has no Gradio events and takes no files, so Gradio's upload and queue would only be open doors
             return 405, f"{path} takes no commands; see /api/openapi.json."
+        return None
+
+
+def _split(address: str) -> SplitResult | None:
+    """The parts of an address; None for one that is none, as "http://[" is."""
+    try:
+        return urlsplit(address)
+    except ValueError:
         return None
 
 

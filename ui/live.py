@@ -30,14 +30,20 @@ class Tail:
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Read what is new until cancelled. Ends with `trouble` when the log cannot be read."""
+        """Read what is new until cancelled. Ends with `trouble` when the log cannot be read, or whatever else went wrong."""
+        try:
+            await self._follow()
+        except LogError as error:
+            self.trouble = str(error)
+        except OSError as error:
+            self.trouble = f"The session could not be read ({error.strerror}); reload the page."
+        finally:
+            self.trouble = self.trouble or "The stream broke off; reload the page."
+            self._announce()
+
+    async def _follow(self) -> None:
         while True:
-            try:
-                fresh, draft = await asyncio.to_thread(self._look)
-            except LogError as error:
-                self.trouble = str(error)
-                self._announce()
-                return
+            fresh, draft = await asyncio.to_thread(self._look)
             if fresh or draft is not self.draft:
                 self.lines += fresh
                 self.draft = draft
@@ -102,7 +108,7 @@ class Live:
 
     def _enter(self, session: str, log: Log) -> Tail:
         tail = self._tails.get(session)
-        if tail is None or tail.trouble:
+        if tail is None or tail.task is None or tail.task.done():
             tail = self._tails[session] = Tail(log)
             tail.task = asyncio.create_task(tail.run(), name=f"tail {session}")
         tail.viewers += 1

@@ -101,7 +101,10 @@ def tools(settings: Settings) -> list[Callable[..., Any]]:
         Args:
             session: The id that start_session returned.
         """
-        halt(find(settings, session), by="mcp")
+        log = find(settings, session)
+        if log.path.parent.name != session:
+            raise SettingsError(f"{session!r} is the beginning of an id; give the whole id to stop a session.")
+        halt(log, by="mcp")
         return {"ok": True}
 
     return [start_session, session_status, session_results, stop_session]

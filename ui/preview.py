@@ -18,6 +18,8 @@ ROWS, COLUMNS, CELL = 100, 40, 300
 IMAGE = 8 * 2**20  # bytes
 HEADER = 16 * 2**20  # bytes of a safetensors header that we read; the format allows 100 MB
 TENSORS = 500
+TYPES = 12  # kinds of tensors that a note names
+LARGEST = 2**63  # parameters: no file holds a tensor of as many
 PARQUET = 256 * 2**20  # bytes, uncompressed, of the row group that is opened
 MAGIC = {  # an image is what its first bytes say, whatever its name says
     "image/png": (b"\x89PNG\r\n\x1a\n", 0),
@@ -136,7 +138,7 @@ def _parquet(opened: Opened) -> dict[str, Any]:
         if about.num_row_groups and about.row_group(0).total_byte_size <= PARQUET:
             batch = next(table.iter_batches(batch_size=ROWS, row_groups=[0], columns=shown), None)
             rows = [list(row.values()) for row in batch.to_pylist()] if batch else []
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pyarrow.ArrowException, OSError, ArithmeticError, ValueError, KeyError) as error:
         raise Unreadable("It does not read as Parquet.") from error
     made = _table(shown, rows, about.num_rows <= len(rows))
     types = [str(schema.field(i).type)[:CELL] for i in range(len(shown))]
@@ -159,19 +161,27 @@ def _safetensors(opened: Opened) -> dict[str, Any]:
         }
     try:
         header = json.loads(_part(opened.file, 8, length))
-        about = header.pop("__metadata__", {})
-        tensors = [(name, str(t["dtype"]), [int(size) for size in t["shape"]]) for name, t in header.items()]
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        about = list(header.pop("__metadata__", {}).items())
+        tensors = [(name, _cell(t["dtype"]), _shape(t["shape"])) for name, t in header.items()]
+    except (ArithmeticError, ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         raise Unreadable("It does not read as safetensors.") from error
     types: dict[str, int] = {}
     for _, kind, shape in tensors:
         types[kind] = types.get(kind, 0) + prod(shape)
     rows = [[name, kind, " × ".join(map(str, shape)) or "scalar", f"{prod(shape):,}"] for name, kind, shape in tensors]
-    each = ", ".join(f"{count:,} {kind}" for kind, count in types.items())
-    said = "".join(f" · {_cell(key)}: {_cell(value)}" for key, value in islice(dict(about).items(), 6))
+    each = ", ".join(f"{count:,} {kind}" for kind, count in islice(types.items(), TYPES))
+    said = "".join(f" · {_cell(key)}: {_cell(value)}" for key, value in about[:6])
     note = f"{len(tensors):,} tensors, {sum(types.values()):,} parameters ({each}){said}"
     made = _table(["Tensor", "Type", "Shape", "Parameters"], rows, len(rows) <= TENSORS, TENSORS)
     return made | {"kind": "tensors", "note": note}
+
+
+def _shape(sizes: list[Any]) -> list[int]:
+    """The sizes of a tensor. Raises ValueError for what is none."""
+    shape = [int(size) for size in sizes[:TENSORS]]
+    if len(sizes) > TENSORS or any(not 0 <= size < LARGEST for size in shape) or prod(shape) >= LARGEST:
+        raise ValueError("It is no shape.")
+    return shape
 
 
 def _table(names: Iterable[Any], rows: Sequence[Sequence[Any]], whole: bool, most: int = ROWS) -> dict[str, Any]:

@@ -8,7 +8,8 @@ What it changes in every fact:
 
 What is nobody's business, and is left out:
 - `shared`: when the session was private, and since when it is not.
-- Words that the owner took back (`undone`): their messages go, and of the replies only the cost stays.
+- Words that the owner took back (`undone`): their messages, notes and plans go, and of the replies only the cost stays.
+  Of calls and questions only the names stay. What jobs did stays done, and is shown.
 - The summary that the model gets in the place of earlier messages, and who asked for one.
 - Details of notes and evidence of findings, but for their numbers: they may quote rows of data.
 - The owner's own file of training rows, and the files of items: a replay has no files.
@@ -22,16 +23,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from record.events import (
+    Asked,
+    Closed,
     Compacted,
+    Decided,
     Event,
+    Finished,
     Found,
+    Halted,
     Noted,
     Opened,
+    Planned,
     Replied,
     Requested,
     Said,
     Scored,
     Shared,
+    Started,
     Undone,
     from_dict,
 )
@@ -63,27 +71,45 @@ def public(facts: Sequence[Event], places: Mapping[str, str], secrets: Sequence[
     gone = taken_back(facts)
     made = []
     for fact in facts:
-        shown = _shown(fact, fact.seq in gone)
+        said = _unsaid(fact) if fact.seq in gone else fact
+        shown = _shown(said) if said else None
         if shown is not None:
             made.append(from_dict(_without_people(_walk(redact_tree(shown.model_dump(), secrets), folders))))
     return made
 
 
 def taken_back(facts: Sequence[Event]) -> set[int]:
-    """The seqs of what was said between the point that an undo went back to and the undo itself."""
+    """The seqs of the facts between the point that an undo went back to and the undo itself."""
     undone = [(fact.upto, fact.seq) for fact in facts if isinstance(fact, Undone)]
-    return {f.seq for f in facts if isinstance(f, Said | Replied) and any(a < f.seq < b for a, b in undone)}
+    return {fact.seq for fact in facts if any(a < fact.seq < b for a, b in undone)}
 
 
-def _shown(fact: Event, back: bool) -> Event | None:
+def _unsaid(fact: Event) -> Event | None:
+    """A fact that was taken back, without its words; None when nothing is left of it."""
+    match fact:
+        case Said() | Noted() | Planned():
+            return None
+        case Replied():
+            return fact.model_copy(update={"text": "", "thought": "", "calls": (), "blocks": ()})
+        case Started():
+            return fact.model_copy(update={"arguments": {}})
+        case Finished():
+            return fact.model_copy(update={"output": ""})
+        case Asked():
+            return fact.model_copy(update={"arguments": {}, "reason": ""})
+        case Decided():
+            return fact.model_copy(update={"arguments": None})
+        case Closed() | Halted():
+            return fact.model_copy(update={"reason": ""})
+        case _:
+            return fact
+
+
+def _shown(fact: Event) -> Event | None:
     """The fact without what is nobody's business; None when nothing is left of it."""
     match fact:
         case Shared():
             return None
-        case Said() if back:
-            return None
-        case Replied() if back:
-            return fact.model_copy(update={"text": "", "thought": "", "calls": (), "blocks": ()})
         case Replied():
             return fact.model_copy(update={"blocks": ()})  # the thought is there; its signature is the provider's
         case Opened():

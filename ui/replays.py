@@ -56,7 +56,11 @@ class Replays:
         return None
 
     def _views(self, path: Path) -> Views | None:
-        """The fold of a log that anybody may see."""
+        """The fold of a log that anybody may see. Of one that is deleted nothing is kept."""
+        if not path.is_file():
+            self._journals.pop(path, None)
+            self._texts.pop(path, None)
+            return None
         try:
             journal = self._journals.get(path) or Journal(self._log(path))
             views = journal.views

@@ -9,13 +9,12 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import Response, StreamingResponse
 
-from agent.sessions import session_log
 from agent.settings import Settings
 from lab.backends.local import LocalBackend
 from record.events import Requested
 from record.redact import redact, redact_tree
 from record.views import Job
-from ui.api import is_json
+from ui.api import exact, is_json
 from ui.files import Opened, listing, open_one, reading
 from ui.folds import Folds, session_folder
 from ui.preview import IMAGE, image_type, preview, tail
@@ -75,10 +74,11 @@ def _jobs(api: APIRouter, settings: Settings) -> None:
     @api.post("/jobs/{job}/stop", dependencies=[Depends(is_json)])
     def stop(session: str, job: str) -> dict[str, bool]:
         """Ask one job to save and stop; the supervisor writes down that it did."""
+        log = exact(settings, session)
         folder, found = _job(folds, session, job)
         if not found.running:
             raise HTTPException(409, f"The job {job} has ended already.")
-        session_log(settings, folder.name).append(Requested(what="stop_job", job=job))  # who it was, for the record
+        log.append(Requested(what="stop_job", job=job))  # who it was, for the record
         backend.cancel(_of(folder, found))
         return {"ok": True}
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from agent.settings import ROOT
-from record.events import Closed, Decided, Halted, Opened, Said
+from record.events import Closed, Decided, Ended, Halted, Opened, Said
 from tests.ui import story
 from tests.ui.conftest import Site
 from ui.apidoc import document
@@ -131,6 +131,25 @@ def test_a_person_keeps_and_changes_a_session_by_the_door(site: Site, http: http
     assert http.post(f"{at}/undo", json={}).is_success
     assert http.request("DELETE", at, json={}).is_success
     assert http.get(at).status_code == 404
+
+
+def test_a_beginning_of_an_id_is_enough_to_look_and_too_little_to_change(site: Site, http: httpx.Client):
+    name, log = site.session(story.beginning)
+    log.append(*story.ending(), *[Ended(job="sft-3", state="done", seconds=1.0)])
+    before, short = len(log), name[:-1]
+    assert http.get(f"/api/sessions/{short}").json()["id"] == name
+    bodies = {
+        "say": {"text": "x"},
+        "decide": {"call": "c9", "allow": True},
+        "rename": {"title": "x"},
+        "share": {"public": True},
+    }
+    for verb in ("say", "stop", "decide", "tune", "compact", "undo", "rename", "share", "fork", "jobs/sft-3/stop"):
+        answer = http.post(f"/api/sessions/{short}/{verb}", json=bodies.get(verb, {}))
+        assert answer.status_code == 404 and "the whole id" in answer.json()["error"], (verb, answer.text)
+    assert http.request("DELETE", f"/api/sessions/{short}", json={}).status_code == 404
+    log.refresh()
+    assert len(log) == before and log.path.is_file()
 
 
 def test_the_first_run_check_names_what_is_missing_and_what_to_do(http: httpx.Client):

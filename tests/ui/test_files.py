@@ -276,6 +276,37 @@ def test_parquet_shows_its_first_rows(place, http: httpx.Client):
     assert look(http, name, "workspace/e.parquet")["kind"] in ("none", "text")
 
 
+@pytest.mark.parametrize(("kind", "value"), [("timestamp[ms]", 10**15), ("date32", 2**30)])
+def test_parquet_with_a_date_that_is_none_is_said_to_be_unreadable(place, http: httpx.Client, kind: str, value: int):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    name, folder = place
+    days = pa.array([value], pa.int32() if kind == "date32" else pa.int64())
+    parquet.write_table(pa.table({"t": days.cast(pa.type_for_alias(kind))}), folder / "workspace" / "t.parquet")
+    seen = look(http, name, "workspace/t.parquet")
+    assert seen["kind"] in ("none", "text") and seen["note"] == "It does not read as Parquet."
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"__metadata__": "abc"}',
+        '{"__metadata__": [["a", "b"]]}',
+        '{"a": {"dtype": "F32", "shape": [' + ", ".join(["7" * 4000] * 2) + "]}}",
+        '{"a": {"dtype": "F32", "shape": [' + ", ".join([str(2**62)] * 9) + "]}}",
+        '{"a": {"dtype": "F32", "shape": [Infinity]}}',
+        '{"a": {"dtype": "F32", "shape": [-1]}}',
+        '{"a": {"dtype": "F32", "shape": 3}}',
+    ],
+)
+def test_a_safetensors_header_that_cannot_be_is_a_sentence(place, http: httpx.Client, header: str):
+    name, folder = place
+    put(folder, "workspace/odd.safetensors", struct.pack("<Q", len(header)) + header.encode())
+    seen = look(http, name, "workspace/odd.safetensors")
+    assert seen["kind"] in ("none", "text") and seen["note"] == "It does not read as safetensors."
+
+
 def test_safetensors_shows_its_header(place, http: httpx.Client):
     name, folder = place
     header = {

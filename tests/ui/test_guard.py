@@ -73,6 +73,19 @@ def test_a_name_that_resolves_to_this_machine_is_not_this_machine(http: httpx.Cl
     assert answer.status_code == 421 and "error" in answer.json()
 
 
+@pytest.mark.parametrize("host", ["[", "127.0.0.1]", "[::1", ""])
+def test_a_host_or_an_origin_that_is_none_is_refused(site: Site, space: Site, http: httpx.Client, host: str):
+    for one in (site, space):
+        answer = httpx.get(f"{one.url}/api/health", headers={"host": host})
+        assert answer.status_code in ((421, 400) if host else (421,)), answer.text
+    name, log = site.session(story.beginning)
+    before = len(log)
+    answer = http.post(f"/api/sessions/{name}/say", json={"text": "x"}, headers={"origin": f"http://{host}"})
+    assert answer.status_code == 403
+    log.refresh()
+    assert len(log) == before
+
+
 @pytest.mark.parametrize("path", POSTS)
 def test_a_public_space_is_read_only(space: Site, path: str):
     answer = httpx.post(f"{space.url}{path}", json={})

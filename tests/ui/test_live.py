@@ -25,6 +25,8 @@ class Viewer:
         self.facts: list[dict] = []
         self.times: list[float] = []
         self.ids: list[int] = []
+        self.trouble: list[str] = []
+        self.gone = threading.Event()
         self._connection = HTTPConnection(urlsplit(url).netloc, timeout=20)
         headers = {} if last_seen is None else {"Last-Event-ID": str(last_seen)}
         self._connection.request("GET", f"/api/sessions/{session}/events?after={after}", headers=headers)
@@ -46,15 +48,21 @@ class Viewer:
         return self.facts
 
     def _read(self) -> None:
+        kind = ""
         with suppress(OSError, HTTPException), self._connection.getresponse() as answer:
             for line in answer:
-                name, _, value = line.decode().partition(": ")
-                if name == "id":
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name == "event":
+                    kind = value
+                elif name == "id":
                     self.ids.append(int(value))
-                if name == "data":
+                elif name == "data" and kind == "trouble":
+                    self.trouble.append(value)
+                elif name == "data":
                     fresh = json.loads(value)
                     self.times += [time.time()] * len(fresh)
                     self.facts += fresh
+        self.gone.set()
 
 
 def seqs(facts: list[dict]) -> list[int]:
@@ -121,3 +129,33 @@ def test_a_log_that_cannot_be_read_is_told_and_the_stream_ends(site: Site):
         file.write('{"kind": "nonsense"}\n')
     text = httpx.get(f"{site.url}/api/sessions/{name}/events", timeout=5).text
     assert "event: trouble" in text and "is not a fact" in text
+
+
+def test_a_log_that_cannot_be_opened_for_a_moment_is_told_and_the_next_viewer_gets_it(site: Site):
+    name, log = site.session(story.beginning)
+    aside = log.path.with_suffix(".aside")
+    with Viewer(site.url, name) as first:
+        first.wait(len(log))
+        log.path.rename(aside)
+        log.path.symlink_to(log.path)  # looking at it is an OSError, as it is when too many files are open
+        assert first.gone.wait(5)
+        assert first.trouble == ["The session could not be read (Too many levels of symbolic links); reload the page."]
+        log.path.unlink()
+        aside.rename(log.path)
+        with Viewer(site.url, name) as second:
+            assert seqs(second.wait(len(log))) == list(range(1, len(log) + 1))
+
+
+def test_a_tail_that_ended_is_replaced(site: Site):
+    """Whatever ended it: nobody else would ever get a fact again."""
+    name, log = site.session(story.beginning)
+    live = site.app.state.live
+    with Viewer(site.url, name) as first:
+        first.wait(len(log))
+        task = live._tails[name].task
+        task.get_loop().call_soon_threadsafe(task.cancel)
+        assert first.gone.wait(5) and first.trouble == ["The stream broke off; reload the page."]
+        with Viewer(site.url, name) as second:
+            second.wait(len(log))
+            log.append(Said(text="still here"))
+            assert second.wait(len(log))[-1]["text"] == "still here"

@@ -34,12 +34,14 @@ def test_an_agent_starts_a_session_reads_its_state_and_its_results(open_site: Si
     assert sorted(names) == ["session_results", "session_status", "start_session", "stop_session"]
     (session,) = (path.name for path in open_site.settings.sessions.iterdir())
     assert session in started.content[0].text
-    _, (status, results, stopped) = call(
+    _, (status, results, short, stopped) = call(
         open_site,
         ("session_status", {"session": session}),
         ("session_results", {"session": session}),
+        ("stop_session", {"session": session[:-1]}),
         ("stop_session", {"session": session}),
     )
+    assert short.is_error and "the whole id" in short.content[0].text
     assert '"working"' in status.content[0].text.replace("'", '"')
     assert "Still running" in results.content[0].text and not stopped.is_error
 

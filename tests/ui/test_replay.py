@@ -117,6 +117,34 @@ def test_what_is_nobodys_business_is_left_out():
     assert [f.details for f in facts if f.kind == "noted"] == [{"rows": 512}]
 
 
+def test_words_that_were_taken_back_are_nowhere_and_what_jobs_did_stays():
+    call = {"call": "c1", "name": "shell"}
+    taken = [
+        e.Said(text="a slip"),
+        e.Replied(text="slip", thought="slip", calls=(e.Call(id="c1", name="shell", arguments={"command": "slip"}),), model="m", dollars=0.5),
+        e.Started(**call, arguments={"command": "slip"}),
+        e.Asked(**call, arguments={"command": "slip"}, reason="slip"),
+        e.Decided(call="c1", allow=True, arguments={"command": "slip"}),
+        e.Finished(**call, ok=True, output="slip", seconds=2.0),
+        e.Noted(topic="slip", text="slip", details={"slip": 1}),
+        e.Planned(steps=(e.Step(text="slip"),)),
+        story.launched("sft-1"),
+        e.Ended(job="sft-1", state="done", seconds=64.0, dollars=0.1),
+        story.score("sft-1", "dev", 0.6),
+        e.Halted(reason="slip"),
+        e.Closed(outcome="done", reason="slip"),
+    ]  # fmt: skip
+    facts = clean(story.opened("s"), *taken, e.Undone(upto=1), e.Noted(topic="later", text="kept"))
+    assert "slip" not in "".join(fact.model_dump_json() for fact in facts)
+    kinds = [fact.kind for fact in facts]
+    gone = ("said", "noted", "planned")
+    assert kinds == ["opened", *[f.kind for f in taken if f.kind not in gone], "undone", "noted"]
+    before, after = ([f for f in some if f.kind in ("launched", "ended")] for some in (taken, facts))
+    assert [f.model_dump(exclude={"seq"}) for f in before] == [f.model_dump(exclude={"seq"}) for f in after]
+    kept = next(f for f in facts if f.kind == "finished")
+    assert (kept.ok, kept.seconds, kept.output) == (True, 2.0, "")
+
+
 # --- the routes
 
 
@@ -153,6 +181,17 @@ def test_taking_a_share_back_takes_the_replay_away(site: Site, http: httpx.Clien
     assert name not in [one["id"] for one in http.get("/api/replays").json()]
     log.append(e.Shared(public=True))
     assert '"shared"' not in http.get(f"/api/replays/{name}").text
+
+
+def test_a_deleted_session_is_shown_to_nobody(site: Site, http: httpx.Client):
+    name, log = site.session(lambda name: [*shared(name), e.Ended(job="sft-3", state="cancelled", seconds=1.0)])
+    assert http.get(f"/api/replays/{name}").is_success
+    assert name in [one["id"] for one in http.get("/api/replays").json()]
+    log.append(e.Closed(outcome="done", reason="ok"))
+    deleted = http.request("DELETE", f"/api/sessions/{name}", json={})
+    assert deleted.is_success, deleted.text
+    assert http.get(f"/api/replays/{name}").status_code == 404
+    assert name not in [one["id"] for one in http.get("/api/replays").json()]
 
 
 def test_another_origin_may_read_replays_and_nothing_else(site: Site, http: httpx.Client):

@@ -1,8 +1,10 @@
 """Trackio's own dashboard under /trackio, on a real database: it shows the curves, and lets nobody change anything."""
 
+import re
 import subprocess
 import sys
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -80,6 +82,47 @@ def test_it_serves_no_file_of_the_machine(site: Site, project: str, http: httpx.
         answer = http.get(f"/trackio/{path}")
         assert "hacked" not in answer.text and "root:" not in answer.text, path
         assert answer.status_code in (404, 405), path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "assets/../file",
+        "assets/%2e%2e/file",
+        "assets/..%2ffile",
+        "assets/%2e%2e%2ffile",
+        "assets/..%5cfile",
+        "assets/.%2f../file",
+        "assets/%252e%252e%252ffile",
+        "assets/..%252ffile",
+        "static/trackio/..%2f..%2ffile",
+        "static/trackio/../../file",
+        "assets/..%2foauth/hf/start",
+        "assets/x%3f/../../file",
+    ],
+)
+def test_no_spelling_of_a_path_leads_out_of_what_is_shown(site: Site, project: str, path: str):
+    media = site.settings.home / "trackio" / "media" / "y.html"
+    media.parent.mkdir(parents=True, exist_ok=True)
+    media.write_text("<script>window.hacked=1</script>")
+    wire = HTTPConnection("127.0.0.1", site.settings.port, timeout=60)  # httpx would tidy the path before it is sent
+    wire.putrequest("GET", f"/trackio/{path}?path={media}")
+    wire.endheaders()
+    answer = wire.getresponse()
+    text = answer.read().decode()
+    wire.close()
+    assert (answer.status, answer.getheader("location")) == (404, None)
+    assert "hacked" not in text and "sha256-" not in answer.getheader("content-security-policy", "")
+
+
+def test_markup_comes_from_the_pages_alone(project: str, http: httpx.Client):
+    assert http.get("/trackio/runs").headers["content-type"].startswith("text/html")
+    for path in ("assets/", "assets/no-such-file.html", "static/trackio/", "static/trackio/no-such-file"):
+        answer = http.get(f"/trackio/{path}")
+        assert answer.status_code == 404 and "html" not in answer.headers["content-type"], path
+    page = http.get("/trackio/").text
+    for asset in re.findall(r'/trackio/(assets/[^"]+)', page) or re.findall(r'(assets/[^"]+)', page):
+        assert http.get(f"/trackio/{asset}").is_success, asset
 
 
 def test_only_our_own_page_may_ask(project: str, http: httpx.Client):
