@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -23,13 +23,16 @@ from typing import Any
 
 from agent import settings as env
 from agent.settings import ROOT
-from tests.fakes import chat_server, says
+from agent.steering import say
+from record.log import Log
+from tests.fakes import Reply, Turn, chat_server, says
 
 EDGE = 50  # steps at either end that are compared: a flat loop costs the same at both
 GOAL, GOAL_HELD = 0.5, 0.95  # of a bare step's overhead; share of bytes
 MODEL = "openai/scripted"
 PATIENCE = 1800.0  # seconds for one loop
-NOTE = {"topic": "step", "text": "Nothing has to be done here, and nothing is."}
+QUIET = 35  # steps
+NOTE = {"text": "Nothing has to be done here, and nothing is."}
 
 
 @dataclass
@@ -89,9 +92,21 @@ LOOPS: dict[str, Callable[[str, int, str], None]] = {
 
 def measure(name: str, steps: int, pieces: int) -> Run:
     """One loop in a process of its own, on a server here."""
-    step = says("Next.", ("note", NOTE), pieces=pieces)
-    script = [step] * steps + [says("", ("final_answer", {"answer": "Done."})), says("I am finished.")]
-    with chat_server(script) as server, tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as home:
+        script = [partial(step, i, pieces, Path(home)) for i in range(steps)]
+        return _measured(name, steps, [*script, says("", ("final_answer", {"answer": "Done."})), says("Done.")], home)
+
+
+def step(number: int, pieces: int, home: Path) -> Reply:
+    """One answer. Now and then a person says something, or our loop would find that nothing new comes."""
+    if number % QUIET == QUIET - 1:
+        for path in home.glob("sessions/*/events.jsonl"):
+            say(Log(path), "Go on.")
+    return says("Next.", ("note", NOTE | {"topic": f"step {number}"}), pieces=pieces)
+
+
+def _measured(name: str, steps: int, script: Sequence[Turn | Callable[[], Turn]], home: str) -> Run:
+    with chat_server(script) as server:
         command = [sys.executable, "-m", "benchmarks.loop", "--loop", name, "--base", server.base]
         child = subprocess.run(
             [*command, "--steps", str(steps), "--home", home],
