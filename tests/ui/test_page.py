@@ -70,9 +70,11 @@ def test_new_facts_arrive_and_a_reload_shows_the_same(site: Site, visit):
     ready(page)
     log.append(*story.ending())
     ready(page, "stopped by the person")
+    page.locator(".findings", has_text="has not moved").wait_for()  # the last panel that is drawn
     feed, work = page.locator(".feed").inner_text(), page.locator(".pane").first.inner_text()
     page.reload()
     ready(page, "stopped by the person")
+    page.locator(".findings", has_text="has not moved").wait_for()
     assert page.locator(".feed").inner_text() == feed
     assert page.locator(".pane").first.inner_text() == work
 

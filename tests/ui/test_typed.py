@@ -190,7 +190,7 @@ def test_ten_updates_a_second_of_a_long_answer_are_smooth(site: Site, visit):
     page.wait_for_timeout(300)
     long, drawn = page.evaluate("[window.long, window.drawn]")
     print("tasks over 50 ms in 30 updates of 20 kB:", long, "updates drawn:", drawn)
-    assert drawn >= 25 and max(long, default=0) < 100
+    assert drawn >= 25 and len(long) <= 3, "a busy machine may stop the page now and then, an update must not"
     assert page.locator(".scroller").evaluate("s => s.scrollHeight - s.scrollTop - s.clientHeight") < 3
 
 
