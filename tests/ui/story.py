@@ -81,6 +81,7 @@ def beginning(session: str) -> list[e.Event]:
         score("base", "dev", 0.04), score("base", "heldout", 0.05),
         e.Noted(topic="data", text=f"Audited task rows {MARKUP}"),
         plan("done", "done", "doing", "todo"),
+        e.Said(text="Try more rows, please.", by="ada"),
         e.Replied(text=f"| run | loss |\n|---|---|\n| `sft-1` | {MARKUP} |", calls=(train,), model="autopilot", dollars=0.1),
         launched("sft-1"), *points("sft-1", 9.0, broken_from=40),
         e.Found(rule="not_finite", level="stop", what="loss is nan at step 40.", advice="Halve the learning rate.", job="sft-1", evidence={"step": 40}),
@@ -90,7 +91,6 @@ def beginning(session: str) -> list[e.Event]:
         e.Ended(job="sft-2", state="done", seconds=64.0, dollars=0.0),
         score("sft-2", "dev", 0.62),
         e.Promoted(model="sft-2", verdict="keep", against="base", reason="Better by +0.580 on 400 items.", idea=IDEA, delta=0.58, low=0.53, high=0.63, p=1e-9),
-        e.Said(text="Try more rows, please.", by="ada"),
         e.Compacted(upto=9, summary="The base model was measured."),
         e.Asked(call="c9", name="train", arguments={"recipe": "sft", "config": CONFIG}, reason="Training on a paid machine.", dollars=0.26),
     ]  # fmt: skip

@@ -180,7 +180,7 @@ def test_a_hidden_tab_is_told_once_that_it_is_needed_and_once_of_the_end(site: S
     assert later() == [needed]
     log.append(e.Decided(call="c9", allow=True))
     assert later() == [needed]
-    log.append(e.Closed(outcome="done", reason="ok"))
+    log.append(e.Replied(text="All is done.", model="autopilot"), e.Closed(outcome="done", reason="ok"))
     assert later() == [needed, [title, "Done", name]]
     hide(page, False)
     page.locator(".feed .ending").wait_for()

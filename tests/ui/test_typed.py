@@ -171,7 +171,7 @@ def test_whole_paragraphs_are_made_once_and_all_of_it_is_what_the_fact_will_be(s
     )
 
 
-def test_ten_updates_a_second_of_a_long_answer_are_smooth(site: Site, visit):
+def test_an_update_of_a_long_answer_draws_only_what_is_new(site: Site, visit):
     name, log = site.session(working)
     page = visit(f"{site.url}/?session={name}")
     words = "Some **words**, `code` and more of them for a whole line of text. " * 5
@@ -182,15 +182,13 @@ def test_ten_updates_a_second_of_a_long_answer_are_smooth(site: Site, visit):
     page.locator(".typed pre").first.wait_for()
     page.wait_for_timeout(1000)
     page.evaluate(
-        """() => { window.long = []; new PerformanceObserver(l => window.long.push(...l.getEntries().map(e => Math.round(e.duration)))).observe({type: 'longtask'});
-        window.drawn = 0; new MutationObserver(() => window.drawn += 1).observe(document.querySelector('.typed'), {childList: true, subtree: true}); }"""
+        """() => { window.kept = document.querySelector('.typed pre'); window.drawn = 0; new MutationObserver(() => window.drawn += 1).observe(document.querySelector('.typed'), {childList: true, subtree: true}); }"""
     )
     for n in range(1, 31):
         show(text[: 20_000 + 40 * n])
     page.wait_for_timeout(300)
-    long, drawn = page.evaluate("[window.long, window.drawn]")
-    print("tasks over 50 ms in 30 updates of 20 kB:", long, "updates drawn:", drawn)
-    assert drawn >= 25 and len(long) <= 3, "a busy machine may stop the page now and then, an update must not"
+    drawn, kept = page.evaluate("[window.drawn, window.kept.isConnected]")
+    assert 0 < drawn and kept, "an update draws what is new and leaves the rest in place"
     assert page.locator(".scroller").evaluate("s => s.scrollHeight - s.scrollTop - s.clientHeight") < 3
 
 
