@@ -6,7 +6,7 @@ import pytest
 
 from record import events as e
 from tests.ui import long, story
-from tests.ui.conftest import Site
+from tests.ui.conftest import SHOTS, Site
 
 LOADED = 400  # rows and blocks: far below the 5,000 of the session, above what two tall screens need
 END = "the very end"
@@ -283,3 +283,73 @@ def test_a_long_live_session_does_not_grow_the_page(opened):
     page.locator(".earlier").wait_for(state="hidden")
     texts = page.evaluate("[...document.querySelectorAll('.bubble')].map(one => one.textContent)")
     assert [t for t in texts if t.startswith("message")] == [f"message {i}" for i in range(600)]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "|\n" + " " * 50_000 + "|" * 50_000 + "x",
+        "|\n" + " |" * 50_000 + "x",
+    ],
+)
+def test_a_line_that_is_almost_a_table_takes_no_time(opened, hostile: str):
+    page, _ = opened()
+    took = page.evaluate(MEASURED, ["markdown", "markdown", hostile])
+    assert took < 1000, took
+    table = "| a | b |\n|:--|--:|\n| 1 | 2 |\n\n a | b\n\n| c\n|--\n| 3"
+    assert page.evaluate(SHAPE, table) == ["DIV", "P", "DIV"]
+    assert page.evaluate(SHAPE, "| a | b |\n| - x | - |") == ["P"]
+
+
+@pytest.mark.parametrize("hostile", ["\r" * 100_000 + "x", "\x1b]" * 50_000, "\x1b[0" * 33_000, "\x1b]a\x1b" * 25_000])
+def test_hostile_output_of_a_command_takes_no_time(opened, hostile: str):
+    page, _ = opened()
+    assert page.evaluate(MEASURED, ["terminal", "screen", hostile]) < 1000
+    assert page.evaluate(MEASURED, ["terminal", "colours", hostile]) < 1000
+
+
+MODULE = """const base = document.querySelector('script[src*="main.js"]').src.replace('main.js', '');
+  const load = (name) => import(`${base}${name}.js`);"""
+MEASURED = f"""async ([name, which, text]) => {{
+  {MODULE} const made = (await load(name))[which], start = performance.now();
+  made(text);
+  return performance.now() - start;
+}}"""
+SHAPE = f"async (text) => {{ {MODULE} return (await load('markdown')).markdown(text).map((one) => one.tagName); }}"
+
+
+def scouted() -> list[e.Event]:
+    """Two scouts at work at the same time, and the driver's own words around them."""
+    made: list[e.Event] = [e.Replied(text="I send two scouts.", model="m"), e.Started(call="s1", name="scout", arguments={"task": "Why is the loss flat?"})]  # fmt: skip
+    for step in range(8):
+        who = f"scout-{1 + step % 2}"
+        made += [fact.model_copy(update={"who": who}) for fact in (
+            e.Replied(text=f"I look at part {step}.", model="m"),
+            *story.call("read_file", 900 + step, {"path": f"log-{step}.txt"}, "line\n" * 3),
+        )]  # fmt: skip
+    made += story.call("read_skill", 990, {"name": "grpo"}, "Reward first.")
+    made += [e.Finished(call="s1", name="scout", ok=True, output="The rate is too low.", seconds=3.0)]
+    return [*made, e.Replied(text="The rate is too low.", model="m")]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_scouts_do_is_told_apart_and_folded(opened, theme: str):
+    page, log = opened(*scouted(), theme=theme)
+    cards = page.locator(".feed > .scout")
+    assert cards.locator("summary .who").all_inner_texts() == ["scout-1", "scout-2"]
+    assert cards.locator("> summary .row-about").all_inner_texts() == ["looked 4 times", "looked 4 times"]
+    assert page.locator(".feed > .reply").all_inner_texts() == ["I send two scouts.", "The rate is too low."]
+    assert page.locator(".feed .reply").count() == 2, "what is folded is not made"
+    page.screenshot(path=SHOTS / f"scouts_folded_{theme}.png")
+    cards.first.locator("> summary").click()
+    assert cards.first.locator(".reply").all_inner_texts() == [f"I look at part {i}." for i in (0, 2, 4, 6)]
+    cards.first.locator(".row summary").first.click()
+    cards.first.get_by_text("line").first.wait_for()
+    log.append(e.Started(call="late", name="read_file", arguments={"path": "late.txt"}, who="scout-1"))
+    cards.first.locator(".row.running", has_text="late.txt").wait_for()
+    log.append(e.Finished(call="late", name="read_file", ok=True, output="x", seconds=1.0, who="scout-1"))
+    cards.first.locator(".row.ok", has_text="late.txt").wait_for()
+    assert cards.first.locator("> summary .row-about").inner_text() == "looked 5 times"
+    page.screenshot(path=SHOTS / f"scouts_{theme}.png")
+    marks = page.locator(".feed > .rows .row", has_text="skill").locator(".row-mark path")
+    assert marks.first.get_attribute("d") != "M4 10.5l4 4 8-9"

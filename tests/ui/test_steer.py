@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from record.events import Closed, Ended, Replied, Requested, Said
+from record.events import Closed, Ended, Published, Replied, Requested, Said, Tuned
 from record.views import Views
 from tests.ui import story
 from tests.ui.conftest import SHOTS, Site
@@ -166,8 +166,15 @@ def test_a_memory_that_is_none_is_not_compacted(site: Site, visit):
     assert len(log) == 1
 
 
+def stands(page: Page, log) -> None:
+    """Nothing has stopped the session of the page, also not a moment later."""
+    page.wait_for_timeout(400)
+    log.refresh()
+    assert [fact.kind for fact in log if fact.kind == "halted"] == []
+
+
 def test_the_menu_is_driven_by_keys(site: Site, visit):
-    name, _ = site.session(story.beginning)
+    name, log = site.session(story.beginning)
     page = visit(f"{site.url}/?session={name}")
     ready(page)
     page.get_by_role("button", name="more about this session").focus()
@@ -177,7 +184,78 @@ def test_the_menu_is_driven_by_keys(site: Site, visit):
     expect(page.get_by_role("menuitem", name="Rename")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.get_by_role("menu")).to_be_hidden()
-    assert views(site.session(story.beginning)[1]).active  # Esc closed the menu and stopped nothing
+    stands(page, log)  # Esc closed the menu and stopped nothing
+    page.get_by_role("button", name="more about this session").click()
+    page.mouse.move(400, 500)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("menu")).to_be_hidden()
+    stands(page, log)
+
+
+def test_escape_leaves_what_is_open_and_stops_only_from_the_transcript(site: Site, visit):
+    name, log = site.session(story.beginning)
+    (log.path.parent / "report.md").write_text("# A report")
+    (log.path.parent / "workspace" / "a.txt").write_text("some text")
+    log.append(Published(what="report", where="report.md"))
+    page = visit(f"{site.url}/?session={name}")
+    ready(page)
+    for opener in ("Share", "model and caps", "sessions"):
+        page.get_by_role("button", name=opener, exact=True).click()
+        page.locator("dialog[open]").wait_for()
+        page.keyboard.down("Escape")
+        page.keyboard.down("Escape")  # held for long
+        page.keyboard.up("Escape")
+        expect(page.locator("dialog[open]")).to_have_count(0)
+        stands(page, log)
+    page.get_by_label("approval", exact=True).focus()
+    page.keyboard.press("Escape")
+    page.locator(".ask-settings summary").click()
+    page.locator(".ask-edit").focus()
+    page.keyboard.press("Escape")
+    stands(page, log)
+    page.get_by_role("tab", name="Files").click()
+    page.locator(".files-filter").focus()
+    page.keyboard.press("Escape")
+    page.locator("[data-path='workspace/a.txt']").click()
+    page.get_by_text("some text").click()
+    page.keyboard.press("Escape")
+    stands(page, log)
+    page.get_by_role("tab", name="Report").click()
+    page.locator(".report").click()
+    page.keyboard.press("Escape")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Escape")
+    stands(page, log)
+    page.locator(".scroller").focus()
+    page.keyboard.press("Escape")
+    page.get_by_text("Stopped by local").wait_for()
+
+
+def test_an_effort_is_taken_back_by_its_name(site: Site, visit):
+    name, log = site.session(story.beginning)
+    log.append(Tuned(effort="high"))
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_text("effort high").wait_for()
+    page.get_by_role("button", name="model and caps").click()
+    effort = page.locator("select[name=effort]")
+    assert effort.locator("option").all_inner_texts() == ["The model's own", "Low", "Medium", "High"]
+    expect(effort).to_have_value("high")
+    with page.expect_request("**/tune") as kept:
+        page.get_by_role("button", name="Save").click()
+    assert "effort" not in kept.value.post_data_json  # what nobody changed is not said again
+    page.get_by_role("button", name="model and caps").click()
+    effort.select_option(label="The model's own")
+    with page.expect_request("**/tune") as sent:
+        page.get_by_role("button", name="Save").click()
+    assert sent.value.post_data_json["effort"] == "default"
+
+
+def test_whoever_shares_is_told_that_file_contents_are_shown(site: Site, visit):
+    name, _ = site.session(story.beginning)
+    page = visit(f"{site.url}/?session={name}")
+    ready(page)
+    page.get_by_role("button", name="Share").click()
+    page.get_by_role("dialog").get_by_text("wrote or read, file contents too, is shown as it is").wait_for()
 
 
 def test_the_first_page_checks_the_machine_and_shows_recorded_sessions(site: Site, visit):

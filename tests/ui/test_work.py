@@ -319,6 +319,23 @@ def test_a_job_whose_folder_leads_out_is_not_touched(site: Site, http: httpx.Cli
     assert not (tmp_path / "cancel").exists()
 
 
+def test_a_report_that_is_written_again_and_one_that_failed_once_are_read_again(site: Site, visit):
+    name, log = site.session(lively)
+    report = log.path.parent / "report.md"
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_role("tab", name="Report").click()
+    page.get_by_text("There is no report yet").wait_for()
+    log.append(e.Published(what="report", where="report.md"), e.Closed(outcome="done", reason="ok"))
+    page.locator(".slot > .empty").wait_for()  # the file is not there: a fetch that fails
+    report.write_text("# The first")
+    page.get_by_role("heading", name="The first").wait_for()
+    page.wait_for_timeout(10_000)  # every look at it is over
+    log.append(*(e.Ended(job=job, state="cancelled", seconds=1.0) for job in ("sft-3", "sft-4")))
+    page.wait_for_timeout(1000)
+    report.write_text("# The second")  # a moment after the last fact, as the session does
+    page.get_by_role("heading", name="The second").wait_for()
+
+
 def test_a_replay_offers_no_stop_no_log_no_files_and_no_trackio(site: Site, visit):
     name, log = site.session(lively)
     log.append(e.Shared(public=True))

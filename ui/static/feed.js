@@ -5,6 +5,7 @@ import { block } from "./code.js";
 import { h, icon } from "./dom.js";
 import { markdown } from "./markdown.js";
 import { bar, pill, quiet, row, spinner, toolRow } from "./rows.js";
+import { Scouts, SCOUTED } from "./scouts.js";
 import { terminal } from "./terminal.js";
 import { Typed } from "./typed.js";
 import * as words from "./words.js";
@@ -27,18 +28,22 @@ export class Feed {
       plan: "",
       jobsToDraw: new Set(),
       typed: new Typed(transcript.typed),
+      scouts: new Scouts(transcript),
+      scout: null, // whose fact is being read, when it belongs to what a scout does
     });
   }
 
   /** Take one more fact. `state` has it already. Nothing is drawn before `settle`. */
   add(fact, state) {
     const reader = READERS[fact.kind];
+    this.scout = fact.who !== "main" && SCOUTED.has(fact.kind) ? this.scouts.of(fact.who) : null;
     if (reader) reader(this, fact, state);
     else this.put(() => quiet("info", `A fact of a kind that this page does not know: ${fact.kind}`));
   }
 
   /** Put what `make` makes at the end, marked with who it comes from when that is a scout. */
   put(make, fact = null) {
+    if (this.scout) return this.scout.put(make);
     return this.transcript.put(() => {
       const element = make();
       if (fact && fact.who !== "main") element.prepend(h("span.who", fact.who));
@@ -47,7 +52,7 @@ export class Feed {
   }
 
   putRow(make) {
-    return this.transcript.putRow(make);
+    return (this.scout ?? this.transcript).putRow(make);
   }
 
   questionInSight() {

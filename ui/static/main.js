@@ -227,6 +227,15 @@ class Page {
       .forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.pane === name)));
   }
 
+  /** Escape stops the session where a person follows it. Elsewhere it leaves a menu, a list, a field or a file, and no more. */
+  stops(event) {
+    const at = event.target;
+    if (event.repeat || event.isComposing || event.defaultPrevented || document.querySelector(":popover-open")) return false;
+    if (at === document.body) return !["Files", "Report"].includes(this.work.tab);
+    if (at.closest("input, textarea, select") && at !== this.composer.box) return false;
+    return Boolean(at.closest('[data-view="feed"], [data-view="composer"]'));
+  }
+
   key(event) {
     const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
     if (document.querySelector("dialog[open]")) return;
@@ -234,7 +243,7 @@ class Page {
       event.preventDefault();
       this.pane("chat");
       this.composer.focus();
-    } else if (event.key === "Escape" && this.session && this.state.active && !this.health.read_only) {
+    } else if (event.key === "Escape" && this.session && this.state.active && !this.health.read_only && this.stops(event)) {
       this.act(api.stop(this.session));
     } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       const waiting = view("feed").querySelector(".ask.open .approve");

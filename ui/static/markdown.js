@@ -97,7 +97,15 @@ const isFence = (lines, at) => FENCE.test(lines[at]);
 const isFormula = (lines, at) => /^\s*(\$\$|\\\[)/.test(lines[at]) && formulaEnd(lines, at) >= at;
 const isHeading = (lines, at) => /^#{1,6}\s/.test(lines[at]);
 const isRule = (lines, at) => /^\s{0,3}(-{3,}|\*{3,}|_{3,})\s*$/.test(lines[at]);
-const isTable = (lines, at) => /^\s*\|/.test(lines[at]) && /^\s*\|?[\s:|-]+\|[\s:|-]*$/.test(lines[at + 1] ?? "");
+/** The line under a table's head. Cell by cell: one expression for all of it takes minutes on a hostile line. */
+const isDivider = (line) => {
+  const cells = line.trim().split("|");
+  if (cells.length === 1) return false;
+  if (cells[0] === "") cells.shift();
+  if (cells.at(-1) === "") cells.pop();
+  return cells.length > 0 && cells.every((cell) => /^:?-+:?$/.test(cell.trim()));
+};
+const isTable = (lines, at) => /^\s*\|/.test(lines[at]) && isDivider(lines[at + 1] ?? "");
 const isQuote = (lines, at) => /^\s{0,3}>/.test(lines[at]);
 const isItem = (lines, at) => ITEM.test(lines[at]);
 const isText = (lines, at) => lines[at].trim() !== "";

@@ -15,6 +15,8 @@ const TOOLS = {
   audit_data: ["search", "Audit data"],
   prepare_data: ["table", "Prepare data"],
   read_file: ["file", "Read"],
+  read_skill: ["file", "Read skill"],
+  scout: ["search", "Send a scout"],
   write_file: ["pencil", "Write"],
   list_files: ["list", "List files"],
   note: ["pencil", "Note"],

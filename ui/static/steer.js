@@ -16,6 +16,12 @@ const CAPS = [
   ["tokens", "Tokens", "of the model, in and out"],
   ["calls", "Model calls", "300 when left empty"],
 ];
+const EFFORTS = [
+  ["default", "The model's own"],
+  ["low", "Low"],
+  ["medium", "Medium"],
+  ["high", "High"],
+];
 export const options = (pairs, chosen) =>
   pairs.map(([value, label]) => h("option", { value, selected: value === chosen }, label));
 
@@ -116,7 +122,7 @@ export class Steer {
         field(
           "Effort",
           "how long it thinks",
-          h("select", { name: "effort" }, options([["", "The model's own"], ["low", "Low"], ["medium", "Medium"], ["high", "High"]], state.effort ?? "")),
+          h("select", { name: "effort" }, options(EFFORTS, state.effort ?? "default")),
         ),
         field("Approval", "who says yes", h("select", { name: "approval" }, options(APPROVALS, state.approval))),
       ),
@@ -130,7 +136,7 @@ export class Steer {
           budget: Object.fromEntries(CAPS.map(([name]) => [name, number(caps[name])])),
           approval,
           driver,
-          ...(effort ? { effort } : {}),
+          ...(effort === (state.effort ?? "default") ? {} : { effort }),
         }),
     });
   }
@@ -177,7 +183,7 @@ export class Steer {
     };
     if (!shared) {
       const what =
-        "Anybody with the link will see its transcript, curves, scores and ideas as a replay. Keys, file contents and paths of this machine are left out; what the model and the tools wrote is shown as it is.";
+        "Anybody with the link will see its transcript, curves, scores and ideas as a replay. Keys and paths of this machine are left out; everything else that the model and its tools wrote or read, file contents too, is shown as it is.";
       sheet({ title: "Share as a replay", body: h("p", what), action: "Share", send: () => api.share(session, true).then(() => setTimeout(() => this.share(true))) });
       return;
     }

@@ -5,15 +5,13 @@ import { h } from "./dom.js";
 const TAIL = 16; // lines at first, as many as fit without scrolling: what a command says last says most
 const COLOURS = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
 // Colour codes are kept; titles (OSC), movements and the rest of what only a terminal understands are not.
-const CODES = /\x1b\](?:[^\x07\x1b]|\x1b(?!\\))*(?:\x07|\x1b\\)|\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]/g;
+const CODES = /\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]/g;
 const COLOUR = /^\x1b\[([0-9;]*)m$/;
 const REST = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/g;
 
 /** Lines as they stand on the screen at the end: of what was written over with a carriage return, the last. */
 export function screen(text) {
-  return text
-    .replace(/\r+\n/g, "\n")
-    .replace(/\n$/, "")
+  return (text.endsWith("\n") ? text.slice(0, -1) : text)
     .split("\n")
     .map((line) => line.split("\r").findLast((part) => part.replace(CODES, "").trim() !== "") ?? "");
 }

@@ -41,7 +41,7 @@ export function argument(args) {
 
 /** The terms of a session that a person changed, in one line. */
 export function terms(fact) {
-  const named = ["approval", "driver", "effort"].filter((name) => fact[name]).map((name) => `${name} ${fact[name]}`);
+  const named = ["approval", "driver", "effort"].filter((name) => fact[name]).map((name) => `${name} ${fact[name] === "default" ? "the model's own" : fact[name]}`);
   const caps = Object.entries(fact.budget ?? {}).map(([name, cap]) => `${name} ${cap ?? "no cap"}`);
   return [...named, ...caps].map((term) => term.replaceAll("_", " ")).join(", ");
 }

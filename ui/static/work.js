@@ -13,12 +13,13 @@ import { spend } from "./spend.js";
 const TABS = ["Live", "Jobs", "Files", "Report"];
 const LIVE = ["tiles", "spend", "plan", "ideas", "scores", "findings"];
 const SLICE = 12; // ms of drawing at a time, so that no task comes near the 50 ms that a person feels
+const LOOKS = 3; // at a report after its last fact: it is written a moment later
 const BEAT = 3000; // ms between looks at what no fact says: the clock, the end of an open log
 
 export class Work {
   /** `now` is the time in ms that a running session has come to; a replay gives its own. A `recorded` one asks for nothing. */
   constructor(root, session, { now = () => Date.now(), recorded = false } = {}) {
-    Object.assign(this, { session, now, recorded, reportAt: null, tab: "Live", state: null, whole: new Set() });
+    Object.assign(this, { session, now, recorded, reportAt: null, looks: 0, tab: "Live", state: null, whole: new Set() });
     this.curves = new Curves();
     this.files = new Files(session);
     this.jobs = new Jobs(session, recorded);
@@ -93,6 +94,7 @@ export class Work {
     if (document.hidden || !this.state) return;
     if (this.tab === "Live" && this.state.active) this.drawSpend(this.state);
     if (this.tab === "Jobs" && !this.recorded) this.jobs.follow();
+    if (this.tab === "Report" && this.looks > 0) this.readReport(this.reportAt);
   }
 
   /** What is at the top comes first; what takes longer than a slice comes in a task of its own. */
@@ -138,22 +140,32 @@ export class Work {
     redraw(this.slots.spend, [made.innerHTML], () => made);
   }
 
-  async drawReport(state) {
-    const at = state.published.findLast((p) => p.what === "report")?.seq ?? 0;
+  /** The report is written when the session closes, and once more when the last of its jobs has ended. */
+  drawReport(state) {
+    const published = state.published.findLast((p) => p.what === "report")?.seq ?? 0;
+    const ends = [...state.jobs.values()].map((job) => job.ended?.seq ?? 0);
+    const at = published && Math.max(published, state.closed?.seq ?? 0, ...ends);
     if (this.reportAt === at) return;
-    this.reportAt = at;
+    Object.assign(this, { reportAt: at, looks: at ? LOOKS : 0 });
+    this.readReport(at);
+  }
+
+  async readReport(at) {
     const here = `/api/sessions/${this.session}`;
     const save = (href, name, label) => h("a.button", { href, download: name }, icon("download"), label);
     const buttons = [save(`${here}/log`, "", "Log (JSONL)")];
-    let body = h("div.empty", "There is no report yet: it is written when the session ends.");
+    let text = "There is no report yet: it is written when the session ends.";
+    let body = () => h("div.empty", text);
     if (at) {
       try {
-        body = h("article.report", markdown(await api.report(this.session), (target) => `${here}/download/${target}`));
+        text = await api.report(this.session);
+        body = () => h("article.report", markdown(text, (target) => `${here}/download/${target}`));
         buttons.unshift(save(`${here}/report`, "report.md", "Report"));
+        this.looks -= 1;
       } catch (error) {
-        body = h("div.empty", error.message);
+        text = error.message; // the next beat tries again
       }
     }
-    this.slots.Report.replaceChildren(h("div.report-bar", buttons), body);
+    if (this.reportAt === at) redraw(this.slots.Report, [buttons.length, text], () => [h("div.report-bar", buttons), body()]);
   }
 }

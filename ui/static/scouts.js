@@ -1,0 +1,75 @@
+// What a scout does, in one folded card: its steps and its words are its own, not the driver's.
+
+import { h, icon } from "./dom.js";
+
+/** Kinds of facts that go into the card of the scout that they come from. A question to the person does not: it must be seen. */
+export const SCOUTED = new Set(["replied", "started", "finished", "found", "noted", "planned"]);
+
+/** One step. Its element exists once somebody has unfolded the card. */
+class Step {
+  constructor(make) {
+    Object.assign(this, { make, element: null });
+  }
+
+  build() {
+    this.element ??= this.make();
+    return this.element;
+  }
+
+  refresh() {
+    const old = this.element;
+    if (!old) return;
+    this.element = this.make();
+    if (old.open) this.element.open = true;
+    old.replaceWith(this.element);
+  }
+}
+
+class Scout {
+  constructor(transcript, name) {
+    Object.assign(this, { name, rows: 0, steps: [], card: null });
+    transcript.put(() => this.make());
+  }
+
+  putRow(make) {
+    this.rows += 1;
+    return this.put(make);
+  }
+
+  put(make) {
+    const step = new Step(make);
+    this.steps.push(step);
+    if (this.card) this.count();
+    if (this.card?.open) this.inside.append(step.build());
+    return step;
+  }
+
+  make() {
+    this.counted = h("span.row-about");
+    this.inside = h("div.scout-steps");
+    this.card = h(
+      "details.scout",
+      { ontoggle: () => this.card.open && this.inside.replaceChildren(...this.steps.map((step) => step.build())) },
+      h("summary", icon("search"), h("span.who", this.name), this.counted, icon("chevron", "turn")),
+      this.inside,
+    );
+    this.count();
+    return this.card;
+  }
+
+  count() {
+    this.counted.textContent = `looked ${this.rows === 1 ? "once" : `${this.rows} times`}`;
+  }
+}
+
+export class Scouts {
+  constructor(transcript) {
+    Object.assign(this, { transcript, known: new Map() });
+  }
+
+  /** The card of this scout; a new one stands at the end. */
+  of(name) {
+    if (!this.known.has(name)) this.known.set(name, new Scout(this.transcript, name));
+    return this.known.get(name);
+  }
+}
