@@ -188,7 +188,7 @@ def test_an_update_of_a_long_answer_draws_only_what_is_new(site: Site, visit):
         show(text[: 20_000 + 40 * n])
     page.wait_for_timeout(300)
     drawn, kept = page.evaluate("[window.drawn, window.kept.isConnected]")
-    assert 0 < drawn and kept, "an update draws what is new and leaves the rest in place"
+    assert drawn > 0 and kept, "an update draws what is new and leaves the rest in place"
     assert page.locator(".scroller").evaluate("s => s.scrollHeight - s.scrollTop - s.clientHeight") < 3
 
 
