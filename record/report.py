@@ -151,11 +151,14 @@ def _data(views: Views) -> str:
     return "## Data\n\n" + "\n".join(rows)
 
 
+OUTSIDE = {"provider": "the driver's model", "mcp": "a server"}  # rules that are not about a job or its data
+
+
 def _findings(views: Views) -> str:
     if not views.findings:
         return ""
     lines = [
-        f"- **{f.level}** {f.job or 'preflight'}, {f.rule}: {_inline(f.what)} {_inline(f.advice)}"
+        f"- **{f.level}** {f.job or OUTSIDE.get(f.rule, 'preflight')}, {f.rule}: {_inline(f.what)} {_inline(f.advice)}"
         for f in views.findings
     ]
     return "## Findings of the lab\n\n" + "\n".join(lines)

@@ -194,3 +194,12 @@ def test_a_public_space_says_that_it_is_read_only(space: Site, visit):
     page.get_by_text("This Space is read-only").wait_for()
     page.get_by_text("There is no such session, or it is not yours.").wait_for()
     assert page.locator(".composer").is_hidden()
+
+
+def test_what_is_drawn_follows_the_theme_whoever_changes_it(site: Site, visit):
+    page = visit(site.url)
+    page.evaluate("window.told = 0; document.addEventListener('ml-intern:theme', () => window.told += 1)")
+    page.emulate_media(color_scheme="dark")  # the system, at dusk
+    page.wait_for_function("window.told === 1 && document.body.classList.contains('dark')")
+    page.get_by_role("button", name="switch between dark and light").click()
+    page.wait_for_function("window.told === 2 && !document.body.classList.contains('dark')")

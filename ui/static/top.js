@@ -24,6 +24,8 @@ export class Top {
       h("header.top", open, this.title, this.status, this.driver, h("span.grow"), this.spent, this.theme, actions),
     );
     setInterval(() => this.state?.active && this.clock(), 1000);
+    this.dark = dark();
+    new MutationObserver(() => this.themed()).observe(document.body, { attributeFilter: ["class"] });
   }
 
   flip() {
@@ -32,7 +34,13 @@ export class Top {
     const address = new URL(location.href);
     address.searchParams.set("__theme", theme); // the name that Gradio reads, so that a reload keeps it
     history.replaceState(null, "", address);
-    this.theme.replaceChildren(icon(dark() ? "sun" : "moon"));
+  }
+
+  /** Whoever changed the theme: a press on the button, or the system at dusk. */
+  themed() {
+    if (this.dark === dark()) return;
+    this.dark = dark();
+    this.theme.replaceChildren(icon(this.dark ? "sun" : "moon"));
     document.dispatchEvent(new Event("ml-intern:theme"));
   }
 
