@@ -36,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("session", help="its id, or the beginning of it")
         if name == "resume":
             command.add_argument("--say", default="", metavar="TEXT", help="a message for the agent")
+            command.add_argument(
+                "--from", type=int, dest="at", metavar="SEQ", help="go on in a copy that knows the facts up to this one"
+            )
         if name == "replay":
             command.add_argument("--speed", type=float, default=0.0, help="times real time; 0 is at once (default)")
     for name in ("run", "demo", "resume", "replay", "chat"):

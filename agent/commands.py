@@ -14,7 +14,7 @@ from agent import terminal
 from agent.managed import check_capped
 from agent.sessions import DEMO, Request, find, open_session, state_of, summaries
 from agent.settings import Settings, SettingsError
-from agent.steering import decide, halt, say
+from agent.steering import decide, fork, halt, say
 from agent.webhook import watching
 from record.events import Asked, Closed, Event
 from record.log import Log, LogError
@@ -30,9 +30,14 @@ EXIT = {"done": 0, "needs_person": 2, "stopped": 2, "out_of_budget": 3, "provide
 def run(settings: Settings, options: Namespace) -> int:
     """Open a session and drive it to its end. Where nobody watches, a language model must have a cap."""
     request = _request(options)
-    if request.approval == "auto" and (options.output == "jsonl" or not sys.stdin.isatty()):
+    if request.approval == "auto" and _alone(options):
         check_capped(settings, request, "--dollars or --tokens")
     return _drive(settings, open_session(settings, request), options.output)
+
+
+def _alone(options: Namespace) -> bool:
+    """Whether nobody watches who could stop it."""
+    return options.output == "jsonl" or not sys.stdin.isatty()
 
 
 def demo(settings: Settings, options: Namespace) -> int:
@@ -55,10 +60,15 @@ def chat(settings: Settings, options: Namespace) -> int:
 def resume(settings: Settings, options: Namespace) -> int:
     """Go on with a session where it stands."""
     log = find(settings, options.session)
+    if options.at is not None:
+        log = find(settings, fork(settings, log, at=options.at))
     views = Views(log)
+    if _alone(options) and views.approval == "auto":
+        request = Request(driver=views.driver, dollars=views.budget.dollars, tokens=views.budget.tokens)
+        check_capped(settings, request, "it a cap on the page")
     after = min([len(log), *(asked.seq - 1 for asked in views.waiting)])  # an open question is asked again
-    if options.say:
-        say(log, options.say)
+    if options.say or options.at is not None:
+        say(log, options.say or GO_ON)
     elif views.settled and views.closed:
         if views.closed.outcome == "done":
             raise SettingsError("The session has done what it was asked; give it more to do with --say.")

@@ -162,7 +162,7 @@ class Researcher(ToolCallingAgent):
         if not isinstance(tool, Tool):
             return f"There is no tool {call.name!r}; there are: {', '.join(self.tools)}."
         if UNREADABLE in call.arguments:
-            return f"The arguments are not a JSON object: {call.arguments[UNREADABLE][:200]!r}. Send the call again."
+            return f"The arguments are not a JSON object: {call.arguments[UNREADABLE][:200]!r}. {self._resend()}"
         if call.name == "final_answer" and self._who == MAIN and self._journal.views.unread:
             return "The person wrote something meanwhile: read it, and then go on or end."
         if call.name == "final_answer" and not alone:
@@ -172,6 +172,11 @@ class Researcher(ToolCallingAgent):
         except (TypeError, ValueError) as error:
             return f"{error} (expected: {', '.join(tool.inputs) or 'no arguments'})"
         return None
+
+    def _resend(self) -> str:
+        replied = self._journal.views.replies.get(self._who)
+        cut = replied is not None and replied.finish == "length"
+        return "Your answer was cut off at its longest; send less at once." if cut else "Send the call again."
 
     def _ask_gate(self, call: Call, tool: Tool) -> tuple[bool, dict[str, Any]]:
         """Whether the call may run, and with which arguments: a person may have edited them."""

@@ -132,12 +132,15 @@ def undo(log: Log, by: str = "local") -> None:
     log.append(Undone(upto=views.turns[-1] - 1, by=by))
 
 
-def fork(settings: Settings, log: Log, by: str = "local") -> str:
+def fork(settings: Settings, log: Log, by: str = "local", at: int | None = None) -> str:
     """Copy a session, its files and its models into a new one that stands still, and return the new id.
 
-    Jobs that run stay with the old session; in the new one they count as cancelled. Raises SettingsError, LogError.
+    Jobs that run stay with the old session; in the new one they count as cancelled. With `at`, the seq of a fact, the
+    new session's driver knows nothing that was said after it; what jobs did stays done. Raises SettingsError, LogError.
     """
     views = _views(log)
+    if at is not None and not 1 <= at <= len(log):
+        raise SettingsError(f"There is no fact {at} in this session; give a number from 1 to {len(log)}.")
     old, new = log.path.parent, f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     draft, folder = settings.sessions / f".{new}", settings.sessions / new
     first, *rest = log.path.read_bytes()[: log.read_bytes].splitlines(keepends=True)
@@ -156,7 +159,8 @@ def fork(settings: Settings, log: Log, by: str = "local") -> str:
         shutil.copytree(old, draft, symlinks=True, ignore=kept_back, copy_function=_copy)
         (draft / "events.jsonl").write_bytes(json.dumps(opened, ensure_ascii=False).encode() + b"\n" + b"".join(rest))
         copy = Log(draft / "events.jsonl", log.secrets)
-        copy.append(*ends, *private, title, Halted(by=by, reason=f"forked from {old.name}"))
+        back = [] if at is None else [Undone(upto=at, by=by)]
+        copy.append(*ends, *private, title, *back, Halted(by=by, reason=f"forked from {old.name}"))
         draft.rename(folder)  # only now can a worker or a viewer see it
     except (OSError, shutil.Error) as error:
         shutil.rmtree(draft, ignore_errors=True)

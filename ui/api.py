@@ -48,6 +48,10 @@ class Title(Form):
     title: str
 
 
+class Point(Form):
+    at: int | None = None
+
+
 class Sharing(Form):
     public: bool
 
@@ -160,9 +164,12 @@ def _keeping(api: APIRouter, settings: Settings) -> None:
         return {"ok": True}
 
     @api.post("/sessions/{session}/fork", dependencies=[Depends(is_json)], status_code=201)
-    def fork_it(session: str) -> dict[str, str]:
-        """Copy the session into a new one, which stands still until somebody speaks to it."""
-        return {"session": fork(settings, exact(settings, session))}
+    def fork_it(session: str, form: Point) -> dict[str, str]:
+        """Copy the session into a new one, which stands still until somebody speaks to it.
+
+        With `at`, the seq of a fact, its driver knows nothing that was said after it.
+        """
+        return {"session": fork(settings, exact(settings, session), at=form.at)}
 
     @api.delete("/sessions/{session}", dependencies=[Depends(is_json)])
     def delete_it(session: str) -> dict[str, bool]:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from agent.context import Context
 from agent.gate import judge
 from agent.session import Session
 from agent.settings import SettingsError
@@ -145,3 +146,15 @@ def test_a_fork_copies_no_folder_of_a_job_that_began_meanwhile(settings, new_ses
     write_json(late / "job.json", {"attempt": 1})  # launched after the fork had read the log
     copy = settings.sessions / fork(settings, journal.log)
     assert not (copy / "jobs" / "sft-9").exists() and (copy / "jobs").is_dir()
+
+
+def test_a_fork_at_a_fact_knows_nothing_that_was_said_after_it(settings, new_session):
+    _, journal = new_session()
+    first, second = journal.append(Said(text="first"), Said(text="second"))
+    over(journal)
+    copy = settings.sessions / fork(settings, journal.log, at=first.seq)
+    told = [m["content"] for m in Context(Log(copy / "events.jsonl")).messages()]
+    assert "first" in told and "second" not in told
+    with pytest.raises(SettingsError, match="no fact 999"):
+        fork(settings, journal.log, at=999)
+    assert second.seq == first.seq + 1
