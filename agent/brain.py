@@ -22,8 +22,8 @@ from agent.providers import BrainError, Kind, key_for
 from agent.servers import schema_of
 from agent.windows import window_of
 
-ATTEMPTS = 5
-FIRST_WAIT = {"limits": 5.0, "fault": 1.0}  # seconds, doubled after each try; a provider's own Retry-After comes first
+ATTEMPTS = 6
+FIRST_WAIT = {"limits": 5.0, "fault": 0.5}  # seconds, doubled after each try; a provider's own Retry-After comes first
 LONGEST_WAIT = 600.0  # seconds; a provider that says more is out of quota
 POLL = 0.05  # seconds between looks at the stop while an answer is awaited
 CLAUDES = ("anthropic/", "claude", "openrouter/anthropic/", "bedrock/anthropic")  # they need marks for their cache
@@ -249,6 +249,7 @@ class _Stream:
         import litellm
         from openai import OpenAIError  # the root of litellm's tree of errors
 
+        stream: Any = None
         chunks, self.heard = [], time.monotonic()
         try:
             stream = open_stream(request)
@@ -260,6 +261,8 @@ class _Stream:
                     break
         except (OpenAIError, httpx.HTTPError) as error:
             raise _trouble(error) from error
+        finally:
+            _close(stream)
         if stream.received_finish_reason is None:  # litellm would make one up
             raise Trouble("busy", "was cut off before the end of its answer", again=True)
         counted = any(chunk.get("usage") for chunk in stream.chunks)  # litellm would guess
@@ -274,6 +277,19 @@ class _Stream:
             delta = chunk.choices[0].delta
             self.text += delta.content or ""
             self.thought += getattr(delta, "reasoning_content", None) or ""
+
+
+def _close(stream: Any) -> None:
+    """Give the connection back now.
+
+    litellm stops reading at the end of an answer and leaves the rest to the garbage collector, which may run while the
+    same thread holds the lock of the connection pool: then every later call hangs.
+    """
+    inner = getattr(stream, "completion_stream", None)
+    for layer in (inner, getattr(inner, "response_iterator", None), getattr(inner, "streaming_response", None)):
+        close = getattr(layer, "close", None)
+        if close is not None:
+            close()
 
 
 def _trouble(error: Exception) -> Trouble:

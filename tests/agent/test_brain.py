@@ -1,5 +1,6 @@
 """One model call through litellm, against a server on loopback that speaks the real protocol."""
 
+import gc
 import json
 import time
 from dataclasses import replace
@@ -112,6 +113,19 @@ def test_what_lasts_is_asked_once_and_said_in_one_sentence_by_its_kind(model, ki
         ask(server, model)
     assert raised.value.kind == kind and len(server.requests) == 1
     assert words in str(raised.value) and "litellm" not in str(raised.value)
+
+
+@both
+def test_an_answer_leaves_no_connection_to_the_garbage_collector(model):
+    gc.collect()
+    gc.disable()
+    try:
+        with chat_server([says("hello there", thought="Hm.", signature="c2ln")]) as server:
+            ask(server, model)
+        left = [one for one in gc.get_objects() if type(one).__name__ == "PoolByteStream" and not one._closed]
+    finally:
+        gc.enable()
+    assert not left
 
 
 @both

@@ -15,7 +15,7 @@ from record.events import Call, Closed, Finished, Noted, Replied
 from tests.fakes import chat_server, says, slow
 
 KILLS = 50
-STEPS = 45
+STEPS = 30
 INTERRUPTED = "A restart interrupted this call"
 
 
@@ -63,7 +63,7 @@ def test_fifty_kills_leave_a_valid_history_and_no_effect_twice(settings, new_ses
             if kills < KILLS:
                 before = len(journal.log)
                 journal.wait(lambda views: len(journal.log) > before or views.settled, 30)  # noqa: B023  (it is read now)
-                time.sleep(moments.uniform(0, 0.25))
+                time.sleep(moments.uniform(0, 0.12))
                 worker.kill()
                 kills += 1
             worker.join(120)
