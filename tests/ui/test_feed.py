@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from playwright.sync_api import expect
 
 from record import events as e
 from tests.ui import long, story
@@ -336,20 +337,20 @@ def scouted() -> list[e.Event]:
 def test_what_scouts_do_is_told_apart_and_folded(opened, theme: str):
     page, log = opened(*scouted(), theme=theme)
     cards = page.locator(".feed > .scout")
-    assert cards.locator("summary .who").all_inner_texts() == ["scout-1", "scout-2"]
-    assert cards.locator("> summary .row-about").all_inner_texts() == ["looked 4 times", "looked 4 times"]
-    assert page.locator(".feed > .reply").all_inner_texts() == ["I send two scouts.", "The rate is too low."]
+    expect(cards.locator("summary .who")).to_have_text(["scout-1", "scout-2"])
+    expect(cards.locator("> summary .row-about")).to_have_text(["looked 4 times", "looked 4 times"])
+    expect(page.locator(".feed > .reply")).to_have_text(["I send two scouts.", "The rate is too low."])
     assert page.locator(".feed .reply").count() == 2, "what is folded is not made"
     page.screenshot(path=SHOTS / f"scouts_folded_{theme}.png")
     cards.first.locator("> summary").click()
-    assert cards.first.locator(".reply").all_inner_texts() == [f"I look at part {i}." for i in (0, 2, 4, 6)]
+    expect(cards.first.locator(".reply")).to_have_text([f"I look at part {i}." for i in (0, 2, 4, 6)])
     cards.first.locator(".row summary").first.click()
     cards.first.get_by_text("line").first.wait_for()
     log.append(e.Started(call="late", name="read_file", arguments={"path": "late.txt"}, who="scout-1"))
     cards.first.locator(".row.running", has_text="late.txt").wait_for()
     log.append(e.Finished(call="late", name="read_file", ok=True, output="x", seconds=1.0, who="scout-1"))
     cards.first.locator(".row.ok", has_text="late.txt").wait_for()
-    assert cards.first.locator("> summary .row-about").inner_text() == "looked 5 times"
+    expect(cards.first.locator("> summary .row-about")).to_have_text("looked 5 times")
     page.screenshot(path=SHOTS / f"scouts_{theme}.png")
     marks = page.locator(".feed > .rows .row", has_text="skill").locator(".row-mark path")
     assert marks.first.get_attribute("d") != "M4 10.5l4 4 8-9"
