@@ -15,7 +15,6 @@ from record.events import Call, Closed, Finished, Noted, Replied
 from tests.fakes import chat_server, says, slow
 
 KILLS = 50
-STEPS = 30
 INTERRUPTED = "A restart interrupted this call"
 
 
@@ -24,13 +23,13 @@ def work(settings: Settings, session: str) -> None:
     Session(settings, session).run()
 
 
-def script(request: dict[str, Any]) -> Any:
-    """One step after the other; a third of them leave something behind that cannot be taken back."""
+def step(request: dict[str, Any], last: bool) -> Any:
+    """The next step; two thirds of them leave something behind that cannot be taken back."""
     messages = request["messages"]
     check_history(messages)
-    i = sum(message["role"] == "assistant" for message in messages)
-    if i >= STEPS:
+    if last:
         return says("That was all.")
+    i = sum(message["role"] == "assistant" for message in messages)
     act = ("shell", {"command": f"echo {i} >> effects.txt; sleep 0.05"})
     note = ("note", {"topic": "step", "text": f"number {i}"})
     calls = {0: [act], 1: [note, ("list_files", {}), ("list_files", {})], 2: [note, act]}[i % 3]
@@ -54,7 +53,7 @@ def test_fifty_kills_leave_a_valid_history_and_no_effect_twice(settings, new_ses
     ours = multiprocessing.get_context("forkserver")
     ours.set_forkserver_preload(["tests.warm", __name__])
     moments, kills = random.Random(7), 0
-    with chat_server(script) as server:
+    with chat_server(lambda request: step(request, last=kills >= KILLS)) as server:
         own = replace(settings, api_base=server.base, keys={"ML_INTERN_API_KEY": "sk-of-this-server"})
         session, journal = new_session(own, driver="openai/scripted")
         while not journal.views.settled:
