@@ -2,22 +2,13 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+
+from recipes.benchmarks import Item
 
 TEMPLATE = 2  # items; words that more of them share are the task's wording, not an item's content [H]
 NGRAM = 8  # words; Open-R1's scripts/decontaminate.py, after s1 (arXiv 2501.19393)
 TAIL = 8  # tokens at a question's end by which it is looked up: longer keys find no fewer places, and cost more
-
-
-class Question(Protocol):
-    """What the index needs of an item."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def question(self) -> str: ...
 
 
 class Index:
@@ -27,7 +18,7 @@ class Index:
     A formula is not: half of it is another formula, and without its marks 3 - 4 would be 3 + 4.
     """
 
-    def __init__(self, items: Iterable[Question]):
+    def __init__(self, items: Iterable[Item]):
         self._whole: dict[tuple[str, ...], str] = {}  # every question as a whole
         self._lengths: dict[tuple[str, ...], set[int]] = defaultdict(set)  # of the questions that end like this
         grams: dict[tuple[str, ...], set[str]] = defaultdict(set)  # any NGRAM words in a row of one
@@ -37,9 +28,8 @@ class Index:
                 continue
             self._whole[tokens] = item.id
             self._lengths[tokens[-TAIL:]].add(len(tokens))
-            for words in (_kept(item.question), _stripped(item.question)) if _is_prose(item.question) else ():
-                for gram in _windows(words, NGRAM):
-                    grams[gram].add(item.id)
+            for gram in _grams(item.question) if _is_prose(item.question) else ():
+                grams[gram].add(item.id)
         self._grams = {gram: next(iter(ids)) for gram, ids in grams.items() if len(ids) <= TEMPLATE}
         self._tails = sorted({len(tail) for tail in self._lengths})
 
@@ -51,10 +41,7 @@ class Index:
         return sorted(self._parts_in(text) | self._questions_in(_tokens(text)))
 
     def _parts_in(self, text: str) -> set[str]:
-        if not self._grams:
-            return set()
-        windows = (gram for words in (_kept(text), _stripped(text)) for gram in _windows(words, NGRAM))
-        return {self._grams[gram] for gram in windows if gram in self._grams}
+        return {self._grams[gram] for gram in _grams(text) if gram in self._grams} if self._grams else set()
 
     def _questions_in(self, tokens: Sequence[str]) -> set[str]:
         found = set()
@@ -91,13 +78,8 @@ def _joined(neighbour: str, edge: str) -> bool:
 _JOINERS = frozenset("+-*/^%×÷·")
 
 
-def _kept(text: str) -> list[str]:
-    return text.lower().split()
-
-
-def _stripped(text: str) -> list[str]:
-    return re.sub(r"[^\w\s]", " ", text.lower()).split()
-
-
-def _windows(words: Sequence[str], size: int) -> Iterable[tuple[str, ...]]:
-    return (tuple(words[i : i + size]) for i in range(len(words) - size + 1))
+def _grams(text: str) -> Iterator[tuple[str, ...]]:
+    """Any NGRAM words in a row, with their marks and without."""
+    for kept in (text.lower(), re.sub(r"[^\w\s]", " ", text.lower())):
+        words = kept.split()
+        yield from (tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1))
