@@ -59,7 +59,7 @@ def room(views: Views, now: datetime) -> Room | None:
 
 def evaluation_s(views: Views, split: Split) -> float:
     """Seconds that an evaluation on a split takes, by the slowest so far, scaled up to the split's items; UNMEASURED without one."""
-    done = [j for j in views.jobs.values() if j.recipe == "evaluate" and j.ended and j.ended.state == "done"]
+    done = [job for job in views.jobs.values() if job.recipe == "evaluate" and job.state == "done"]
     times = [job.seconds * max(1.0, SIZES[split] / SIZES.get(job.config.get("split", split), 1)) for job in done]
     return max(times, default=UNMEASURED)
 
@@ -88,7 +88,8 @@ def estimate(
         return None
     job, (startup, a_step) = (alike or known)[-1]
     scale = _scale(full, {**defaults, **job.config}, _tokens_a_step(full, rows, count), job)
-    return Estimate(startup, a_step * scale, _steps(full, len(rows)))
+    steps = full["max_steps"] or ceil(len(rows) / _rows_a_step(full) * full["epochs"])  # packed, an upper bound
+    return Estimate(startup, a_step * scale, steps)
 
 
 def _pace(job: Job) -> tuple[float, float] | None:
@@ -134,11 +135,6 @@ def _tokens_a_step(full: Mapping[str, Any], rows: Sequence[Mapping[str, str]], c
     seen = rows[:: max(1, len(rows) // SAMPLE)]
     lengths = count([row["prompt"] + row["completion"] for row in seen])
     return _rows_a_step(full) * sum(min(length + 1, full["max_length"]) for length in lengths) / len(seen)  # 1: EOS
-
-
-def _steps(full: Mapping[str, Any], rows: int) -> int:
-    """Of the whole run. With packing without `max_steps` it is an upper bound."""
-    return full["max_steps"] or ceil(rows / _rows_a_step(full) * full["epochs"])
 
 
 def _rows_a_step(full: Mapping[str, Any]) -> int:

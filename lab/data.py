@@ -1,6 +1,5 @@
 """Training rows: look at them, and make a clean file of them. Dev and held-out items are taken out here, always."""
 
-import hashlib
 import random
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from lab.errors import BadInput
 from lab.integrity import Index
 from lab.tasks import COLUMNS, check_training_rows, read_rows, task, write_rows
 from recipes.benchmarks import Benchmark
+from recipes.seal import file_hash
 
 LARGEST = 200_000  # rows that one prepared file may have
 SAMPLE = 512  # rows looked at in an audit of a generator, which has no end
@@ -65,7 +65,7 @@ def prepare(
         "dropped_duplicates": len(clean) - len(unique),
         "dropped_contaminated": len(pool) - len(clean),
         "worked_share": worked if source != "own" else None,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": file_hash(path),
         "examples": kept[:2],
     }
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from lab.lab import as_text
+from lab.shown import as_text
 from tools.base import Tool
 
 

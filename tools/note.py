@@ -1,6 +1,6 @@
 """Write a remark down for the person and for the report."""
 
-from lab.lab import as_text
+from lab.shown import as_text
 from record.events import Noted
 from tools.base import Tool
 

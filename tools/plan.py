@@ -1,7 +1,7 @@
 """Say what will be done, and where it stands."""
 
 from lab.errors import BadInput
-from lab.lab import as_text
+from lab.shown import as_text
 from record.events import Planned, Step
 from tools.base import Tool
 

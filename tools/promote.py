@@ -1,6 +1,6 @@
 """Decide on a candidate."""
 
-from lab.lab import as_text
+from lab.shown import as_text
 from tools.base import Tool
 
 
