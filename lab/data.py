@@ -25,12 +25,11 @@ def audit(name: str, own: Path | None, index: Index, seed: int) -> dict[str, Any
     sources = {"task": _task_rows(benchmark, SAMPLE, 0.5, seed)}
     if own:
         sources["own"] = read_rows(check_training_rows(own))
-    has_worked = any(item.worked for item in benchmark.items("train", 32, seed))
     return {
         "task": name,
         "about": benchmark.title,
         "metric": benchmark.metric,
-        "worked_solutions": has_worked,
+        "worked_solutions": any(item.worked for item in benchmark.items("train", 32, seed)),
         "sources": {source: _describe(rows, index) for source, rows in sources.items()},
     }
 

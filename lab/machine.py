@@ -1,6 +1,5 @@
 """What this machine is called in facts and reports: its GPU, or its cores. Asked once."""
 
-import shutil
 import subprocess
 from functools import cache
 
@@ -16,8 +15,6 @@ def this_machine() -> str:
 
 def _gpu() -> str | None:
     """The first GPU's name, as nvidia-smi says it."""
-    if not shutil.which("nvidia-smi"):
-        return None
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         asked = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)

@@ -95,18 +95,6 @@ class Log(Sequence[Event]):
                 return
             time.sleep(POLL)
 
-    def wait(self, done: Callable[["Log"], bool], timeout: float, tick: Callable[[], None] = lambda: None) -> bool:
-        """Refresh until `done(self)` or `timeout` seconds are over; returns whether it was done. `tick` may raise."""
-        until = time.monotonic() + timeout
-        while True:
-            self.refresh()
-            tick()
-            if done(self):
-                return True
-            if time.monotonic() >= until:
-                return False
-            time.sleep(POLL)
-
     def _opened(self) -> FileIO:
         try:
             return open(self.path, "a+b", buffering=0)
