@@ -72,13 +72,10 @@ def prepare(
 def _pool(benchmark: Benchmark, own: Path | None, source: str, rows: int, worked: float, seed: int) -> list[dict]:
     rng = random.Random(seed)
     given = [{name: row[name] for name in COLUMNS} for row in read_rows(check_training_rows(own))] if own else []
-    if source == "own":
-        return rng.sample(given, min(rows, len(given)))
-    if source == "both":
-        half = rng.sample(given, min(rows // 2, len(given)))
-        pool = half + _task_rows(benchmark, rows - len(half), worked, seed)
-    else:
-        pool = _task_rows(benchmark, rows, worked, seed)
+    wanted = {"own": rows, "both": rows // 2, "task": 0}[source]
+    pool = rng.sample(given, min(wanted, len(given)))
+    if source != "own":
+        pool += _task_rows(benchmark, rows - len(pool), worked, seed)
     rng.shuffle(pool)
     return pool
 

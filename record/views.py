@@ -21,7 +21,6 @@ class Job:
     hours: float
     idea: str
     folder: str
-    launched: datetime
     call: str
     attempt: int = 1
     expects: e.Expectation | None = None
@@ -315,7 +314,7 @@ class Views:
         if isinstance(fact, e.Launched):
             before = self.jobs.get(fact.job)
             job = Job(
-                fact.job, fact.recipe, fact.config, fact.machine, fact.hours, fact.idea, fact.folder, fact.at, fact.call,
+                fact.job, fact.recipe, fact.config, fact.machine, fact.hours, fact.idea, fact.folder, fact.call,
                 expects=fact.expects,
             )  # fmt: skip
             if before:
