@@ -82,12 +82,16 @@ def estimate(
         past: Earlier jobs of the same recipe, oldest first.
     """
     full = {**defaults, **config}
-    known = [(job, pace) for job in past if (pace := _pace(job))]
-    alike = [pair for pair in known if _shape({**defaults, **pair[0].config}) == _shape(full)]
+    known = [(job, pace, {**defaults, **job.config}) for job in past if (pace := _pace(job))]
+    alike = [one for one in known if all(one[2][name] == full[name] for name in SHAPE)]
     if not known:
         return None
-    job, (startup, a_step) = (alike or known)[-1]
-    scale = _scale(full, {**defaults, **job.config}, _tokens_a_step(full, rows, count), job)
+    job, (startup, a_step), before = (alike or known)[-1]
+    tokens, counted = _tokens_a_step(full, rows, count), _tokens(job)
+    if tokens and counted:
+        scale = tokens * job.step / counted
+    else:
+        scale = _rows_a_step(full) / _rows_a_step(before) * full["max_length"] / before["max_length"]
     steps = full["max_steps"] or ceil(len(rows) / _rows_a_step(full) * full["epochs"])  # packed, an upper bound
     return Estimate(startup, a_step * scale, steps)
 
@@ -113,14 +117,6 @@ def _pace(job: Job) -> tuple[float, float] | None:
     return (ended.seconds - training, training / steps) if steps > 0 and training > 0 else None
 
 
-def _scale(full: Mapping[str, Any], before: Mapping[str, Any], tokens: float | None, job: Job) -> float:
-    """How much longer a step takes than one of an earlier job."""
-    counted = _tokens(job)
-    if tokens and counted:
-        return tokens * job.step / counted
-    return _rows_a_step(full) / _rows_a_step(before) * full["max_length"] / before["max_length"]
-
-
 def _tokens(job: Job) -> float | None:
     """That an ended job was trained on, up to its last step."""
     assert job.ended
@@ -139,10 +135,6 @@ def _tokens_a_step(full: Mapping[str, Any], rows: Sequence[Mapping[str, str]], c
 
 def _rows_a_step(full: Mapping[str, Any]) -> int:
     return full["batch_size"] * full["grad_accumulation"]
-
-
-def _shape(full: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(full[name] for name in SHAPE)
 
 
 def _positive(value: Any) -> float | None:

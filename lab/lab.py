@@ -18,6 +18,7 @@ from lab.clock import Count, Estimate, estimate, room
 from lab.ending import too_early, unfinished
 from lab.errors import BadInput, LabError, NotThere, Refused
 from lab.forecast import expectation
+from lab.integrity import Index
 from lab.judge import same, score_of, seal_of, verdict_on
 from lab.machine import this_machine
 from lab.models import parameters, token_counter, where
@@ -261,7 +262,7 @@ class Lab:
         """The name of a recipe's next job."""
         return f"{recipe}-{len(self._jobs_of(recipe)) + 1}"
 
-    def _index(self):
+    def _index(self) -> Index:
         return self._vault.index(self.views.goal.task)
 
     def _own_rows(self) -> Path | None:
