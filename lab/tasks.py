@@ -10,6 +10,7 @@ from typing import Any
 from lab.errors import BadInput
 from lab.integrity import Index
 from recipes.benchmarks import Benchmark, Item, Split, load
+from recipes.job import write_whole
 from recipes.seal import file_hash, judge_hash
 
 SIZES: dict[Split, int] = {"dev": 200, "heldout": 400}  # items; at n = 400 one standard error is at most 2.5 points
@@ -75,9 +76,7 @@ def read_rows(path: Path) -> list[dict]:
 def write_rows(path: Path, rows: Iterable[dict]) -> None:
     """Write JSON lines, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    draft.replace(path)
+    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 class Vault:
