@@ -50,6 +50,7 @@ class Point:
 class Backend(Protocol):
     """The six verbs of a machine. All are safe to repeat; none raises for a job that has ended."""
 
+    @abstractmethod
     def launch(self, spec: JobSpec) -> None:
         """Start the job in its folder; a job that runs there already is left alone. Raises LabError."""
 
@@ -65,6 +66,7 @@ class Backend(Protocol):
     def log_tail(self, folder: Path, chars: int = 4000) -> str:
         """The last characters of what the trainer printed."""
 
+    @abstractmethod
     def cancel(self, folder: Path) -> None:
         """Ask the job to save and stop, and then make it stop. Returns at once: `state` says when it has."""
 

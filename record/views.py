@@ -41,7 +41,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        """ "running", queued included, or how it ended."""
+        """How it ended; "running" before that, in the queue, too."""
         return self.ended.state if self.ended else "running"
 
     def has(self, step: int, names: Iterable[str]) -> bool:
