@@ -16,12 +16,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException
 from fastapi import Request as Http
 from fastapi.responses import Response
 
 from agent.settings import ROOT, Settings
-from ui.api import is_json
 from ui.trackio_process import PREFIX
 
 PATIENCE = 30.0  # seconds until its process answers; it needs about 3
@@ -106,7 +105,7 @@ def mount_trackio(app: FastAPI, settings: Settings) -> None:
             raise HTTPException(404, NOT_SHOWN)
         return _passed_on(await dashboard.ask("GET", path, http.url.query), path in PAGES)
 
-    @app.post(PREFIX + "/api/{name}", include_in_schema=False, dependencies=[Depends(is_json)])
+    @app.post(PREFIX + "/api/{name}", include_in_schema=False)
     async def read(http: Http, name: str) -> Response:
         if name not in READS:
             raise HTTPException(403, "Here Trackio is for reading only.")
