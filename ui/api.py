@@ -1,6 +1,6 @@
 """The REST door: what the page does, and what a program may do. Whatever it changes is a fact in a log."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.dataclasses import dataclass
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from agent.sessions import DEMO, Request, open_session
+from agent.sessions import DEMO, Request, Summary, open_session
 from agent.settings import SettingsError
 from agent.steering import Terms, compact, decide, delete, fork, halt, rename, say, share, tune, undo
 from record.log import LogError
 from ui.files import REPORT, reading
-from ui.firstrun import first_run
+from ui.firstrun import Check, first_run
 from ui.people import Exact, Ours, Seen, person_of, session_router
 from ui.shelf import OurShelf, state, summary
 
@@ -70,16 +70,16 @@ def health(settings: Ours) -> dict[str, Any]:
 
 
 @api.get("/check")
-def check(settings: Ours) -> list[dict[str, Any]]:
+def check(settings: Ours) -> list[Check]:
     """What is there for a first session and what is missing."""
     return [] if settings.space else first_run(settings)
 
 
 @api.get("/sessions")
-def sessions(settings: Ours, shelf: OurShelf) -> list[dict[str, Any]]:
+def sessions(settings: Ours, shelf: OurShelf) -> list[Summary]:
     """The sessions of whoever asks, newest first."""
     person = person_of(settings)
-    return [asdict(one) for one in shelf.every(shelf.logs(), summary) if one.opened and one.person == person]
+    return [one for one in shelf.every(shelf.logs(), summary) if one.opened and one.person == person]
 
 
 @api.post("/sessions", status_code=201)

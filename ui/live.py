@@ -32,23 +32,20 @@ class Tail:
     async def run(self) -> None:
         """Read what is new until cancelled. Ends with `trouble` when the log cannot be read, or whatever else went wrong."""
         try:
-            await self._follow()
+            while True:
+                fresh, draft = await asyncio.to_thread(self._look)
+                if fresh or draft != self.draft:
+                    self.lines += fresh
+                    self.draft = draft
+                    self._announce()
+                await asyncio.sleep(POLL)
         except LogError as error:
             self.trouble = str(error)
         except OSError as error:
-            self.trouble = f"The session could not be read ({error.strerror}); reload the page."
+            self.trouble = f"The session could not be read ({error.strerror})."
         finally:
-            self.trouble = self.trouble or "The stream broke off; reload the page."
+            self.trouble = self.trouble or "The stream broke off."
             self._announce()
-
-    async def _follow(self) -> None:
-        while True:
-            fresh, draft = await asyncio.to_thread(self._look)
-            if fresh or draft != self.draft:
-                self.lines += fresh
-                self.draft = draft
-                self._announce()
-            await asyncio.sleep(POLL)
 
     async def wait(self) -> bool:
         """Wait for news; False when there was none for KEEP_ALIVE seconds."""

@@ -54,11 +54,12 @@ export const spinner = () => h("span.spinner", { "aria-hidden": "true" });
 export function toolRow(started, finished, before = null) {
   const about = argument(started.arguments);
   if (!finished) return row({ mark: spinner(), name: verb(started.name), about, tone: "running" });
-  const bad = failed(finished);
+  const refused = started.name === "final_answer" && !finished.ok; // a wish to end that was not granted: nothing broke
+  const bad = failed(finished) && !refused;
   return row({
     mark: icon(bad ? "cross" : (TOOLS[started.name]?.[0] ?? "check")),
-    name: verb(started.name),
-    about,
+    name: refused ? "Not finished yet" : verb(started.name),
+    about: refused ? finished.output : about,
     end: seconds(finished.seconds),
     body: () => opened(started, finished, before),
     open: bad,

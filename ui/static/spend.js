@@ -48,22 +48,24 @@ function gauge(name, share) {
 function money(state) {
   const jobs = [...state.jobs.values()].filter((job) => job.ended && job.ended.dollars == null).length;
   const unknown = [
-    state.unpriced ? `${state.unpriced} of ${state.replies} answers` : "",
+    state.unpriced ? `${state.unpriced} of ${answers(state)}` : "",
     jobs ? `${jobs} ${jobs === 1 ? "job" : "jobs"}` : "",
   ].filter(Boolean);
   return [state.paid, unknown.length ? `price unknown: ${unknown.join(", ")}` : ""];
 }
 
-/** Autopilot calls no model: it has such a line only where a person set a cap. */
-function calls({ budget, driver, replies }) {
+/** Autopilot calls no model: it has such a line only where a person set a cap. The cap counts the scouts' calls, too. */
+function calls({ budget, driver, replies, scouted }) {
   const cap = budget?.calls ?? (driver === "autopilot" ? null : MOST_CALLS);
-  return cap === null ? [] : [["Model calls", replies, "", cap, words.number]];
+  return cap === null ? [] : [["Model calls", replies, scouted ? `${scouted} by scouts` : "", cap, words.number]];
 }
+
+const answers = ({ replies, scouted }) => `${replies} answers${scouted ? `, ${scouted} of them by scouts` : ""}`;
 
 function tokens(state) {
   if (state.driver === "autopilot" && state.tokens === 0) return [0, "no LLM at work"];
   if (state.uncounted === 0) return [state.tokens, ""];
-  const note = `not counted: ${state.uncounted} of ${state.replies} answers`;
+  const note = `not counted: ${state.uncounted} of ${answers(state)}`;
   return [state.tokens === 0 ? null : state.tokens, note];
 }
 
