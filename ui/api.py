@@ -95,58 +95,50 @@ def demo(settings: Ours, form: Demo) -> dict[str, str]:
 
 
 @session_api.post("/say")
-def say_it(log: Exact, form: Message) -> dict[str, bool]:
+def say_it(log: Exact, form: Message) -> None:
     """A message to the agent, read at its next step."""
     say(log, form.text)
-    return {"ok": True}
 
 
 @session_api.post("/stop")
-def stop(log: Exact) -> dict[str, bool]:
+def stop(log: Exact) -> None:
     """Stop a session; its jobs save and end."""
     halt(log)
-    return {"ok": True}
 
 
 @session_api.post("/decide")
-def decide_it(log: Exact, form: Decision) -> dict[str, bool]:
+def decide_it(log: Exact, form: Decision) -> None:
     """Answer a question of the gate; `arguments` replace those of the call."""
     decide(log, form.call, form.allow, form.arguments)
-    return {"ok": True}
 
 
 @session_api.post("/tune")
-def tune_it(settings: Ours, log: Exact, terms: Terms) -> dict[str, bool]:
+def tune_it(settings: Ours, log: Exact, terms: Terms) -> None:
     """Change caps, approval mode, driver or effort; what is left out stays."""
     tune(settings, log, terms)
-    return {"ok": True}
 
 
 @session_api.post("/compact")
-def compact_it(log: Exact) -> dict[str, bool]:
+def compact_it(log: Exact) -> None:
     """Shorten the model's memory at its next step; the transcript stays whole."""
     compact(log)
-    return {"ok": True}
 
 
 @session_api.post("/undo")
-def undo_it(log: Exact) -> dict[str, bool]:
+def undo_it(log: Exact) -> None:
     """Take the last turn back: the model forgets it; what jobs did stays."""
     undo(log)
-    return {"ok": True}
 
 
 @session_api.post("/rename")
-def rename_it(log: Exact, form: Title) -> dict[str, bool]:
+def rename_it(log: Exact, form: Title) -> None:
     rename(log, form.title)
-    return {"ok": True}
 
 
 @session_api.post("/share")
-def share_it(log: Exact, form: Sharing) -> dict[str, bool]:
+def share_it(log: Exact, form: Sharing) -> None:
     """Let anybody watch the session as a replay, or nobody any more."""
     share(log, form.public)
-    return {"ok": True}
 
 
 @session_api.post("/fork", status_code=201)
@@ -159,10 +151,9 @@ def fork_it(settings: Ours, log: Exact, form: Point) -> dict[str, str]:
 
 
 @session_api.delete("")
-def delete_it(settings: Ours, log: Exact) -> dict[str, bool]:
+def delete_it(settings: Ours, log: Exact) -> None:
     """Remove a session that is over, with all its files."""
     delete(settings, log)
-    return {"ok": True}
 
 
 @session_api.get("")

@@ -16,7 +16,7 @@ from record.log import Log, LogError
 NOBODY = ""
 
 
-def settings_of(http: Http) -> Settings:
+async def settings_of(http: Http) -> Settings:
     return http.app.state.settings
 
 
@@ -52,7 +52,7 @@ def seen(settings: Ours, session: str) -> Log:
 Seen = Annotated[Log, Depends(seen)]
 
 
-def exact(log: Seen, session: str) -> Log:
+async def exact(log: Seen, session: str) -> Log:
     """The same by its whole id: a beginning is enough to look, and too little to change or delete."""
     if log.path.parent.name != session:
         raise HTTPException(404, f"{session!r} is the beginning of an id; give the whole id to change a session.")

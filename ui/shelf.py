@@ -58,7 +58,7 @@ class Shelf:
         return [answer for answer in found if answer is not None]
 
 
-def shelf_of(http: Http) -> Shelf:
+async def shelf_of(http: Http) -> Shelf:
     return http.app.state.shelf
 
 

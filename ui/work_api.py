@@ -71,7 +71,7 @@ def _chunks(file: BinaryIO, left: int) -> Iterator[bytes]:
 
 
 @work_api.post("/jobs/{job}/stop")
-def stop(settings: Ours, shelf: OurShelf, log: Exact, job: str) -> dict[str, bool]:
+def stop(settings: Ours, shelf: OurShelf, log: Exact, job: str) -> None:
     """Ask one job to save and stop; the supervisor writes down that it did."""
     found = _job(shelf, log, job)
     if not found.running:
@@ -79,7 +79,6 @@ def stop(settings: Ours, shelf: OurShelf, log: Exact, job: str) -> dict[str, boo
     folder = _folder(log.path.parent, found)
     log.append(Requested(what="stop_job", job=job))  # who it was, for the record
     LocalBackend(settings.home / "queue", settings.job_env).cancel(folder)
-    return {"ok": True}
 
 
 @work_api.get("/jobs/{job}/log")

@@ -36,7 +36,17 @@ export const api = {
   check: () => call("GET", "/check"),
   replays: () => call("GET", "/replays"),
   report: (id) => call("GET", `/sessions/${id}/report`),
+  files: (id) => call("GET", `/sessions/${id}/files`),
+  preview: (id, path) => call("GET", part(id, "preview", path)),
+  log: (id, job) => call("GET", part(id, "jobs", `${job}/log`)),
+  stopJob: (id, job) => call("POST", part(id, "jobs", `${job}/stop`)),
 };
+
+/** Each part of a path is quoted, and the slashes between them are not. */
+const part = (id, verb, path) => `/sessions/${id}/${verb}/${path.split("/").map(encodeURIComponent).join("/")}`;
+
+/** The address of a file of a session. */
+export const address = (id, verb, path) => `/api${part(id, verb, path)}`;
 
 const AGAIN = 1000; // ms from a cut to the next try
 const LATER = 4000; // ms from trouble with the log to the next try: it may last, and each try reads all of it

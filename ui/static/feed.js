@@ -4,7 +4,7 @@ import { decision } from "./approval.js";
 import { block } from "./code.js";
 import { h, icon } from "./dom.js";
 import { markdown } from "./markdown.js";
-import { bar, pill, quiet, row, spinner, toolRow } from "./rows.js";
+import { pill, progress, quiet, row, spinner, toolRow } from "./rows.js";
 import { Scouts, SCOUTED } from "./scouts.js";
 import { terminal } from "./terminal.js";
 import { Typed } from "./typed.js";
@@ -251,7 +251,7 @@ function jobRow(job) {
     tone: failed ? "error" : ended ? "ok" : "running",
   });
   element.classList.add("job-row");
-  if (!ended) element.querySelector("summary").append(bar(job));
+  if (!ended) element.querySelector("summary").append(progress(job));
   return element;
 }
 

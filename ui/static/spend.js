@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { card } from "./panels.js";
+import { bar } from "./rows.js";
 import * as words from "./words.js";
 
 const TIGHT = 0.8; // of a cap
@@ -33,16 +34,8 @@ function capped([name, used, note, cap, said]) {
   return h(
     `div.cap${tone}`,
     h("dt", name),
-    h("dd", h("b", amount), limit, note ? h("span.cap-note", note) : null, share === null ? null : gauge(name, share)),
+    h("dd", h("b", amount), limit, note ? h("span.cap-note", note) : null, share === null ? null : bar(`${name} used`, share)),
   );
-}
-
-function gauge(name, share) {
-  const fill = h("div.bar-fill");
-  fill.style.width = `${Math.min(1, share) * 100}%`;
-  const now = Math.round(Math.min(1, share) * 100);
-  const about = { role: "progressbar", "aria-label": `${name} used`, "aria-valuemin": 0, "aria-valuemax": 100 };
-  return h("div.bar", { ...about, "aria-valuenow": now, "aria-valuetext": `${Math.round(share * 100)} %` }, fill);
 }
 
 function money(state) {
