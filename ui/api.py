@@ -197,8 +197,8 @@ def refusal(_: Http, error: Exception) -> JSONResponse:
         case RequestValidationError():
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"][1:]) or "the body"
-            seen = "" if first["type"] == "missing" else f" (not {str(first['input'])[:40]!r})"
-            return JSONResponse({"error": f"{where}: {first['msg'].lower()}{seen}."}, 422)
+            value = "" if first["type"] in ("missing", "json_invalid") else f"; seen: {str(first['input'])[:40]!r}"
+            return JSONResponse({"error": f"{where}: {first['msg'].lower()}{value}."}, 422)
         case LogError():
             return JSONResponse({"error": str(error)}, 500)
         case _:
