@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.providers import BrainError, check_driver
 from agent.sessions import Request, open_session
-from agent.settings import Settings, SettingsError
-from agent.settings import read_quietly as read_settings
+from agent.settings import Settings, SettingsError, read_settings
 from agent.steering import halt
 from record.report import report
 

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from smolagents.models import ChatMessage
 
+from agent.brain import Brain
 from agent.context import Context, Message
 from agent.providers import BrainError
 from record.events import Compacted
@@ -21,16 +22,6 @@ ASK = """[lab] The window is nearly full. Write a summary that you will go on fr
 rounds will be gone. Text only, no tool call. Say: what the person wants; what was done and what it showed, with file \
 names, job ids and exact numbers; what failed and why; what you were about to do next. The lab keeps scores, plan, \
 ideas with verdicts, jobs and budgets by itself."""
-
-
-class Speaker(Protocol):
-    """A brain, as far as a summary needs one."""
-
-    model_id: str | None
-
-    @property
-    def window(self) -> int: ...
-    def generate(self, messages: list[Any], **kwargs: Any) -> ChatMessage: ...
 
 
 class Memory:
@@ -55,7 +46,7 @@ class Memory:
         """The seq of the last fact that the messages after a summary know of; None when none was made here."""
         return self._context.seen if self._context else None
 
-    def due(self, messages: list[Message], brain: Speaker) -> bool:
+    def due(self, messages: list[Message], brain: Brain) -> bool:
         """Whether the past has to be summarised before the next request, because of the window or a person's wish."""
         if self.summarised:
             return False
@@ -63,7 +54,7 @@ class Memory:
         wanted = views.wants_compaction > (made.seq if made else 0)
         return wanted or self._tokens(messages) > FULL * brain.window
 
-    def summarise(self, brain: Speaker, **kwargs: Any) -> list[Message]:
+    def summarise(self, brain: Brain, **kwargs: Any) -> list[Message]:
         """Append a summary of all but the latest rounds, and return the messages that are left.
 
         Whatever the brain answers, the session goes on: with its summary, or with what the lab keeps by itself. Raises
@@ -90,7 +81,7 @@ class Memory:
         self._journal.append(fact)
         return context.messages()
 
-    def _answer(self, brain: Speaker, asked: list[Message], kwargs: dict[str, Any]) -> ChatMessage | None:
+    def _answer(self, brain: Brain, asked: list[Message], kwargs: dict[str, Any]) -> ChatMessage | None:
         """The brain's answer; from shortened messages when all of them are too much, None when those are, too."""
         most = max(1_000, int(SUMMARY * brain.window))
         for messages in (asked, [_short(message) for message in asked]):

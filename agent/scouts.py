@@ -9,7 +9,7 @@ from typing import Any
 from smolagents.utils import AgentGenerationError
 
 from agent.context import Context
-from agent.driver import Driver, Seat
+from agent.driver import Driver
 from agent.purse import Purse
 from agent.researcher import Researcher
 from agent.settings import Settings
@@ -61,7 +61,7 @@ class Scout(Tool):
             if journal.views.counts.get(who, 0) >= STEPS and not journal.views.open_calls(who):
                 raise _Spent
 
-        driver = Driver(self._settings, journal, check, Seat(who, context), self._purse)
+        driver = Driver(self._settings, journal, check, self._purse, context, who)
         try:
             return Researcher(driver, tools, journal, check, context(), who).work(task)
         except _Spent:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from smolagents.utils import AgentGenerationError
 
 from agent.context import Context
-from agent.driver import Driver, Seat
+from agent.driver import Driver
 from agent.providers import BrainError
 from agent.purse import Purse
 from agent.researcher import Researcher
@@ -34,7 +34,7 @@ from record.journal import Journal
 from record.log import LogError
 from record.report import report
 from record.typing import Typing
-from record.views import MAIN, Views
+from record.views import Views
 from tools.all import all_tools
 from tools.skill import shown_after
 
@@ -127,7 +127,7 @@ class Session:
             return Context(self.log, skills=shown_after())
 
         purse, outside = Purse(), self._servers.tools(lab)
-        driver = Driver(self._settings, self._journal, self._check, Seat(MAIN, context, self._typing.show), purse)
+        driver = Driver(self._settings, self._journal, self._check, purse, context, show=self._typing.show)
         scout = Scout(lab, self._settings, self._check, purse, outside)
         tools = [*all_tools(lab), scout, *outside]
         return Researcher(driver, tools, self._journal, self._check, context(), replied=self._typing.clear)

@@ -117,7 +117,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
     )
 
 
-def read_quietly(environ: dict[str, str] | None = None) -> Settings:
+def read_settings(environ: dict[str, str] | None = None) -> Settings:
     """The same for a program that imports us. Its keys stay in its environment; what a session starts gets none of them.
 
     Raises:
