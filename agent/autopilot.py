@@ -28,12 +28,13 @@ Calls = tuple[tuple[str, dict[str, Any]], ...]
 
 @dataclass(frozen=True)
 class Exchange:
-    """A call and its answer: all of its text, and the JSON object that it is; {} for one in words, which is a refusal."""
+    """A call and its answer: all of its text, and the JSON object that it is; an answer in words is a refusal."""
 
     name: str
     arguments: dict[str, Any]
     text: str
     result: dict[str, Any]
+    ok: bool
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Lookback:
         return [e for e in self.exchanges if e.name == name]
 
     def done(self, name: str) -> list[Exchange]:
-        return [e for e in self.named(name) if e.result]
+        return [e for e in self.named(name) if e.ok]
 
     def score(self, model: str, split: str) -> dict[str, Any] | None:
         results = [e.result for e in self.done("evaluate")]
@@ -78,13 +79,13 @@ class Lookback:
 
     def unmeasured(self) -> str | None:
         """The text of an evaluation that failed since the last training, if one did."""
-        last = max((i for i, e in enumerate(self.exchanges) if e.name == "train" and e.result), default=-1)
-        return next((e.text for e in self.exchanges[last + 1 :] if e.name == "evaluate" and not e.result), None)
+        last = max((i for i, e in enumerate(self.exchanges) if e.name == "train" and e.ok), default=-1)
+        return next((e.text for e in self.exchanges[last + 1 :] if e.name == "evaluate" and not e.ok), None)
 
     def refused(self) -> Exchange | None:
         """The last refusal of data or of a launch that no launch has followed."""
         last = next((e for e in reversed(self.exchanges) if e.name in ("train", "prepare_data")), None)
-        return last if last and not last.result else None
+        return last if last and not last.ok else None
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """How each training file was made: the arguments of its call."""
@@ -124,7 +125,7 @@ def look_back(messages: list[Any]) -> Lookback:
             asked |= {call["id"]: call["function"] for call in message.get("tool_calls", [])}
         elif role == "tool":
             call = asked[message["tool_call_id"]]
-            past.exchanges.append(Exchange(call["name"], json.loads(call["arguments"]), content, _object(content)))
+            past.exchanges.append(_exchange(call["name"], json.loads(call["arguments"]), content))
     return past
 
 
@@ -156,7 +157,7 @@ def _after_training(past: Lookback) -> Move | None:
     if score:
         return Move(f"{job} has {_say(score)} on dev.", (("promote", {"model": job}),))
     last = past.exchanges[-1]
-    if last.name == "evaluate" and not last.result:
+    if last.name == "evaluate" and not last.ok:
         return _end(past, f"{job} could not be measured: {last.text}")
     return Move(_findings(status) or f"{job} is trained.", _evaluate(job, "dev"))
 
@@ -174,7 +175,7 @@ def _next_training(past: Lookback) -> Move:
     if len(trials) >= MAX_IDEAS:
         return _end(past, f"{MAX_IDEAS} ideas are tried, which is as many as this policy has patience for.")
     audit = past.named("audit_data")[-1]
-    if not audit.result:
+    if not audit.ok:
         return _end(past, f"The data could not be audited: {audit.text}")
     idea = next_idea(trials, audit.result) if trials else first_idea(audit.result, past.terms["own_rows"])
     if idea is None:
@@ -261,10 +262,10 @@ def _say(score: dict[str, Any]) -> str:
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] (n = {score['n']})"
 
 
-def _object(content: str) -> dict[str, Any]:
-    """A tool's answer as the JSON object that it is; {} for anything else."""
+def _exchange(name: str, arguments: dict[str, Any], content: str) -> Exchange:
     try:
         result = json.loads(content)
     except ValueError:
-        return {}
-    return result if isinstance(result, dict) else {}
+        result = None
+    ok = isinstance(result, dict)
+    return Exchange(name, arguments, content, result if ok else {}, ok)

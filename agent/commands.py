@@ -141,7 +141,8 @@ def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int
 
     driven = Session(settings, session)
     ended = threading.Event()
-    printed = begin(_follow, driven.log, after, output, ended)
+    printer = threading.Thread(target=_follow, args=(driven.log, after, output, ended), daemon=True)
+    printer.start()
     try:
         with watching(settings, session):
             closed = _run(driven.run, driven.log)
@@ -151,7 +152,7 @@ def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int
         raise SettingsError(f"{driven.folder} cannot be used ({error.strerror}); free some disk and resume.") from error
     finally:
         ended.set()
-        wait([printed], timeout=5)
+        printer.join(timeout=5)
     if output == "text":
         print(f"\nreport: {driven.folder / 'report.md'}")
     return EXIT[closed.outcome]

@@ -59,15 +59,13 @@ class Scout(Tool):
         def check() -> None:
             self._check()
             if journal.views.counts.get(who, 0) >= STEPS and not journal.views.open_calls(who):
-                raise _Spent
+                raise NeedsPerson(f"its {STEPS} steps are used; ask for less, or look yourself")
 
         driver = Driver(self._settings, journal, check, self._purse, context, who)
         try:
             return Researcher(driver, tools, journal, check, context(), who).work(task)
-        except _Spent:
-            raise LabError(f"{who} used its {STEPS} steps without a report; ask for less, or look yourself.") from None
-        except NeedsPerson as circle:
-            raise LabError(f"{who} gave up: {circle}.") from None
+        except NeedsPerson as why:
+            raise LabError(f"{who} gave up without a report: {why}.") from None
         except AgentGenerationError as error:
             raise LabError(f"{who} could not ask its model: {error.__cause__ or error}") from error
 
@@ -122,7 +120,3 @@ def _on(lab: Lab, tool: Tool) -> Tool:
     mine = copy.copy(tool)
     mine.lab = lab
     return mine
-
-
-class _Spent(NeedsPerson):
-    """A scout has used its steps."""

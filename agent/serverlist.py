@@ -13,13 +13,15 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agent.providers import SettingsError
+
 EFFECTS = ("read", "write", "spend", "publish")
 OURS = ("name", "folder")  # fields that the entry itself does not have
 SCHEME = re.compile(r"(?i)(?:bearer|basic|token)\s+\S+")
 
 
-class ServerListError(ValueError):
-    """The file cannot be used: one sentence."""
+class ServerListError(SettingsError):
+    """The file of MCP servers cannot be used."""
 
 
 class ServerConfig(BaseModel):

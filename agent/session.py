@@ -29,7 +29,7 @@ from lab.errors import NeedsPerson, OutOfBudget, Stopped
 from lab.lab import Lab
 from lab.supervisor import Supervisor
 from lab.tasks import Vault
-from record.events import Closed, Finished, Outcome, Published
+from record.events import Closed, Finished, Published
 from record.journal import Journal
 from record.log import LogError
 from record.report import report
@@ -103,11 +103,11 @@ class Session:
     def _work(self, lab: Lab) -> Closed:
         """Drive the agent to an ending. Every kind of trouble becomes one."""
         try:
-            return _closed("done", self._researcher(lab).work(self._journal.views.goal.text))
+            return Closed(outcome="done", reason=self._researcher(lab).work(self._journal.views.goal.text))
         except OutOfBudget as over:
-            return _closed("out_of_budget", f"{over}; the best so far is {self._journal.views.best}")
+            return Closed(outcome="out_of_budget", reason=f"{over}; the best so far is {self._journal.views.best}")
         except NeedsPerson as idle:
-            return _closed("needs_person", str(idle))
+            return Closed(outcome="needs_person", reason=str(idle))
         except Stopped:
             return STOPPED
         except LogError:
@@ -116,9 +116,11 @@ class Session:
             if isinstance(error, AgentGenerationError) and error.__cause__:  # smolagents wraps what a model raised
                 error = error.__cause__
             if isinstance(error, BrainError):
-                return _closed("provider_failed", str(error))
+                return Closed(outcome="provider_failed", reason=str(error))
             logging.getLogger(__name__).exception("session %s failed", self.id)
-            return _closed("failed", f"an error of ours ended the session ({type(error).__name__}: {error})")
+            return Closed(
+                outcome="failed", reason=f"an error of ours ended the session ({type(error).__name__}: {error})"
+            )
 
     def _researcher(self, lab: Lab) -> Researcher:
         """The driver of this session with its memory, its tools and its helpers."""
@@ -184,7 +186,3 @@ class Session:
             except BlockingIOError:
                 raise Busy(f"Another process is working on {self.id}.") from None
             yield
-
-
-def _closed(outcome: Outcome, reason: str) -> Closed:
-    return Closed(outcome=outcome, reason=reason)

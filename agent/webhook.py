@@ -38,11 +38,9 @@ class Webhook:
     def __init__(self, settings: Settings):
         self._settings = settings
         self._url = settings.keys.get(KEY)
-        self._known: dict[
-            str, int | None
-        ] = {}  # session -> seq of the last event that was sent; None: not ours to tell
+        self._known: dict[str, int | None] = {}  # seq of the last event that was sent; None: not ours to tell
         self._texts: queue.Queue[str] = queue.Queue()
-        self._thread: threading.Thread | None = None
+        self._posting: threading.Thread | None = None
 
     def begin(self, session: str) -> None:
         """From now on this session is told about. One that nobody drove since the address was set stays silent."""
@@ -96,19 +94,18 @@ class Webhook:
 
     def _send(self, text: str) -> None:
         self._texts.put(text)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._post_all, name="webhook", daemon=True)
-            self._thread.start()
+        if not self._posting:
+            self._posting = threading.Thread(target=self._post_all, name="webhook", daemon=True)
+            self._posting.start()
 
     def _post_all(self) -> None:
         while True:
-            text = self._texts.get()
-            why = self._post(text)
-            for pause in PAUSES:
-                if why:
-                    time.sleep(pause)
-                    why = self._post(text)
-            if why:
+            text, why = self._texts.get(), ""
+            for pause in (*PAUSES, 0.0):
+                if not (why := self._post(text)):
+                    break
+                time.sleep(pause)
+            else:
                 logging.getLogger(__name__).error("%s took no message in three tries (%s).", KEY, why)
             self._texts.task_done()
 
