@@ -29,19 +29,20 @@ class Driver(Model):
         journal: Journal,
         check: Callable[[], None],
         purse: Purse,
-        context: Callable[[], Context],
+        context: Context,
         who: str = MAIN,
         show: Callable[[str, str], None] = lambda text, thought: None,
     ):
         """`check` raises when the session must stop; it runs while an answer is awaited.
 
-        `context` makes a reader of the log for `who`; `show` gets the text and the thought of an answer while it comes.
+        `context` is what `who` sees of the log; `show` gets the text and the thought of an answer while it comes.
         """
         super().__init__()
         self._settings = settings
         self._journal = journal
         self._check = check
         self._purse = purse
+        self._context = context
         self._memory = Memory(journal, who, context)
         self._who = who
         self._show = show
@@ -65,7 +66,7 @@ class Driver(Model):
                 raise
             self._tell(str(error), f"The session goes on with {other}.")
             self._journal.append(Tuned(driver=other, by=RUNTIME))
-            return self.generate(messages, **kwargs)
+            return self.generate(self._context.messages(), **kwargs)
 
     def parse_tool_calls(self, message: ChatMessage) -> ChatMessage:
         """An answer without calls is an answer: smolagents would look for calls in its text."""
@@ -74,22 +75,15 @@ class Driver(Model):
 
     def _remembering(self, brain: Brain, messages: list[Any], kwargs: dict[str, Any]) -> ChatMessage:
         """The answer to a request that fits the window: the past is summarised before, or once when it did not."""
-        if self._memory.due(messages, brain):
-            return self._shortened(brain, kwargs)
-        try:
-            return brain.generate(messages, **kwargs)
-        except BrainError as error:
-            if error.kind != "overflow" or self._memory.summarised:
-                raise
-            return self._shortened(brain, kwargs)
-
-    def _shortened(self, brain: Brain, kwargs: dict[str, Any]) -> ChatMessage:
+        if not self._memory.due(messages, brain):
+            try:
+                return brain.generate(messages, **kwargs)
+            except BrainError as error:
+                if error.kind != "overflow" or self._memory.summarised:
+                    raise
         messages = self._memory.summarise(brain, **kwargs)
         self._check()  # the summary was a call, too
-        answer = brain.generate(messages, **kwargs)
-        assert isinstance(answer.raw, dict)
-        answer.raw["upto"] = self._memory.seen
-        return answer
+        return brain.generate(messages, **kwargs)
 
     def _named(self, views: Views) -> str:
         """The model to ask: the session's driver, or for a scout the one that is set for scouts."""

@@ -1,7 +1,6 @@
 """How much of a session its driver can still see, and the summary that makes room when that is too much."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from smolagents.models import ChatMessage
@@ -27,12 +26,11 @@ ideas with verdicts, jobs and budgets by itself."""
 class Memory:
     """Decides when the messages of one driver are too many, and writes the summary."""
 
-    def __init__(self, journal: Journal, who: str, context: Callable[[], Context]):
-        """`context` makes a reader of the same log, for what stands after a summary."""
+    def __init__(self, journal: Journal, who: str, context: Context):
+        """`context` is what the driver reads, too."""
         self._journal = journal
         self._who = who
-        self._make = context
-        self._context: Context | None = None
+        self._context = context
 
     @property
     def summarised(self) -> bool:
@@ -40,11 +38,6 @@ class Memory:
         made = self._last()
         replied = self._journal.views.replies.get(self._who)
         return made is not None and made.seq > (replied.seq if replied else 0)
-
-    @property
-    def seen(self) -> int | None:
-        """The seq of the last fact that the messages after a summary know of; None when none was made here."""
-        return self._context.seen if self._context else None
 
     def due(self, messages: list[Message], brain: Brain) -> bool:
         """Whether the past has to be summarised before the next request, because of the window or a person's wish."""
@@ -60,10 +53,8 @@ class Memory:
         Whatever the brain answers, the session goes on: with its summary, or with what the lab keeps by itself. Raises
         BrainError only for a provider that cannot be asked at all.
         """
-        context = self._context = self._context or self._make()
-        context.messages()
-        upto = self._boundary(context, brain.window)
-        asked = [*context.upto(upto), {"role": "user", "content": ASK}]
+        upto = self._boundary(self._context.messages(), brain.window)
+        asked = [*self._context.upto(upto), {"role": "user", "content": ASK}]
         answer = self._answer(brain, asked, kwargs)
         usage, about = (answer.token_usage, answer.raw) if answer else (None, None)
         about = about if isinstance(about, dict) else {}
@@ -79,7 +70,7 @@ class Memory:
             dollars=about.get("dollars") if answer else 0.0,
         )
         self._journal.append(fact)
-        return context.messages()
+        return self._context.messages()
 
     def _answer(self, brain: Brain, asked: list[Message], kwargs: dict[str, Any]) -> ChatMessage | None:
         """The brain's answer; from shortened messages when all of them are too much, None when those are, too."""
@@ -92,12 +83,11 @@ class Memory:
                     raise
         return None
 
-    def _boundary(self, context: Context, window: int) -> int:
+    def _boundary(self, shown: list[Message], window: int) -> int:
         """The seq up to which messages go: before the latest rounds, fewer of them where they are long."""
-        rounds = context.rounds
-        shown = context.messages()
+        rounds = self._context.rounds
         for kept in range(min(LATEST, len(rounds) // 2), 0, -1):
-            rest = shown[len(context.upto(rounds[-kept])) :]
+            rest = shown[len(self._context.upto(rounds[-kept])) :]
             if _chars(rest) / CHARS_PER_TOKEN <= window / 4:
                 return rounds[-kept]
         return len(self._journal.log)

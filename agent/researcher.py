@@ -86,8 +86,7 @@ class Researcher(ToolCallingAgent):
         views = self._journal.views
         taken = set(views.finished) | views.started
         reply = reply_of(chat_message, self.model.model_id or "unknown", taken, views.spent.replies)
-        upto = self._context.seen if reply.upto is None else reply.upto
-        self._journal.append(reply.model_copy(update={"who": self._who, "upto": upto}))
+        self._journal.append(reply.model_copy(update={"who": self._who, "upto": self._context.seen}))
         self._replied()
         yield from self.answer_open_calls()
 

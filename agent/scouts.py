@@ -53,8 +53,7 @@ class Scout(Tool):
         report = Report(lab, who)
         tools = [*(tool(lab) for tool in LOOKING), *(_on(lab, tool) for tool in self._more), report]
 
-        def context() -> Context:
-            return Context(journal.log, who, (WORDS, task), steps=STEPS)
+        context = Context(journal.log, who, (WORDS, task), steps=STEPS)
 
         def check() -> None:
             self._check()
@@ -63,7 +62,7 @@ class Scout(Tool):
 
         driver = Driver(self._settings, journal, check, self._purse, context, who)
         try:
-            return Researcher(driver, tools, journal, check, context(), who).work(task)
+            return Researcher(driver, tools, journal, check, context, who).work(task)
         except NeedsPerson as why:
             raise LabError(f"{who} gave up without a report: {why}.") from None
         except AgentGenerationError as error:

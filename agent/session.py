@@ -124,15 +124,12 @@ class Session:
 
     def _researcher(self, lab: Lab) -> Researcher:
         """The driver of this session with its memory, its tools and its helpers."""
-
-        def context() -> Context:
-            return Context(self.log, skills=shown_after())
-
+        context = Context(self.log, skills=shown_after())
         purse, outside = Purse(), self._servers.tools(lab)
         driver = Driver(self._settings, self._journal, self._check, purse, context, show=self._typing.show)
         scout = Scout(lab, self._settings, self._check, purse, outside)
         tools = [*all_tools(lab), scout, *outside]
-        return Researcher(driver, tools, self._journal, self._check, context(), replied=self._typing.clear)
+        return Researcher(driver, tools, self._journal, self._check, context, replied=self._typing.clear)
 
     def _check(self) -> None:
         """Raise Stopped, NeedsPerson or OutOfBudget when the session must not go on."""
