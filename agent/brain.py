@@ -177,7 +177,7 @@ class Brain(Model):
 
     def _message(self, response: Any, seconds: float) -> ChatMessage:
         message, finish = response.choices[0].message, response.choices[0].finish_reason
-        usage = getattr(response, "usage", None)
+        usage = response.usage
         details = getattr(usage, "prompt_tokens_details", None)
         about = {
             "model": self._model,
@@ -198,7 +198,7 @@ class Brain(Model):
 
     def _price(self, response: Any) -> float | None:
         """Dollars of an answer; None when nobody knows the price: unknown is not free."""
-        usage = getattr(response, "usage", None)
+        usage = response.usage
         if usage is None:
             return None
         if self._settings.prices is not None:

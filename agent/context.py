@@ -168,10 +168,7 @@ class Context:
 def _goal(fact: Opened) -> str:
     """The request as the brain reads it: the person's words, then the terms as JSON."""
     terms = {
-        "task": fact.goal.task,
-        "model": fact.goal.model,
-        "metric": fact.goal.metric,
-        "target": fact.goal.target,
+        **fact.goal.model_dump(exclude={"text"}),
         "own_rows": fact.data is not None,
         "budget": fact.budget.model_dump(exclude_none=True),
         "seed": fact.seed,
