@@ -13,19 +13,8 @@ from agent.session import Session
 from agent.settings import Settings
 from lab.errors import Stopped
 from record.events import Replied, Tuned
-from tests.fakes import (
-    breaks,
-    chat_server,
-    cut,
-    fails,
-    forbidden,
-    no_credit,
-    overflow,
-    proxy_page,
-    says,
-    slow,
-    stalls,
-)
+from tests.chat.server import chat_server
+from tests.chat.turns import breaks, cut, fails, forbidden, no_credit, overflow, proxy_page, says, slow, stalls
 
 ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
 KEYS = {"ML_INTERN_API_KEY": "sk-of-this-server", "OPENAI_API_KEY": "sk-other", "ANTHROPIC_API_KEY": "sk-ant-other"}

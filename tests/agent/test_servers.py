@@ -21,8 +21,9 @@ from agent.steering import decide, halt
 from lab.errors import LabError
 from record.events import Asked, Closed, Finished
 from record.journal import Journal
+from tests.chat.server import ChatServer, chat_server
+from tests.chat.turns import says
 from tests.conftest import free_port
-from tests.fakes import ChatServer, chat_server, says
 from tests.scripted import open_lab
 
 HELPER = str(ROOT / "tests" / "mcp_servers.py")
