@@ -1,0 +1,137 @@
+"""What a line of training data looks like, method by method. Pure: pydantic and the standard library."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, Field, StrictBool, ValidationError, model_validator
+
+EVAL_ROWS = 128  # at most: the curve needs a direction, not a third digit
+
+Filled = Annotated[str, Field(min_length=1)]
+
+
+class Row(BaseModel):
+    """A line of a data file. Further columns are allowed, and not used. Its fields are what TRL calls the columns."""
+
+    NEEDS: ClassVar[str]
+
+    def texts(self) -> list[str]:
+        """Every document that a model is trained on because of this row, whole."""
+        raise NotImplementedError
+
+
+class Completion(Row):
+    """SFT."""
+
+    NEEDS = "the texts prompt and completion"
+    prompt: Filled
+    completion: Filled
+
+    def texts(self) -> list[str]:
+        return [self.prompt + self.completion]
+
+
+class Labelled(Completion):
+    """KTO: one answer, and whether it is good."""
+
+    NEEDS = "the texts prompt and completion, and label, true or false"
+    label: StrictBool
+
+
+class Pair(Row):
+    """DPO and reward models: a better and a worse answer to one prompt."""
+
+    NEEDS = "the texts prompt, chosen and rejected, the last two different"
+    prompt: Filled
+    chosen: Filled
+    rejected: Filled
+
+    @model_validator(mode="after")
+    def differ(self) -> "Pair":
+        if self.chosen == self.rejected:
+            raise ValueError("chosen and rejected are the same text")
+        return self
+
+    def texts(self) -> list[str]:
+        return [self.prompt + self.chosen, self.prompt + self.rejected]
+
+
+class Steps(Row):
+    """PRM: the steps of one solution, and for each whether it is right."""
+
+    NEEDS = "the text prompt, the list of texts steps, and as many true or false in labels"
+    prompt: Filled
+    steps: Annotated[list[Filled], Field(min_length=1)]
+    labels: list[StrictBool]
+
+    @model_validator(mode="after")
+    def match(self) -> "Steps":
+        if len(self.steps) != len(self.labels):
+            raise ValueError(f"there are {len(self.steps)} steps and {len(self.labels)} labels")
+        return self
+
+    def texts(self) -> list[str]:
+        return ["\n".join([self.prompt, *self.steps])]
+
+
+class Asked(Row):
+    """Methods that sample their own answers: a prompt, and what its answer is marked by (see recipes.rewards)."""
+
+    NEEDS = "the text prompt"
+    prompt: Filled
+    question: str = ""  # the benchmark's own question inside the prompt
+    answer: str = ""
+    tests: str = ""  # Python that raises where the answer's code is wrong
+    origin: dict[str, int] = {}
+
+    def texts(self) -> list[str]:
+        return [self.prompt]
+
+
+class Text(Row):
+    """Continued pre-training: plain text."""
+
+    NEEDS = "the text text"
+    text: Filled
+
+    def texts(self) -> list[str]:
+        return [self.text]
+
+
+def misfit(rows: Sequence[Mapping[str, Any]], shape: type[Row], method: str) -> str | None:
+    """The first row that is not of this shape, what it has, and what the method needs, in one sentence; None for none."""
+    for number, row in enumerate(rows, start=1):
+        try:
+            shape.model_validate(row)
+        except ValidationError as error:
+            one = error.errors()[0]
+            where = ".".join(map(str, one["loc"]))
+            why = f" ({where + ': ' if where else ''}{one['msg'].removeprefix('Value error, ')})"
+            has = ", ".join(map(str, row)) or "none"
+            return f"Row {number} has the columns {has}; {method} needs {shape.NEEDS}{why}."
+    return None
+
+
+def split(rows: list[Any], fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """(train, eval): a random share of the rows, between 1 and EVAL_ROWS; none for fraction 0 or a single row."""
+    shuffled = Random(seed).sample(rows, len(rows))
+    held = min(EVAL_ROWS, max(1, round(len(rows) * fraction))) if fraction and len(rows) > 1 else 0
+    return shuffled[held:], shuffled[:held]
+
+
+def as_chat(row: dict[str, Any]) -> dict[str, Any]:
+    """The same row with its prompt as a user's turn and its answers as the assistant's, for models with a template."""
+    roles = {"prompt": "user", "completion": "assistant", "chosen": "assistant", "rejected": "assistant"}
+    return {name: [{"role": roles[name], "content": v}] if name in roles else v for name, v in row.items()}
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a file as they stand. Raises OSError or UnicodeDecodeError."""
+    return path.read_text(encoding="utf-8").rstrip("\n").split("\n") if path.stat().st_size else []
+
+
+def documents(rows: Iterable[Mapping[str, Any]], shape: type[Row]) -> list[str]:
+    """What each row, all of them of this shape, lets a model see, as one text."""
+    return ["".join(shape.model_validate(row).texts()) for row in rows]
