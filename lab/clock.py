@@ -117,7 +117,7 @@ def _scale(full: Mapping[str, Any], before: Mapping[str, Any], tokens: float | N
     counted = _tokens(job)
     if tokens and counted:
         return tokens * job.step / counted
-    return _rows_a_step(full) / _rows_a_step(before) * full["max_length"] / before["max_length"]
+    return _rows_a_step(full) / _rows_a_step(before) * _length(full) / _length(before)
 
 
 def _tokens(job: Job) -> float | None:
@@ -127,7 +127,7 @@ def _tokens(job: Job) -> float | None:
 
 
 def _tokens_a_step(full: Mapping[str, Any], rows: Sequence[Mapping[str, str]], count: Count | None) -> float | None:
-    if full["packing"]:
+    if full.get("packing"):
         return _rows_a_step(full) * full["max_length"]
     if count is None:
         return None
@@ -146,7 +146,12 @@ def _rows_a_step(full: Mapping[str, Any]) -> int:
 
 
 def _shape(full: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(full[name] for name in SHAPE)
+    return tuple(full.get(name) for name in SHAPE)
+
+
+def _length(full: Mapping[str, Any]) -> int:
+    """The limit of a row's tokens, or of the model's own answer where a recipe samples them."""
+    return full.get("max_length") or full["max_new_tokens"]
 
 
 def _positive(value: Any) -> float | None:

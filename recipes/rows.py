@@ -1,6 +1,6 @@
 """What a line of training data looks like, method by method. Pure: pydantic and the standard library."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, ClassVar
@@ -9,28 +9,35 @@ from pydantic import BaseModel, Field, StrictBool, ValidationError, model_valida
 
 EVAL_ROWS = 128  # at most: the curve needs a direction, not a third digit
 
-Filled = Annotated[str, Field(min_length=1)]
+Filled = Annotated[str, Field(pattern=r"\S")]
 
 
 class Row(BaseModel):
     """A line of a data file. Further columns are allowed, and not used. Its fields are what TRL calls the columns."""
 
     NEEDS: ClassVar[str]
+    prompt: str = ""
 
-    def texts(self) -> list[str]:
-        """Every document that a model is trained on because of this row, whole."""
+    def answers(self) -> list[str]:
+        """What the file gives a model to learn after the prompt: one text, or two that are compared, or none."""
         raise NotImplementedError
+
+    def plain(self, longest: bool = False) -> dict[str, str]:
+        """The row as prompt and completion, whatever its shape: all of its answers, or the longest one."""
+        answers = self.answers()
+        text = max(answers, key=len, default="") if longest else "\n".join(answers)
+        return {"prompt": self.prompt, "completion": text}
 
 
 class Completion(Row):
     """SFT."""
 
     NEEDS = "the texts prompt and completion"
-    prompt: Filled
-    completion: Filled
+    prompt: str = Field(min_length=1)
+    completion: str = Field(min_length=1)
 
-    def texts(self) -> list[str]:
-        return [self.prompt + self.completion]
+    def answers(self) -> list[str]:
+        return [self.completion]
 
 
 class Labelled(Completion):
@@ -54,8 +61,8 @@ class Pair(Row):
             raise ValueError("chosen and rejected are the same text")
         return self
 
-    def texts(self) -> list[str]:
-        return [self.prompt + self.chosen, self.prompt + self.rejected]
+    def answers(self) -> list[str]:
+        return [self.chosen, self.rejected]
 
 
 class Steps(Row):
@@ -72,8 +79,8 @@ class Steps(Row):
             raise ValueError(f"there are {len(self.steps)} steps and {len(self.labels)} labels")
         return self
 
-    def texts(self) -> list[str]:
-        return ["\n".join([self.prompt, *self.steps])]
+    def answers(self) -> list[str]:
+        return ["\n".join(self.steps)]
 
 
 class Asked(Row):
@@ -86,8 +93,8 @@ class Asked(Row):
     tests: str = ""  # Python that raises where the answer's code is wrong
     origin: dict[str, int] = {}
 
-    def texts(self) -> list[str]:
-        return [self.prompt]
+    def answers(self) -> list[str]:
+        return []  # the model's own
 
 
 class Text(Row):
@@ -96,7 +103,7 @@ class Text(Row):
     NEEDS = "the text text"
     text: Filled
 
-    def texts(self) -> list[str]:
+    def answers(self) -> list[str]:
         return [self.text]
 
 
@@ -130,8 +137,3 @@ def as_chat(row: dict[str, Any]) -> dict[str, Any]:
 def read_lines(path: Path) -> list[str]:
     """Lines of a file as they stand. Raises OSError or UnicodeDecodeError."""
     return path.read_text(encoding="utf-8").rstrip("\n").split("\n") if path.stat().st_size else []
-
-
-def documents(rows: Iterable[Mapping[str, Any]], shape: type[Row]) -> list[str]:
-    """What each row, all of them of this shape, lets a model see, as one text."""
-    return ["".join(shape.model_validate(row).texts()) for row in rows]
