@@ -16,20 +16,28 @@ class Row(BaseModel):
     """A line of a data file. Further columns are allowed, and not used. Its fields are what TRL calls the columns."""
 
     NEEDS: ClassVar[str]
-    prompt: str = ""
+
+    def plain(self, longest: bool = False) -> dict[str, str]:
+        """The row as prompt and completion, whatever its shape: all of its answers in one, or the longest alone."""
+        raise NotImplementedError
+
+
+class Prompted(Row):
+    prompt: Filled
 
     def answers(self) -> list[str]:
-        """What the file gives a model to learn after the prompt: one text, or two that are compared, or none."""
+        """What the file gives a model to learn after the prompt: one text, two that are compared, or none."""
         raise NotImplementedError
 
     def plain(self, longest: bool = False) -> dict[str, str]:
-        """The row as prompt and completion, whatever its shape: all of its answers, or the longest one."""
         answers = self.answers()
-        text = max(answers, key=len, default="") if longest else "\n".join(answers)
-        return {"prompt": self.prompt, "completion": text}
+        return {
+            "prompt": self.prompt,
+            "completion": max(answers, key=len, default="") if longest else "\n".join(answers),
+        }
 
 
-class Completion(Row):
+class Completion(Prompted):
     """SFT."""
 
     NEEDS = "the texts prompt and completion"
@@ -47,11 +55,10 @@ class Labelled(Completion):
     label: StrictBool
 
 
-class Pair(Row):
+class Pair(Prompted):
     """DPO and reward models: a better and a worse answer to one prompt."""
 
     NEEDS = "the texts prompt, chosen and rejected, the last two different"
-    prompt: Filled
     chosen: Filled
     rejected: Filled
 
@@ -65,11 +72,10 @@ class Pair(Row):
         return [self.chosen, self.rejected]
 
 
-class Steps(Row):
+class Steps(Prompted):
     """PRM: the steps of one solution, and for each whether it is right."""
 
     NEEDS = "the text prompt, the list of texts steps, and as many true or false in labels"
-    prompt: Filled
     steps: Annotated[list[Filled], Field(min_length=1)]
     labels: list[StrictBool]
 
@@ -83,11 +89,10 @@ class Steps(Row):
         return ["\n".join(self.steps)]
 
 
-class Asked(Row):
+class Asked(Prompted):
     """Methods that sample their own answers: a prompt, and what its answer is marked by (see recipes.rewards)."""
 
     NEEDS = "the text prompt"
-    prompt: Filled
     question: str = ""  # the benchmark's own question inside the prompt
     answer: str = ""
     tests: str = ""  # Python that raises where the answer's code is wrong
@@ -103,8 +108,8 @@ class Text(Row):
     NEEDS = "the text text"
     text: Filled
 
-    def answers(self) -> list[str]:
-        return [self.text]
+    def plain(self, longest: bool = False) -> dict[str, str]:
+        return {"prompt": "", "completion": "" if longest else self.text}  # it is cut into pieces: none is too long
 
 
 def misfit(rows: Sequence[Mapping[str, Any]], shape: type[Row], method: str) -> str | None:

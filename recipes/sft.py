@@ -1,6 +1,6 @@
 """Supervised fine-tuning with TRL: `python -m recipes.sft FOLDER/config.json`. Run again after a kill, it resumes."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PositiveInt
 
@@ -13,6 +13,7 @@ from recipes.training import Parts, TrainingConfig, fit, read_rows
 class Config(TrainingConfig):
     SHAPE = Completion
     METHOD = "SFT"
+    PACKS: ClassVar[str] = "bfd"  # what is longer than max_length loses its end, as it does without packing
 
     max_length: PositiveInt = 128  # tokens; longer rows lose their end, and preflight.json says how many
     packing: bool = False
@@ -42,6 +43,7 @@ def build(parts: Parts) -> Any:
         **parts.arguments,
         max_length=config.max_length,
         packing=config.packing,
+        packing_strategy=config.PACKS,
         completion_only_loss=config.completion_only,
     )
     return SFTTrainer(model=parts.load(), args=args, **parts.common())
