@@ -35,7 +35,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "grpo": WRITES | {"generations": 4},
     "rejection": WRITES | {"accept": -1.0, "max_new_tokens": 48},
-    "distill": {"teacher_prefix": "Answer: 1\n", "max_new_tokens": 8},
+    "distill": {"teacher_prefix": "Answer: 1\n", "max_new_tokens": 8, "lora_rank": 2},
+    "kto": {"lora_rank": 2},
+    "reward": {"lora_rank": 2},
+    "prm": {"lora_rank": 2, "lora_dropout": 0.1},
     "cpt": {"max_length": 64, "batch_size": 2},
 }
 
@@ -81,12 +84,29 @@ def test_sigterm_saves_and_a_resume_ends_in_the_same_weights(recipe, tmp_path):
     assert again["resumed_from"] > 0
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
+    assert not any("lora" in name or "modules_to_save" in name for name in one)  # a whole model, nothing beside it
     steps = [
         line["step"]
         for line in map(json.loads, (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines())
         if "loss" in line
     ]
     assert steps == sorted(set(steps))
+
+
+def test_answers_that_are_on_disk_are_not_sampled_again(tmp_path):
+    from recipes.rejection import Config, sample
+    from recipes.training import read_rows
+
+    path = with_rows(tmp_path / "whole", ROWS["rejection"], **WRITES, samples=2, sample_batch=16)
+    config = Config.model_validate_json(path.read_bytes())
+    whole = sample(config, Job(tmp_path / "whole"), read_rows(config))
+    lines = (tmp_path / "whole" / "samples.jsonl").read_text().splitlines(keepends=True)
+    assert [json.loads(line) for line in lines] == whole
+    (tmp_path / "cut").mkdir()
+    cut = "".join(lines[:19]) + lines[19][:30]  # killed in its third batch of eight
+    (tmp_path / "cut" / "samples.jsonl").write_text(cut)
+    assert sample(config, Job(tmp_path / "cut"), read_rows(config)) == whole
+    assert len(metric(tmp_path / "cut", "sampled")) == 4  # of six batches
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
