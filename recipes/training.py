@@ -212,6 +212,7 @@ def lora(config: Any) -> Any:
         lora_alpha=config.lora_alpha or 2 * config.lora_rank,
         lora_dropout=config.lora_dropout,
         target_modules="all-linear",
+        exclude_modules=["score", "classifier"] if config.TASK == "TOKEN_CLS" else None,  # PEFT knows it for SEQ_CLS
         task_type=config.TASK,
     )
 
@@ -258,14 +259,19 @@ def load_tokenizer(model: str) -> Any:
 def load_model(model: str, half: bool, head: str = "CausalLM", **more: Any) -> Any:
     """A model in bfloat16 (`half`) or float32, with the head of transformers' AutoModelFor<head>.
 
-    Raises ConfigError where it cannot be loaded.
+    Raises ConfigError where it cannot be loaded, or where a reward model is to write.
     """
     import torch
     import transformers
 
     loader = getattr(transformers, f"AutoModelFor{head}")
     try:
+        kind = (transformers.AutoConfig.from_pretrained(model).architectures or [""])[0]
+        if head == "CausalLM" and kind.endswith(("ForSequenceClassification", "ForTokenClassification")):
+            raise ConfigError(f"The model {model!r} is a {kind}: it marks texts and writes none.")
         return loader.from_pretrained(model, dtype=torch.bfloat16 if half else torch.float32, **more)
+    except ConfigError:
+        raise
     except (OSError, ValueError) as error:
         raise ConfigError(f"No model for {head} can be loaded from {model!r}: {first_line(error)}") from error
 

@@ -14,12 +14,12 @@ from recipes.benchmarks import load
 from recipes.catalogue import RECIPES
 from recipes.job import Job, Stopped
 from recipes.training import resume_point
-from tests.recipes.rig import metric, run, start, with_rows
+from tests.recipes.rig import STARTER, metric, run, start, with_rows
 
 ITEMS = load("chains").items("train", 48, seed=2)
 TEXTS = [(load("chains").prompt(item), load("chains").completion(item, worked=True)) for item in ITEMS]
 SMALL = {"max_steps": 6, "batch_size": 8, "log_steps": 1, "save_steps": 100, "warmup_steps": 1, "eval_steps": 4}
-WRITES = {"max_new_tokens": 8, "rewards": [{"kind": "length", "free": 1, "limit": 8}]}  # the starter's lengths differ
+WRITES = {"max_new_tokens": 8, "rewards": [{"kind": "format", "pattern": "[2468]"}]}  # some of what the starter writes
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "sft": [{"prompt": asked, "completion": said} for asked, said in TEXTS],
@@ -82,7 +82,8 @@ def test_sigterm_saves_and_a_resume_ends_in_the_same_weights(recipe, tmp_path):
     assert not (tmp_path / "cut" / "model").exists()
     again = run(recipe, tmp_path / "cut", ROWS[recipe], **settings)
     assert again["resumed_from"] > 0
-    one, other = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    one, other, untrained = weights(tmp_path / "whole"), weights(tmp_path / "cut"), weights(STARTER.parent)
+    assert any((one[name] != untrained[name]).any() for name in one.keys() & untrained.keys())
     assert one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
     assert not any("lora" in name or "modules_to_save" in name for name in one)  # a whole model, nothing beside it
     steps = [
