@@ -33,7 +33,9 @@ class Prompted(Row):
         answers = self.answers()
         return {
             "prompt": self.prompt,
-            "completion": max(answers, key=len, default="") if longest else "\n".join(answers),
+            "completion": max(answers, key=len, default="")
+            if longest
+            else "\n;\n".join(answers),  # ; so that no sum runs on
         }
 
 
