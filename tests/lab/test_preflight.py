@@ -49,10 +49,8 @@ def test_rows_of_other_methods_are_looked_at_in_their_own_shape():
         return [len(text) for text in texts]
 
     assert rules(pairs, {"max_length": 15}, recipe=dpo.Config, count=length) == {}
-    assert (
-        rules([{"text": "a long text"}] * 2 + [{"text": "b"}] * 8, {"max_length": 4}, recipe=cpt.Config, count=length)
-        == {}
-    )
+    texts = [{"text": f"a long text, number {i}"} for i in range(9)]
+    assert rules(texts, {"max_length": 4}, recipe=cpt.Config, count=length) == {}  # they are cut into pieces
 
 
 def test_copies_are_warned_of():
