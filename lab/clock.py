@@ -83,7 +83,7 @@ def estimate(
     """
     full = {**defaults, **config}
     known = [(job, pace, {**defaults, **job.config}) for job in past if (pace := _pace(job))]
-    alike = [one for one in known if all(one[2][name] == full[name] for name in SHAPE)]
+    alike = [one for one in known if all(one[2].get(name) == full.get(name) for name in SHAPE)]
     if not known:
         return None
     job, (startup, a_step), before = (alike or known)[-1]
@@ -91,7 +91,7 @@ def estimate(
     if tokens and counted:
         scale = tokens * job.step / counted
     else:
-        scale = _rows_a_step(full) / _rows_a_step(before) * full["max_length"] / before["max_length"]
+        scale = _rows_a_step(full) / _rows_a_step(before) * _length(full) / _length(before)
     steps = full["max_steps"] or ceil(len(rows) / _rows_a_step(full) * full["epochs"])  # packed, an upper bound
     return Estimate(startup, a_step * scale, steps)
 
@@ -124,7 +124,7 @@ def _tokens(job: Job) -> float | None:
 
 
 def _tokens_a_step(full: Mapping[str, Any], rows: Sequence[Mapping[str, str]], count: Count | None) -> float | None:
-    if full["packing"]:
+    if full.get("packing"):
         return _rows_a_step(full) * full["max_length"]
     if count is None:
         return None
@@ -135,6 +135,11 @@ def _tokens_a_step(full: Mapping[str, Any], rows: Sequence[Mapping[str, str]], c
 
 def _rows_a_step(full: Mapping[str, Any]) -> int:
     return full["batch_size"] * full["grad_accumulation"]
+
+
+def _length(full: Mapping[str, Any]) -> int:
+    """The limit of a row's tokens, or of the model's own answer where a recipe samples them."""
+    return full.get("max_length") or full["max_new_tokens"]
 
 
 def _positive(value: Any) -> float | None:

@@ -37,7 +37,7 @@ def audit(name: str, own: Path | None, index: Index, seed: int) -> dict[str, Any
 def prepare(
     path: Path, name: str, own: Path | None, source: str, rows: int, worked: float, index: Index, seed: int
 ) -> dict[str, Any]:
-    """Write a training file (JSONL, prompt and completion) of `rows` clean rows and say what was left out.
+    """Write a training file (JSONL, see `_task_rows`) of `rows` clean rows and say what was left out.
 
     Args:
         source: "task" for the task's training split, "own" for the person's rows, "both" for half and half.
@@ -65,7 +65,7 @@ def prepare(
         "dropped_contaminated": len(pool) - len(clean),
         "worked_share": worked if source != "own" else None,
         "sha256": file_hash(path),
-        "examples": kept[:2],
+        "examples": _examples(kept[:2]),
     }
 
 
@@ -85,6 +85,7 @@ def _task_rows(benchmark: Benchmark, rows: int, worked: float, seed: int) -> lis
     rng = random.Random(seed + 1)
     return [
         {"prompt": benchmark.prompt(item), "completion": benchmark.completion(item, rng.random() < worked)}
+        | {"question": item.question, "answer": item.answer, "origin": item.origin}  # for recipes that mark answers
         for item in items
     ]
 
@@ -99,5 +100,9 @@ def _describe(rows: list[dict], index: Index) -> dict[str, Any]:
         "characters_longest": lengths[-1],
         "duplicates": repeated,
         "overlap_with_evaluation": sum(1 for text in texts if index.hits(text)),
-        "examples": rows[:3],
+        "examples": _examples(rows[:3]),
     }
+
+
+def _examples(rows: list[dict]) -> list[dict]:
+    return [{name: row[name] for name in COLUMNS} for row in rows]

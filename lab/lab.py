@@ -26,8 +26,8 @@ from lab.preflight import preflight, wrong_columns
 from lab.supervisor import found, spec_of
 from lab.tasks import Vault, read_rows, write_rows
 from lab.workspace import Workspace
-from recipes import sft
 from recipes.benchmarks import Split
+from recipes.catalogue import RECIPES  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
 from recipes.job import problems
 from recipes.seal import file_hash
 from record.events import Event, Expectation, Launched, Noted
@@ -35,7 +35,6 @@ from record.journal import Journal
 from record.log import Log
 from record.views import Job, Views
 
-RECIPES = {"sft": sft.Config}  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
 EVAL_HOURS = 1.0
 PATIENCE = 24 * 3600.0  # seconds a verb waits for its own evaluation; the job's hours end it long before
 
@@ -124,13 +123,14 @@ class Lab:
         model = self.model_path(config.get("model", "base"))
         full = {"seed": self._seed(), **config, "model": str(model), "data": str(given)}
         full |= {"trackio_project": self.views.opened.session, "trackio_run": name}  # type: ignore[union-attr]
-        full = _checked(RECIPES[recipe], full)
+        full = _checked(RECIPES[recipe], full | self._named(recipe, config))
         rows = read_rows(given)
         left = room(self.views, datetime.now(UTC))
         count = token_counter(full["model"])
         takes = self._estimate(recipe, full, rows, count)
         expects = expectation(gain, kill, takes.seconds / 3600 if takes else None)
-        findings = preflight(rows, full, self._index(), count, shutil.disk_usage(self.folder).free, left, takes)
+        free = shutil.disk_usage(self.folder).free
+        findings = preflight(rows, full, self._index(), count, free, left, takes, RECIPES[recipe])
         self._journal.append(*(found(finding) for finding in findings))
         if stop := next((finding for finding in findings if finding.level == "stop"), None):
             raise Refused(f"{stop.what} {stop.advice}")
@@ -239,11 +239,18 @@ class Lab:
         self._backend.launch(spec_of(job, self.folder))
         return job
 
+    def _named(self, recipe: str, config: dict[str, Any]) -> dict[str, Any]:
+        """The session's task as a recipe's benchmark, and the folder of a job's model as its teacher."""
+        named = {"benchmark": self.views.goal.task} if "benchmark" in RECIPES[recipe].model_fields else {}
+        return named | ({"teacher": str(self.model_path(config["teacher"]))} if config.get("teacher") else {})
+
     def _estimate(self, recipe: str, config: dict[str, Any], rows: list[dict], count: Count | None) -> Estimate | None:
         """How long a training job will take, by this session's jobs of the same recipe."""
-        if not rows or wrong_columns(rows):
+        if not rows or wrong_columns(rows, config, RECIPES[recipe]):
             return None
         defaults = {name: field.default for name, field in RECIPES[recipe].model_fields.items()}
+        if recipe != "sft":  # tokens a step depend on what is sampled or compared: rows and lengths must do
+            rows, count = rows * config.get("generations", defaults.get("generations", 1)), None
         return estimate(config, defaults, rows, count, self._jobs_of(recipe))
 
     def _job(self, name: str) -> Job:

@@ -8,7 +8,8 @@ from lab.clock import MARGIN, Count, Estimate, Room
 from lab.diagnose import TRUNCATED_STOP, TRUNCATED_WARN
 from lab.findings import Finding
 from lab.integrity import Index
-from lab.tasks import odd_row
+from recipes import sft
+from recipes.training import TrainingConfig
 from record.words import duration
 
 TOLERATED = 3  # rows that share an item with the evaluation; PostTrainBench v1.1 calls 4 contamination
@@ -27,6 +28,7 @@ def preflight(
     free_bytes: int,
     room: Room | None,
     estimate: Estimate | None,
+    recipe: type[TrainingConfig] = sft.Config,
 ) -> list[Finding]:
     """Everything wrong, worst first.
 
@@ -34,15 +36,18 @@ def preflight(
         count_tokens: Token counts of texts by the model's own tokenizer; None where it is not on this disk.
         room: The time that is left; None without a cap.
         estimate: The time that the job will take; None when nobody knows.
+        recipe: Whose rows they are.
     """
-    shape = no_rows(rows) or wrong_columns(rows)
+    shape = no_rows(rows) or wrong_columns(rows, config, recipe)
+    typed = [] if shape else [recipe.SHAPE.model_validate(row) for row in rows]
+    plain, longest = ([row.plain(longest) for row in typed] for longest in (False, True))
     found = [shape] if shape else [
-        empty_completions(rows),
-        repeated_rows(rows),
-        conflicting_answers(rows),
-        contaminated(rows, index),
-        truncated_share(rows, config, count_tokens),
+        repeated_rows(plain),
+        contaminated(plain, index),
+        truncated_share(longest, config, count_tokens),
     ]  # fmt: skip
+    if not shape and recipe.SHAPE is sft.Completion:
+        found += [empty_completions(rows), conflicting_answers(rows)]
     found += [no_disk(free_bytes), no_time(room, estimate), odd_learning_rate(config)]
     return sorted((f for f in found if f), key=lambda finding: finding.severity, reverse=True)
 
@@ -53,12 +58,12 @@ def no_rows(rows: Sequence[dict[str, Any]]) -> Finding | None:
     return Finding("stop", "no_rows", "The training file has no rows.", "Prepare one with at least a few hundred rows.")
 
 
-def wrong_columns(rows: Sequence[dict[str, Any]]) -> Finding | None:
-    bad = odd_row(rows)
-    if bad is None:
-        return None
-    what = f"Row {bad + 1} has the columns {', '.join(rows[bad]) or 'none'}; SFT needs the texts prompt and completion."
-    return Finding("stop", "wrong_columns", what, "Write every row with these two columns.", {"row": bad + 1})
+def wrong_columns(
+    rows: Sequence[dict[str, Any]], config: dict[str, Any], recipe: type[TrainingConfig]
+) -> Finding | None:
+    what = recipe.misfit(rows, config)
+    advice = "Write every row like this, or use another recipe."
+    return Finding("stop", "wrong_columns", what, advice) if what else None
 
 
 def empty_completions(rows: Sequence[dict[str, Any]]) -> Finding | None:

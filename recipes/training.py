@@ -1,4 +1,4 @@
-"""What the training recipes share: the machine, the model, the recorder of metrics, checkpoints that survive a kill.
+"""What the training recipes share: settings, the run from rows to model/, the recorder, checkpoints that survive a kill.
 
 Models, tokenizers and trainers are `Any` in signatures: the Auto classes' declared types are unions that fit no use.
 """
@@ -6,16 +6,215 @@ Models, tokenizers and trainers are `Any` in signatures: the Auto classes' decla
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from recipes.job import ConfigError, Job
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from recipes import rows as shapes
+from recipes.job import ConfigError, Job, peak_rss_mb, write_json
+from recipes.seal import file_hash
 
 COMPLETE = "complete"  # written last into a checkpoint: without it a kill came first
 MOST_THREADS = 16  # more do not help models that anybody trains on a CPU
 # The trainer's own totals, which are not curves.
 NOT_METRICS = ("profiling/", "train_", "total_flos", "eval_runtime", "eval_samples_per", "eval_steps_per")
+
+
+class TrainingConfig(BaseModel):
+    """Settings of every training recipe. Defaults of TRL 1.16 and transformers 5.23 unless a comment says why not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    SHAPE: ClassVar[type[shapes.Row]]  # of a row
+    METHOD: ClassVar[str]
+    TASK: ClassVar[str] = "CAUSAL_LM"  # PEFT's name of what the model does
+    SHOWN: ClassVar[tuple[str, ...]] = ()  # metrics whose last value belongs into result.json
+
+    model: str  # a folder or a Hub id
+    data: str  # JSONL
+    data_sha256: str | None = None  # of the rows that preflight has seen: others are not trained on
+    lr: float = Field(1e-3, gt=0)  # for the starter (0.9M); a model of 100M or more wants 1e-5 to 5e-5, LoRA 2e-4
+    epochs: float = Field(1.0, gt=0)
+    max_steps: PositiveInt | None = None  # wins over epochs
+    batch_size: PositiveInt = 64  # rows a device; 64 short rows keep two cores busy
+    grad_accumulation: PositiveInt = 1
+    warmup_steps: int = Field(10, ge=0)
+    schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    gradient_checkpointing: bool = False  # a fifth slower; for models that do not fit otherwise
+    lora_rank: int = Field(0, ge=0)  # 0 trains every weight
+    lora_alpha: PositiveInt | None = None  # None: twice the rank
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    eval_fraction: float = Field(0.02, ge=0, lt=1)  # of the rows, held out for eval_ metrics; 0 for none
+    eval_steps: PositiveInt = 50  # and at the last step
+    log_steps: PositiveInt = 5
+    save_steps: PositiveInt = 50
+    save_total_limit: int = Field(2, ge=2)  # one could be half written when a kill comes
+    seed: int = 0
+    trackio_project: str | None = None  # TRACKIO_DIR comes from the launcher
+    trackio_run: str | None = None
+
+    @classmethod
+    def misfit(cls, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str | None:
+        """What is wrong with the first row that these settings cannot use, in one sentence; None where all fit."""
+        return shapes.misfit(rows, cls.SHAPE, cls.METHOD)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a recipe puts its trainer together from."""
+
+    config: Any
+    device: str
+    tokenizer: Any
+    train: list[dict[str, Any]]
+    held: list[dict[str, Any]]
+    arguments: dict[str, Any]  # of transformers' TrainingArguments
+    callbacks: list[Any]
+
+    def load(self, head: str = "CausalLM", **more: Any) -> Any:
+        return load_model(self.config.model, self.device == "cuda" and self.config.lora_rank > 0, head, **more)
+
+    def common(self) -> dict[str, Any]:
+        """What every trainer of TRL takes."""
+        from datasets import Dataset
+
+        return {
+            "train_dataset": Dataset.from_list(self.train),
+            "eval_dataset": Dataset.from_list(self.held) if self.held else None,
+            "processing_class": self.tokenizer,
+            "peft_config": lora(self.config) if self.config.lora_rank else None,
+            "callbacks": self.callbacks,
+        }
+
+
+Build = Callable[[Parts], Any]
+Look = Callable[[Any, list[dict[str, Any]], int], dict[str, Any]]
+
+
+def look_at_rows(trainer: Any, rows: list[dict[str, Any]], steps: int) -> dict[str, Any]:
+    """The least that preflight.json holds."""
+    return {"rows": len(rows), "steps": steps}
+
+
+def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: Look = look_at_rows) -> dict[str, Any]:
+    """Train on these rows, and leave model/ and preflight.json in the job's folder; returns the result."""
+    started = time.time()
+    device = prepare_machine()
+    checkpoint = resume_point(job.folder / "checkpoints")
+    resumed_from = step_of(checkpoint) if checkpoint else 0
+    job.rewind(resumed_from)
+    tokens_before = job.latest().get("num_tokens", 0.0)
+
+    def before_step_one(steps: int) -> None:
+        write_json(job.folder / "preflight.json", look(trainer, train, steps))
+
+    from transformers import set_seed
+
+    set_seed(config.seed)  # a new head is drawn at random
+    tokenizer = load_tokenizer(config.model)
+    train, held = shapes.split(
+        [shapes.as_chat(row) for row in rows] if tokenizer.chat_template else rows, config.eval_fraction, config.seed
+    )
+    callbacks = [recorder(job, before_step_one, tokens_before)]
+    shared = arguments(config, job.folder, device, bool(held))
+    trainer = build(Parts(config, device, tokenizer, train, held, shared, callbacks))
+    job.saves_before_stopping()
+    output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    job.stop_if_asked()
+    model = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
+    save_whole(model.bfloat16() if device == "cuda" else model, tokenizer, job.folder / "model")
+    final = job.latest()
+    trained_for = output.metrics["train_runtime"]
+    return {
+        "steps": output.global_step,
+        "seconds": round(time.time() - started, 1),
+        "loss": final.get("loss"),
+        "eval_loss": final.get("eval_loss"),
+        **{name: final[name] for name in config.SHOWN if name in final},
+        "tokens": final.get("num_tokens"),
+        "tokens_per_second": round((final.get("num_tokens", 0.0) - tokens_before) / max(trained_for, 1e-6), 1),
+        "peak_rss_mb": peak_rss_mb(),
+        "device": device,
+        "resumed_from": resumed_from,
+    }
+
+
+def read_rows(config: Any) -> list[dict[str, Any]]:
+    """All rows of the config's data file. Raises ConfigError, naming the line, for a row that is not of its shape."""
+    path = Path(config.data)
+    try:
+        lines = shapes.read_lines(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The data {path} cannot be read: {error}.") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(config.SHAPE.model_validate_json(line).model_dump())
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(map(str, problem["loc"])) or "the row"
+            raise ConfigError(f"Line {number} of {path} cannot be used: {place}: {problem['msg']}.") from error
+    if not rows:
+        raise ConfigError(f"The data {path} has no rows.")
+    if why := config.misfit(rows, config.model_dump()):
+        raise ConfigError(f"The data {path} cannot be used: {why}")
+    if config.data_sha256 and file_hash(path) != config.data_sha256:
+        raise ConfigError(f"{path} is not the file that was checked before the launch; prepare it again.")
+    return rows
+
+
+def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[str, Any]:
+    """Our settings in transformers' words."""
+    return {
+        "output_dir": str(folder / "checkpoints"),
+        "learning_rate": config.lr,
+        "num_train_epochs": config.epochs,
+        "max_steps": config.max_steps or -1,
+        "per_device_train_batch_size": config.batch_size,
+        "per_device_eval_batch_size": config.batch_size,
+        "gradient_accumulation_steps": config.grad_accumulation,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "warmup_steps": config.warmup_steps,
+        "lr_scheduler_type": config.schedule,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "bf16": device == "cuda",
+        "seed": config.seed,
+        "data_seed": config.seed,
+        "logging_steps": config.log_steps,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # True would replace a NaN loss by the running mean, and hide it
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": config.eval_steps,
+        "save_strategy": "steps",
+        "save_steps": config.save_steps,
+        "save_total_limit": config.save_total_limit,
+        "report_to": "trackio" if config.trackio_project else "none",
+        "project": config.trackio_project or "",
+        "run_name": config.trackio_run,
+        "trackio_static_space_id": False,  # curves stay here: nothing is published from a trainer
+        "disable_tqdm": True,
+        "dataloader_pin_memory": device == "cuda",
+    }
+
+
+def lora(config: Any) -> Any:
+    """A PEFT adapter on every linear layer; a new head is trained whole."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha or 2 * config.lora_rank,
+        lora_dropout=config.lora_dropout,
+        target_modules="all-linear",
+        exclude_modules=["score", "classifier"] if config.TASK == "TOKEN_CLS" else None,  # PEFT knows it for SEQ_CLS
+        task_type=config.TASK,
+    )
 
 
 def prepare_machine() -> str:
@@ -57,15 +256,24 @@ def load_tokenizer(model: str) -> Any:
     return tokenizer
 
 
-def load_model(model: str, half: bool) -> Any:
-    """A causal language model in bfloat16 (`half`) or float32. Raises ConfigError where it cannot be loaded."""
-    import torch
-    from transformers import AutoModelForCausalLM
+def load_model(model: str, half: bool, head: str = "CausalLM", **more: Any) -> Any:
+    """A model in bfloat16 (`half`) or float32, with the head of transformers' AutoModelFor<head>.
 
+    Raises ConfigError where it cannot be loaded, or where a reward model is to write.
+    """
+    import torch
+    import transformers
+
+    loader = getattr(transformers, f"AutoModelFor{head}")
     try:
-        return AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16 if half else torch.float32)
+        kind = (transformers.AutoConfig.from_pretrained(model).architectures or [""])[0]
+        if head == "CausalLM" and kind.endswith(("ForSequenceClassification", "ForTokenClassification")):
+            raise ConfigError(f"The model {model!r} is a {kind}: it marks texts and writes none.")
+        return loader.from_pretrained(model, dtype=torch.bfloat16 if half else torch.float32, **more)
+    except ConfigError:
+        raise
     except (OSError, ValueError) as error:
-        raise ConfigError(f"No causal language model can be loaded from {model!r}: {first_line(error)}") from error
+        raise ConfigError(f"No model for {head} can be loaded from {model!r}: {first_line(error)}") from error
 
 
 def resume_point(checkpoints: Path) -> Path | None:
@@ -84,17 +292,19 @@ def recorder(job: Job, before_step_one: Callable[[int], None], tokens_before: fl
     """A callback that writes metrics.jsonl, marks complete checkpoints, and stops after a save on SIGTERM.
 
     `before_step_one` is called with the total number of steps once the trainer knows it.
-    `tokens_before` is added to TRL's `num_tokens`, which starts at zero again after a resume. A NaN loss shows only
+    `tokens_before` is added to TRL's `num_tokens`, which starts at zero again after a resume; trainers that generate
+    keep it in their state, which is resumed. The last step is evaluated, whatever `eval_steps` says. A NaN loss shows only
     where the trainer runs with `logging_nan_inf_filter=False`.
     """
     from transformers import TrainerCallback
 
     class Recorder(TrainerCallback):
         def __init__(self):
-            self.tokens, self.since = tokens_before, time.time()
+            self.tokens, self.since, self.offset = tokens_before, time.time(), tokens_before
 
         def on_train_begin(self, args, state, control, **kwargs):
             before_step_one(state.max_steps)
+            self.offset = 0.0 if state.num_input_tokens_seen else tokens_before
             self.since = time.time()
 
         def on_log(self, args, state, control, logs=None, **kwargs):
@@ -102,7 +312,7 @@ def recorder(job: Job, before_step_one: Callable[[int], None], tokens_before: fl
                 return
             kept = {k: v for k, v in logs.items() if is_metric(k, v)}
             if "num_tokens" in kept:
-                kept["num_tokens"] += tokens_before
+                kept["num_tokens"] += self.offset
                 now = time.time()
                 kept["tokens_per_second"] = round((kept["num_tokens"] - self.tokens) / max(now - self.since, 1e-6), 1)
                 self.tokens, self.since = kept["num_tokens"], now
@@ -111,6 +321,8 @@ def recorder(job: Job, before_step_one: Callable[[int], None], tokens_before: fl
         def on_step_end(self, args, state, control, **kwargs):
             if job.stopping:
                 control.should_save = control.should_training_stop = True
+            elif state.global_step >= state.max_steps and args.eval_strategy != "no":
+                control.should_evaluate = True
 
         def on_save(self, args, state, control, **kwargs):
             (job.folder / "checkpoints" / f"checkpoint-{state.global_step}" / COMPLETE).touch()

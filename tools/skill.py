@@ -56,7 +56,7 @@ class ReadSkill(Tool):
         """Read a short curated text on one part of the work, with sources.
 
         Args:
-            name: budget, choose-a-method, clean-data, evaluation-traps, grpo-rewards, lora-or-full, noise, persistence, reward-hacking, rl-curves, sft-curves, training-format.
+            name: budget, choose-a-method, clean-data, evaluation-traps, grpo-rewards, lora-or-full, noise, persistence, recipes, reward-hacking, rl-curves, sft-curves, training-format.
         """
         skill = skills().get(name)
         if skill is None:

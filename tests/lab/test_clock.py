@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lab.clock import UNMEASURED, Estimate, Room, estimate, room
-from recipes import sft
+from recipes import grpo, sft
 from record.events import Budget, Ended, Event, Goal, Launched, Opened, Progressed, Queued, Replied
 from record.views import Views
 
@@ -52,6 +52,14 @@ def test_start_up_is_paid_once_and_steps_by_their_tokens():
     assert guess(past, {}, twenty).seconds == pytest.approx(8 + 64)  # type: ignore[union-attr]
     assert guess(past, {"max_length": 10}, twenty).seconds == pytest.approx(8 + 32)  # type: ignore[union-attr]
     assert guess(past, {"packing": True}, twenty).a_step == pytest.approx(0.32 * 64 * 128 / 640)  # type: ignore[union-attr]
+
+
+def test_a_recipe_that_samples_is_scaled_by_its_rows_and_the_length_of_its_answers():
+    defaults = {name: field.default for name, field in grpo.Config.model_fields.items()}
+    small = {"batch_size": 64, "max_steps": 100, "max_new_tokens": 32}
+    past = list(views(*ran("grpo-1", 50, small, "grpo")).jobs.values())
+    guessed = estimate(small | {"max_new_tokens": 64, "max_steps": 10}, defaults, ROWS, None, past)
+    assert guessed == Estimate(0.0, pytest.approx(1.0), 10)
 
 
 def test_without_tokens_a_step_is_scaled_by_its_rows_and_length():

@@ -78,6 +78,19 @@ def test_a_job_is_launched_once_watched_to_its_end_and_its_curve_is_in_the_log(l
     assert (lab.model_path("sft-1") / "config.json").exists()
 
 
+@pytest.mark.slow
+def test_another_recipe_runs_on_the_same_rows_with_the_sessions_task_for_its_reward(lab_of):
+    lab, journal = lab_of()
+    job = lab.train("grpo", {"data": "data/rows.jsonl", "max_steps": 1, "batch_size": 16}, 1.0, "", "c1", gain=0.1)[
+        "job"
+    ]
+    assert end_of(lab, job)["state"] == "done"
+    assert journal.views.jobs[job].config["benchmark"] == "chains"
+    assert journal.views.jobs[job].values["rewards/benchmark/mean"] == 0  # the starter knows no form
+    with pytest.raises(NotThere, match="no job 'grpo-7'"):
+        lab.train("distill", {"data": "data/rows.jsonl", "teacher": "grpo-7"}, 1.0, "", "c2", gain=0.1)
+
+
 def test_a_killed_trainer_is_found_and_goes_on_from_its_checkpoint(lab_of):
     lab, journal = lab_of()
     job = lab.train("sft", config(max_steps=60), 1.0, "an idea", call="c1", gain=0.1)["job"]
@@ -118,7 +131,9 @@ def test_a_diverging_run_is_stopped_with_its_finding(lab_of):
 
 def test_what_cannot_work_is_refused_before_it_starts(lab_of):
     lab, journal = lab_of()
-    with pytest.raises(BadInput, match="no recipe 'dpo'"):
+    with pytest.raises(BadInput, match="no recipe 'ppo' to train with; use one of sft, dpo"):
+        lab.train("ppo", config(), 1.0, "", "c1", gain=0.1)
+    with pytest.raises(Refused, match="DPO needs the texts prompt, chosen and rejected"):
         lab.train("dpo", config(), 1.0, "", "c1", gain=0.1)
     with pytest.raises(BadInput, match="leads out"):
         lab.train("sft", config(data="../../vault/x"), 1.0, "", "c2", gain=0.1)

@@ -3,6 +3,7 @@
 from lab.clock import Estimate, Room
 from lab.integrity import Index
 from lab.preflight import preflight
+from recipes import cpt, dpo, sft
 from recipes.benchmarks import Item
 
 GOOD = [{"prompt": f"{i} + 1 =", "completion": f" {i + 1}"} for i in range(100)]
@@ -10,9 +11,11 @@ GIB = 2**30
 SECONDS_50 = Estimate(startup=0, a_step=0.5, steps=100)
 
 
-def rules(rows=GOOD, config=None, items=(), count=None, free=10 * GIB, room=None, takes=None) -> dict[str, str]:
+def rules(
+    rows=GOOD, config=None, items=(), count=None, free=10 * GIB, room=None, takes=None, recipe=sft.Config
+) -> dict[str, str]:
     index = Index([Item(id=str(i), question=q, answer="") for i, q in enumerate(items)])
-    return {f.rule: f.level for f in preflight(rows, config or {"lr": 1e-3}, index, count, free, room, takes)}
+    return {f.rule: f.level for f in preflight(rows, config or {"lr": 1e-3}, index, count, free, room, takes, recipe)}
 
 
 def test_a_good_job_has_no_findings():
@@ -32,6 +35,22 @@ def test_a_file_that_cannot_be_trained_on_is_refused():
     assert rules([{"question": "1", "completion": "2"}]) == {"wrong_columns": "stop"}
     assert rules([{"prompt": "1", "completion": None}]) == {"wrong_columns": "stop"}
     assert rules([*GOOD, {"prompt": "1", "completion": " "}]) == {"empty_completions": "stop"}
+
+
+def test_rows_of_other_methods_are_looked_at_in_their_own_shape():
+    pairs = [{"prompt": f"{i} + 1 =", "chosen": f" {i + 1}", "rejected": " 0"} for i in range(100)]
+    assert rules(pairs, recipe=dpo.Config) == {}
+    assert rules(GOOD, recipe=dpo.Config) == {"wrong_columns": "stop"}
+    assert rules(pairs, recipe=dpo.Config, items=[row["prompt"] for row in pairs[:4]]) == {"contaminated": "stop"}
+    leak = [row | {"rejected": " 9 + 9 ="} for row in pairs[:4]]
+    assert rules(leak, recipe=dpo.Config, items=["9 + 9 ="]) == {"contaminated": "stop"}
+
+    def length(texts):  # 14 characters at most, with either answer; 16 with both
+        return [len(text) for text in texts]
+
+    assert rules(pairs, {"max_length": 15}, recipe=dpo.Config, count=length) == {}
+    texts = [{"text": f"a long text, number {i}"} for i in range(9)]
+    assert rules(texts, {"max_length": 4}, recipe=cpt.Config, count=length) == {}  # they are cut into pieces
 
 
 def test_copies_are_warned_of():

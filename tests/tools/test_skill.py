@@ -10,10 +10,12 @@ import pytest
 from lab import diagnose, forecast, preflight
 from lab.errors import NotThere
 from lab.lab import RECIPES, Lab
-from recipes import evaluate, sft
+from recipes import evaluate
+from recipes.rewards import Rule
 from record.events import Scored
 from tools.all import TOOLS
 from tools.skill import FOLDER, ReadSkill, Skill, parse, skills
+from tools.train import Train
 
 TOOL_NAMES = {tool.name for tool in TOOLS}
 SOURCE = re.compile(
@@ -24,7 +26,8 @@ SOURCE = re.compile(
 def known() -> set[str]:
     """Every name that a text may quote: tools, their arguments, settings of recipes, rules, fields of a score."""
     arguments = {name for tool in TOOLS for name in tool.inputs}
-    settings = set(sft.Config.model_fields) | set(evaluate.Config.model_fields) | set(Scored.model_fields)
+    settings = {name for recipe in RECIPES.values() for name in recipe.model_fields}
+    settings |= set(evaluate.Config.model_fields) | set(Scored.model_fields)
     rules = {rule.__name__ for rule in diagnose.RULES}  # a rule's findings carry its name
     rules |= {
         name for name, rule in vars(preflight).items() if isfunction(rule) and rule.__module__ == preflight.__name__
@@ -60,12 +63,19 @@ def test_the_check_sees_what_it_must():
         parse("bad", "# A title\ntext")
 
 
-def test_every_step_of_the_work_has_a_text_and_methods_that_are_not_here_come_on_demand_only():
+def test_every_step_of_the_work_has_a_text_and_the_special_ones_come_on_demand_only():
     shown = {name for skill in skills().values() for name in skill.when}
     assert shown == {"plan", "audit_data", "prepare_data", "train", "evaluate", "promote"}
-    assert all(not skill.when for name, skill in skills().items() if name.startswith(("rl-", "grpo-", "reward-")))
-    assert "grpo" not in RECIPES  # then these texts say so
-    assert all("when a recipe for it is there" in skills()[name].text for name in ("rl-curves", "grpo-rewards"))
+    special = ("rl-", "grpo-", "reward-", "recipes")
+    assert all(not skill.when for name, skill in skills().items() if name.startswith(special))
+
+
+def test_every_recipe_and_every_reward_is_told():
+    text = skills()["recipes"].text
+    assert [name for name in RECIPES if f"`{name}`" not in text] == []
+    kinds = [kind for rule in Rule.__subclasses__() if (kind := rule.model_fields["kind"].default)]
+    assert [kind for kind in kinds if f'"{kind}"' not in text] == []
+    assert all(f'"{name}"' in Train.inputs["recipe"]["description"] for name in RECIPES)
 
 
 def test_a_text_is_read_by_name_and_the_names_are_told():

@@ -1,0 +1,34 @@
+"""Continued pre-training on plain text, every token learned: `python -m recipes.cpt FOLDER/config.json`."""
+
+from typing import Any, Literal
+
+from recipes import sft
+from recipes.job import Job, run
+from recipes.preflight import look_at_feed
+from recipes.rows import Text
+from recipes.training import fit, read_rows
+
+NO_FAULTS_HERE = ("stop_token_trained", "truncated_share")  # a long text is cut into pieces, and nothing of it is lost
+
+
+class Config(sft.Config):
+    SHAPE = Text
+    METHOD = "continued pre-training"
+    PACKS = "bfd_split"
+
+    packing: Literal[True] = True
+    completion_only: Literal[False] = False  # there is no prompt
+
+
+def main(config: Config, job: Job) -> dict[str, Any]:
+    """Train, and leave model/ and preflight.json in the job's folder."""
+
+    def look(trainer: Any, fed: list[dict[str, Any]], steps: int) -> dict[str, Any]:
+        seen = look_at_feed(trainer, fed, config.max_length, steps)
+        return {name: value for name, value in seen.items() if name not in NO_FAULTS_HERE}
+
+    return fit(config, job, sft.build, read_rows(config), look)
+
+
+if __name__ == "__main__":
+    run(main, Config)

@@ -1,0 +1,109 @@
+"""RL on verifiable rewards with TRL: sample a group of answers a prompt, push the better, hold off the worse.
+
+`python -m recipes.grpo FOLDER/config.json`. GRPO (2402.03300) or RLOO (2402.14740). Loss and clip ratios of 0 are
+normal with one pass a batch: judge by reward, reward_std, frac_reward_zero_std, lengths and entropy.
+"""
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from recipes.job import ConfigError, Job, run
+from recipes.rewards import Rewarded, Rule
+from recipes.training import Parts, fit, read_rows
+
+COLUMNS = ("question", "answer", "tests", "origin")
+
+
+class Config(Rewarded):
+    METHOD = "GRPO"
+    SHOWN = (
+        "reward",
+        "reward_std",
+        "frac_reward_zero_std",
+        "completions/clipped_ratio",
+        "entropy",
+        "kl",
+        "eval_reward",
+    )
+
+    algorithm: Literal["grpo", "rloo"] = "grpo"
+    lr: float = Field(3e-5, gt=0)  # for the starter, where 1e-4 hurt and 2e-4 collapsed; TRL's 1e-6 is for 1B and more
+    batch_size: PositiveInt = 256  # answers a device
+    generations: int = Field(8, ge=2)  # answers a prompt
+    beta: float = Field(0.0, ge=0)  # of the KL to the start; 0 is TRL's, and logs no kl
+    epsilon_high: float = Field(0.28, gt=0)  # clip-higher, DAPO 2503.14476
+    loss_type: Literal["dapo", "dr_grpo", "bnpo", "grpo"] = "dapo"  # GRPO only; dr_grpo 2503.20783
+    scale_rewards: Literal["group", "batch", "none"] = "group"  # GRPO only; none in Dr. GRPO
+    mask_truncated: bool = False  # an answer that was cut off teaches nothing
+    warmup_steps: int = Field(3, ge=0)  # runs are short
+    eval_fraction: float = Field(0.0, ge=0, lt=1)  # answers cost more than gradients; `evaluate` measures dev
+    log_steps: PositiveInt = 1
+    engine: Literal["transformers", "vllm"] = "transformers"  # vllm: in this process, on a GPU
+    vllm_memory: float = Field(0.3, gt=0, lt=1)  # share of the GPU's
+
+    @model_validator(mode="after")
+    def groups_are_whole(self) -> "Config":
+        rows = self.batch_size * self.grad_accumulation
+        if rows % self.generations:
+            raise ValueError(
+                f"batch_size × grad_accumulation = {rows} is no multiple of generations = {self.generations}"
+            )
+        return self
+
+
+def main(config: Config, job: Job) -> dict[str, Any]:
+    """Train, and leave model/ in the job's folder."""
+    if config.engine == "vllm" and not find_spec("vllm"):
+        raise ConfigError("vLLM is not installed on this machine; use the engine 'transformers'.")
+    rows = [row | {"origin": json.dumps(row["origin"])} for row in read_rows(config)]  # Arrow has no empty objects
+    return fit(config, job, build, rows)
+
+
+def build(parts: Parts) -> Any:
+    config: Config = parts.config
+    rules = config.rules()
+    args = {
+        "num_generations": config.generations,
+        "max_completion_length": config.max_new_tokens,
+        "temperature": config.temperature,
+        "beta": config.beta,
+        "epsilon_high": config.epsilon_high,
+        "mask_truncated_completions": config.mask_truncated,
+        "reward_weights": [rule.weight for rule in rules],
+        "use_vllm": config.engine == "vllm",
+        "vllm_gpu_memory_utilization": config.vllm_memory,
+    }
+    functions = [as_function(rule) for rule in rules]
+    if config.algorithm == "rloo":
+        from trl.trainer.rloo_config import RLOOConfig
+        from trl.trainer.rloo_trainer import RLOOTrainer
+
+        settings = RLOOConfig(**parts.arguments, **args)
+        return RLOOTrainer(model=parts.load(), reward_funcs=functions, args=settings, **parts.common())
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    args |= {"loss_type": config.loss_type, "scale_rewards": config.scale_rewards}
+    settings = GRPOConfig(**parts.arguments, **args)
+    return GRPOTrainer(model=parts.load(), reward_funcs=functions, args=settings, **parts.common())
+
+
+def as_function(rule: Rule) -> Callable[..., list[float]]:
+    """A rule as TRL calls it: lists of answers and of every column. Its name is the curve's: rewards/<kind>/mean."""
+
+    def reward(completions: list[Any], completion_ids: list[list[int]], **columns: Any) -> list[float]:
+        texts = [text if isinstance(text, str) else text[-1]["content"] for text in completions]
+        rows = ({name: columns[name][at] for name in COLUMNS} for at in range(len(texts)))
+        rows = (row | {"origin": json.loads(row["origin"])} for row in rows)
+        return [rule.score(text, len(ids), row) for text, ids, row in zip(texts, completion_ids, rows, strict=True)]
+
+    reward.__name__ = rule.kind  # type: ignore[attr-defined]
+    return reward
+
+
+if __name__ == "__main__":
+    run(main, Config)
