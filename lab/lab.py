@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lab import data, shown
+from lab import data, script, shown
 from lab.backend import Backend
-from lab.clock import Count, Estimate, estimate, room
+from lab.clock import Estimate, estimate, room
 from lab.ending import too_early, unfinished
 from lab.errors import BadInput, LabError, NotThere, Refused
 from lab.forecast import expectation
@@ -114,35 +114,49 @@ class Lab:
         """
         if job := self._job_of(call):
             return shown.status(job)
-        if recipe not in RECIPES:
-            raise BadInput(f"There is no recipe {recipe!r} to train with; use one of {', '.join(RECIPES)}.")
         if not hours > 0:
             raise BadInput(f"{hours:g} hours is no time to train in; give more than 0.")
         name = self._next(recipe)
-        given = self.workspace.path(str(config.get("data", "")))
-        model = self.model_path(config.get("model", "base"))
-        full = {"seed": self._seed(), **config, "model": str(model), "data": str(given)}
+        full = self.checked(recipe, config)
         full |= {"trackio_project": self.views.opened.session, "trackio_run": name}  # type: ignore[union-attr]
-        full = _checked(RECIPES[recipe], full | self._named(recipe, config))
-        rows = read_rows(given)
+        rows, source = read_rows(Path(full["data"])), script.read(full)
         left = room(self.views, datetime.now(UTC))
-        count = token_counter(full["model"])
-        takes = self._estimate(recipe, full, rows, count)
+        takes, count = self.estimate(recipe, full, rows), token_counter(full["model"])
         expects = expectation(gain, kill, takes.seconds / 3600 if takes else None)
         free = shutil.disk_usage(self.folder).free
         findings = preflight(rows, full, self._index(), count, free, left, takes, RECIPES[recipe])
+        findings += script.look(source, self._index())
         self._journal.append(*(found(finding) for finding in findings))
         if stop := next((finding for finding in findings if finding.level == "stop"), None):
             raise Refused(f"{stop.what} {stop.advice}")
-        # the file in the workspace may change: what was checked is what is trained on
-        data = self.folder / "jobs" / name / "data.jsonl"
-        try:
-            write_rows(data, rows)
+        folder = self.folder / "jobs" / name
+        try:  # files of the workspace may change: what was checked is what is trained on
+            write_rows(folder / "data.jsonl", rows)
+            full |= {"data": str(folder / "data.jsonl"), "data_sha256": file_hash(folder / "data.jsonl")}
+            full |= script.keep(source, folder)
         except OSError as error:
             raise LabError(f"The training rows could not be stored ({error.strerror}); free some disk.") from error
-        full |= {"data": str(data), "data_sha256": file_hash(data)}
         allowed = hours if left is None else min(hours, left.free / 3600)
         return shown.status(self._launch(name, recipe, full, allowed, idea, call, expects))
+
+    def checked(self, recipe: str, config: dict[str, Any]) -> dict[str, Any]:
+        """The settings that a job would be launched with, whole paths in them. Raises BadInput or NotThere."""
+        if recipe not in RECIPES:
+            raise BadInput(f"There is no recipe {recipe!r} to train with; use one of {', '.join(RECIPES)}.")
+        given = self.workspace.path(str(config.get("data", "")))
+        model = self.model_path(config.get("model", "base"))
+        full = {"seed": self._seed(), **config, "model": str(model), "data": str(given)}
+        return _checked(RECIPES[recipe], full | self._named(recipe, config))
+
+    def estimate(self, recipe: str, config: dict[str, Any], rows: list[dict]) -> Estimate | None:
+        """How long a training job will take, by this session's jobs of the same recipe; None where nobody knows."""
+        if not rows or recipe == "script" or wrong_columns(rows, config, RECIPES[recipe]):
+            return None
+        count = token_counter(config["model"])
+        defaults = {name: field.default for name, field in RECIPES[recipe].model_fields.items()}
+        if recipe != "sft":  # tokens a step depend on what is sampled or compared: rows and lengths must do
+            rows, count = rows * config.get("generations", defaults.get("generations", 1)), None
+        return estimate(config, defaults, rows, count, self._jobs_of(recipe))
 
     def wait(self, job: str, seconds: float) -> dict[str, Any]:
         """Wait until a job ends, a new warning is found on it, or `seconds` are over; then say how it stands."""
@@ -240,18 +254,12 @@ class Lab:
         return job
 
     def _named(self, recipe: str, config: dict[str, Any]) -> dict[str, Any]:
-        """The session's task as a recipe's benchmark, and the folder of a job's model as its teacher."""
-        named = {"benchmark": self.views.goal.task} if "benchmark" in RECIPES[recipe].model_fields else {}
+        """The session's task as a recipe's benchmark, the folder of a job's model as its teacher, the workspace's script."""
+        fields = RECIPES[recipe].model_fields
+        named = {"benchmark": self.views.goal.task} if "benchmark" in fields else {}
+        if "script" in fields and "script" in config:
+            named["script"] = str(self.workspace.path(str(config["script"])))
         return named | ({"teacher": str(self.model_path(config["teacher"]))} if config.get("teacher") else {})
-
-    def _estimate(self, recipe: str, config: dict[str, Any], rows: list[dict], count: Count | None) -> Estimate | None:
-        """How long a training job will take, by this session's jobs of the same recipe."""
-        if not rows or wrong_columns(rows, config, RECIPES[recipe]):
-            return None
-        defaults = {name: field.default for name, field in RECIPES[recipe].model_fields.items()}
-        if recipe != "sft":  # tokens a step depend on what is sampled or compared: rows and lengths must do
-            rows, count = rows * config.get("generations", defaults.get("generations", 1)), None
-        return estimate(config, defaults, rows, count, self._jobs_of(recipe))
 
     def _job(self, name: str) -> Job:
         job = self.views.jobs.get(name)

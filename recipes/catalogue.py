@@ -1,6 +1,6 @@
 """Every recipe that `train` may run, by name. `evaluate` is the judge's, and `pretrain` makes the starter model."""
 
-from recipes import cpt, distill, dpo, grpo, kto, prm, rejection, reward, sft
+from recipes import cpt, distill, dpo, grpo, kto, prm, rejection, reward, script, sft
 from recipes.training import TrainingConfig
 
 RECIPES: dict[str, type[TrainingConfig]] = {
@@ -13,4 +13,5 @@ RECIPES: dict[str, type[TrainingConfig]] = {
     "reward": reward.Config,
     "prm": prm.Config,
     "cpt": cpt.Config,
+    "script": script.Config,
 }
