@@ -112,7 +112,7 @@ class Lab:
             BadInput: An unknown recipe, model or file; a forecast that cannot be.
             Refused: A stop finding; it says which.
         """
-        if job := self._job_of(call):
+        if job := self.job_of(call):
             return shown.status(job)
         if not hours > 0:
             raise BadInput(f"{hours:g} hours is no time to train in; give more than 0.")
@@ -206,7 +206,7 @@ class Lab:
         known = self.views.score(name, split)
         if known and same(known.seal, seal):
             return shown.measured(known, self.folder)
-        job = self._job_of(call)
+        job = self.job_of(call)
         if job is None:
             config = {"model": str(path), "benchmark": task, "items": str(items), "split": split, "seed": 0}
             job = self._launch(self._next("evaluate"), "evaluate", config, EVAL_HOURS, f"{name} on {split}", call)
@@ -267,7 +267,8 @@ class Lab:
             raise NotThere(f"There is no job {name!r}; there are: {', '.join(self.views.jobs) or 'none'}.")
         return job
 
-    def _job_of(self, call: str) -> Job | None:
+    def job_of(self, call: str) -> Job | None:
+        """The job that a call has launched."""
         return next((job for job in self.views.jobs.values() if call and job.call == call), None)
 
     def _jobs_of(self, recipe: str) -> list[Job]:

@@ -9,10 +9,11 @@ from tools.plan import FinalAnswer, Note, Plan
 from tools.scores import Evaluate, Promote
 from tools.shell import Shell
 from tools.skill import ReadSkill
+from tools.sweep import Sweep
 from tools.train import Train
 
 TOOLS = (
-    Plan, AuditData, PrepareData, Train, Wait, Evaluate, Promote, Cancel, JobLog,
+    Plan, AuditData, PrepareData, Train, Sweep, Wait, Evaluate, Promote, Cancel, JobLog,
     Shell, ReadFile, WriteFile, ListFiles, ReadSkill, Note, FinalAnswer,
 )  # fmt: skip
 
