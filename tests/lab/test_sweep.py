@@ -100,7 +100,7 @@ def test_a_sweep_that_does_not_fit_is_refused_as_a_whole_and_says_how_many_would
     three = spread(SMALL, {"lr": [1e-3, 2e-3, 3e-3]}, None)
     # each 1.2 * 1000 s; 2 evaluations are kept, one of them for the first job, and each further job brings its own
     assert 2 * 1200 + UNMEASURED < HOUR - 2 * UNMEASURED < 3 * 1200 + 2 * UNMEASURED
-    with pytest.raises(Refused, match="3 configs .* do not fit into the time that is left; 2 would"):
+    with pytest.raises(Refused, match=r"3 configs .* do not fit into the time that is left; 2 would"):
         sweep(lab, "sft", three, 1.0, "", "c", 0.0, None)
     assert list(journal.views.jobs) == ["sft-1"]
 
