@@ -40,7 +40,7 @@ def sweep(
     full = [lab.checked(recipe, config) for config in given]
     if twin := next((n for n, one in enumerate(full) if one in full[:n]), None):
         raise BadInput(f"Config {twin + 1} stands there twice; give it another seed, or leave it out.")
-    changes = differences(given)
+    changes = differences([one | {"seed": whole["seed"]} for one, whole in zip(given, full, strict=True)])
 
     def start(place: int, most: float) -> str:
         about = ", ".join(f"{name} = {value}" for name, value in changes[place].items())
