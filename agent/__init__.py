@@ -8,18 +8,17 @@ if TYPE_CHECKING:
     from agent.managed import Intern
     from agent.session import Session
     from agent.sessions import Request
-    from agent.settings import Settings, SettingsError
-    from agent.settings import read_quietly as read_settings
+    from agent.settings import Settings, SettingsError, read_settings
 
 __all__ = ["Client", "Intern", "Request", "Session", "Settings", "SettingsError", "read_settings"]
 _WHERE = {
-    "Client": ("agent.client", "Client"),
-    "Session": ("agent.session", "Session"),
-    "Intern": ("agent.managed", "Intern"),
-    "Request": ("agent.sessions", "Request"),
-    "Settings": ("agent.settings", "Settings"),
-    "SettingsError": ("agent.settings", "SettingsError"),
-    "read_settings": ("agent.settings", "read_quietly"),
+    "Client": "client",
+    "Intern": "managed",
+    "Request": "sessions",
+    "Session": "session",
+    "Settings": "settings",
+    "SettingsError": "settings",
+    "read_settings": "settings",
 }
 
 
@@ -27,5 +26,4 @@ def __getattr__(name: str) -> Any:
     """The API by name, imported when it is first asked for: `python -m agent --help` must not pay for smolagents."""
     if name not in _WHERE:
         raise AttributeError(f"module 'agent' has no attribute {name!r}")
-    module, attribute = _WHERE[name]
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(f"agent.{_WHERE[name]}"), name)

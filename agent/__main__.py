@@ -1,7 +1,6 @@
 """The command line: `python -m agent run | demo | chat | list | show | resume | replay | report | stop | worker`."""
 
 import argparse
-import json
 import sys
 
 PROG = "python -m agent"
@@ -14,16 +13,14 @@ def parser() -> argparse.ArgumentParser:
     """Every command and option. Imports nothing of ours, so that --help is quick."""
     top = argparse.ArgumentParser(PROG, description=__doc__, epilog=EPILOG, formatter_class=_Raw)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="make a model better at a task", formatter_class=_Raw, epilog=EPILOG)
-    run.add_argument(
-        "text", nargs="?", default="", help="what you want, in your words; '-' reads it from standard input"
-    )
-    _goal_options(run)
+    for name, what in (("run", "make a model better at a task"), ("chat", "the same as run, and then talk on")):
+        command = commands.add_parser(name, help=what, formatter_class=_Raw, epilog=EPILOG)
+        command.add_argument(
+            "text", nargs="?", default="", help="what you want, in your words; '-' reads it from stdin"
+        )
+        _goal_options(command)
     demo = commands.add_parser("demo", help="the whole job on the starter model: no key, no GPU, no network")
     demo.add_argument("--seed", type=int, default=0, help="of data and training (default 0)")
-    chat = commands.add_parser("chat", help="the same as run, and then talk on")
-    chat.add_argument("text", nargs="?", default="", help="what you want, in your words")
-    _goal_options(chat)
     commands.add_parser("list", help="every session, newest first")
     for name, what in (
         ("show", "where a session stands"),
@@ -34,22 +31,18 @@ def parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=what)
         command.add_argument("session", help="its id, or the beginning of it")
-        if name == "resume":
-            command.add_argument("--say", default="", metavar="TEXT", help="a message for the agent")
-            command.add_argument(
-                "--from", type=int, dest="at", metavar="SEQ", help="go on in a copy that knows the facts up to this one"
-            )
-        if name == "replay":
-            command.add_argument("--speed", type=float, default=0.0, help="times real time; 0 is at once (default)")
+    add = commands.choices["resume"].add_argument
+    add("--say", default="", metavar="TEXT", help="a message for the agent")
+    add("--from", type=int, dest="at", metavar="SEQ", help="go on in a copy that knows the facts up to this one")
+    add = commands.choices["replay"].add_argument
+    add("--speed", type=float, default=0.0, help="times real time; 0 is at once (default)")
     for name in ("run", "demo", "resume", "replay", "chat"):
         commands.choices[name].add_argument(
             "--output", choices=("text", "jsonl"), default="text", help="text for people, jsonl for the log itself"
         )
     worker = commands.add_parser("worker", help="drive the sessions that the web page opens")
     worker.add_argument("--parent", type=int, help="leave when this process is gone")
-    worker.add_argument(
-        "--keys-from-stdin", action="store_true", help="read the keys as JSON instead of the environment"
-    )
+    worker.add_argument("--keys-from-stdin", action="store_true", help="read keys as JSON, not from the environment")
     return top
 
 
@@ -85,30 +78,17 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     from agent import settings as env
     from agent import shroud
-    from agent.settings import SettingsError
+    from record.log import LogError
 
     try:
         settings = env.read()
         env.take_keys_out()
         env.quiet_libraries()
         shroud.redact_errors(settings.keys.values())
-        if options.command == "worker":
-            from dataclasses import replace
+        from agent import commands  # what it imports reads the environment
 
-            from agent import worker
-
-            if options.keys_from_stdin:
-                settings = replace(settings, keys=settings.keys | json.load(sys.stdin))
-                shroud.redact_errors(settings.keys.values())
-            return worker.main(settings, options.parent)
-        from agent import commands
-        from record.log import LogError
-
-        try:
-            return commands.COMMANDS[options.command](settings, options)
-        except LogError as error:
-            raise SettingsError(str(error)) from error
-    except SettingsError as error:
+        return commands.COMMANDS[options.command](settings, options)
+    except (env.SettingsError, LogError) as error:
         print(f"ml-intern: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:

@@ -9,7 +9,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from smolagents import Tool
 from smolagents.models import ChatMessage, ChatMessageToolCall, ChatMessageToolCallFunction, MessageRole, Model
 
 from agent.context import NOTICES
@@ -24,11 +23,12 @@ PLAN = (
     "Train and judge one idea after the other",
     "Measure the best on held-out items",
 )
+Calls = tuple[tuple[str, dict[str, Any]], ...]
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A call and its answer. `result` is the answer's JSON object, {} where it is text; `text` is all of it."""
+    """A call and its answer: all of its text, and the JSON object that it is; an answer in words is a refusal."""
 
     name: str
     arguments: dict[str, Any]
@@ -42,7 +42,7 @@ class Move:
     """What to do next: words for the person, calls for the tools."""
 
     text: str
-    calls: tuple[tuple[str, dict[str, Any]], ...]
+    calls: Calls
 
 
 @dataclass
@@ -56,9 +56,26 @@ class Lookback:
     def named(self, name: str) -> list[Exchange]:
         return [e for e in self.exchanges if e.name == name]
 
+    def done(self, name: str) -> list[Exchange]:
+        return [e for e in self.named(name) if e.ok]
+
     def score(self, model: str, split: str) -> dict[str, Any] | None:
-        found = [e for e in self.named("evaluate") if e.ok and (e.result["model"], e.result["split"]) == (model, split)]
-        return found[-1].result if found else None
+        results = [e.result for e in self.done("evaluate")]
+        return next((r for r in reversed(results) if (r["model"], r["split"]) == (model, split)), None)
+
+    def status(self, job: str) -> dict[str, Any] | None:
+        """How a job stood when it was last waited for."""
+        return next((e.result for e in reversed(self.done("wait")) if e.arguments["job"] == job), None)
+
+    def best(self) -> str:
+        promotions = self.done("promote")
+        return promotions[-1].result["best"] if promotions else "base"
+
+    def best_score(self) -> dict[str, Any]:
+        """The best model's score on dev: it was promoted by it."""
+        score = self.score(self.best(), "dev")
+        assert score is not None
+        return score
 
     def unmeasured(self) -> str | None:
         """The text of an evaluation that failed since the last training, if one did."""
@@ -72,12 +89,7 @@ class Lookback:
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """How each training file was made: the arguments of its call."""
-        return {f"data/{e.arguments['name']}.jsonl": e.arguments for e in self.named("prepare_data") if e.ok}
-
-    def failure(self, name: str) -> str | None:
-        """The text of the last answer, if it was this tool's and a refusal."""
-        last = self.exchanges[-1] if self.exchanges else None
-        return last.text if last and last.name == name and not last.ok else None
+        return {f"data/{e.arguments['name']}.jsonl": e.arguments for e in self.done("prepare_data")}
 
 
 class Autopilot(Model):
@@ -86,24 +98,15 @@ class Autopilot(Model):
     def __init__(self) -> None:
         super().__init__(model_id=NAME)
 
-    def generate(
-        self,
-        messages: list[Any],
-        stop_sequences: list[str] | None = None,
-        response_format: dict[str, str] | None = None,
-        tools_to_call_from: list[Tool] | None = None,
-        **kwargs: Any,
-    ) -> ChatMessage:
+    def generate(self, messages: list[Any], *_: Any, **__: Any) -> ChatMessage:
         """The next move as a chat message with tool calls; only `messages` matter."""
         past = look_back(messages)
         move = decide(past)
         text = "".join(f"I follow a fixed policy and cannot act on “{said}”. " for said in past.unread) + move.text
         number = sum(1 for message in messages if message["role"] == "assistant") + 1
         calls = [
-            ChatMessageToolCall(
-                ChatMessageToolCallFunction(name=name, arguments=arguments), f"c{number}-{i}", "function"
-            )
-            for i, (name, arguments) in enumerate(move.calls, start=1)
+            ChatMessageToolCall(ChatMessageToolCallFunction(name=name, arguments=given), f"c{number}-{i}", "function")
+            for i, (name, given) in enumerate(move.calls, start=1)
         ]
         return ChatMessage(MessageRole.ASSISTANT, text, calls, raw={"model": NAME, "dollars": 0.0})
 
@@ -119,11 +122,10 @@ def look_back(messages: list[Any]) -> Lookback:
             past.unread.append(content)
         elif role == "assistant":
             past.unread.clear()
-            for call in message.get("tool_calls", []):
-                asked[call["id"]] = (call["function"]["name"], json.loads(call["function"]["arguments"]))
+            asked |= {call["id"]: call["function"] for call in message.get("tool_calls", [])}
         elif role == "tool":
-            name, arguments = asked[message["tool_call_id"]]
-            past.exchanges.append(_exchange(name, arguments, content))
+            call = asked[message["tool_call_id"]]
+            past.exchanges.append(_exchange(call["name"], json.loads(call["arguments"]), content))
     return past
 
 
@@ -135,41 +137,36 @@ def decide(past: Lookback) -> Move:
         if past.score("base", split) is None:
             if said := past.unmeasured():
                 return _end(past, f"The base model could not be measured: {said}")
-            return Move(
-                f"First the base model, on the {split} items.", (("evaluate", {"model": "base", "split": split}),)
-            )
+            return Move(f"First the base model, on the {split} items.", _evaluate("base", split))
     return _after_training(past) or _next_training(past)
 
 
 def _after_training(past: Lookback) -> Move | None:
     """Follow the last launch to its verdict; None when there is nothing to follow."""
-    trains = [e for e in past.named("train") if e.ok]
+    trains = past.done("train")
     if not trains:
         return None
     job = trains[-1].result["job"]
     if any(e.arguments.get("model") == job for e in past.named("promote")):
         return None
-    waits = [e.result for e in past.named("wait") if e.arguments["job"] == job and e.ok]
-    if not waits or waits[-1]["state"] == "running":
-        said = _findings(waits[-1]) if waits else ""
-        return Move(said or f"{job} is running; I wait for it.", (("wait", {"job": job}),))
-    if waits[-1]["state"] != "done":
-        return Move(f"{job} {waits[-1]['state']}: {waits[-1]['reason']}.", (("promote", {"model": job}),))
-    if past.score(job, "dev") is None and not past.failure("evaluate"):
-        return Move(_findings(waits[-1]) or f"{job} is trained.", (("evaluate", {"model": job, "split": "dev"}),))
-    if past.score(job, "dev") is None:
-        return _end(past, f"{job} could not be measured: {past.exchanges[-1].text}")
-    return Move(f"{job} has {_say(past.score(job, 'dev'))} on dev.", (("promote", {"model": job}),))
+    status, score = past.status(job), past.score(job, "dev")
+    if status is None or status["state"] == "running":
+        return Move(_findings(status) or f"{job} is running; I wait for it.", (("wait", {"job": job}),))
+    if status["state"] != "done":
+        return Move(f"{job} {status['state']}: {status['reason']}.", (("promote", {"model": job}),))
+    if score:
+        return Move(f"{job} has {_say(score)} on dev.", (("promote", {"model": job}),))
+    last = past.exchanges[-1]
+    if last.name == "evaluate" and not last.ok:
+        return _end(past, f"{job} could not be measured: {last.text}")
+    return Move(_findings(status) or f"{job} is trained.", _evaluate(job, "dev"))
 
 
 def _next_training(past: Lookback) -> Move:
     """The next idea, or the end."""
-    best = _best(past)
-    score, target = past.score(best, "dev"), past.terms["target"]
-    assert score is not None, "the best model has a dev score: it was promoted by it"
+    score, target, trials = past.best_score(), past.terms["target"], _trials(past)
     if target is not None and score["value"] >= target:
-        return _end(past, f"{best} reaches {_say(score)} on dev, and the target is {target:g}.")
-    trials = _trials(past)
+        return _end(past, f"{past.best()} reaches {_say(score)} on dev, and the target is {target:g}.")
     if refused := past.refused():
         smaller = _smaller(past, refused, [trial.idea for trial in trials])
         if smaller is None:
@@ -183,21 +180,22 @@ def _next_training(past: Lookback) -> Move:
     idea = next_idea(trials, audit.result) if trials else first_idea(audit.result, past.terms["own_rows"])
     if idea is None:
         return _end(past, "No idea is left that this policy has not tried.")
-    plan = () if trials else (("plan", _plan(3)),)
+    plan: Calls = () if trials else (("plan", _plan(3)),)
     return Move(f"Next idea: {idea.text}", (*plan, *_launch(past, idea, len(trials) + 1)))
 
 
-def _launch(past: Lookback, idea: Idea, number: int) -> tuple[tuple[str, dict[str, Any]], ...]:
+def _evaluate(model: str, split: str) -> Calls:
+    return (("evaluate", {"model": model, "split": split}),)
+
+
+def _launch(past: Lookback, idea: Idea, number: int) -> Calls:
     """Prepare the idea's data, unless the very same file is there, and train on it."""
-    made = {e.arguments["name"]: e.arguments for e in past.named("prepare_data") if e.ok}
     wanted = idea.data()
-    name = next((n for n, a in made.items() if {k: a[k] for k in wanted} == wanted), None)
-    prepare = () if name else (("prepare_data", {"name": f"rows-{number}", **wanted}),)
-    config = {"data": f"data/{name or f'rows-{number}'}.jsonl", **idea.config()}
-    score = past.score(_best(past), "dev")
-    assert score is not None, "the best model has a dev score: it was promoted by it"
-    gains = [e.result.get("delta") or 0.0 for e in past.named("promote") if e.ok]
-    forecast = expected_gain(gains, score["value"])
+    file = next((file for file, made in past.rows().items() if wanted.items() <= made.items()), None)
+    prepare: Calls = () if file else (("prepare_data", {"name": f"rows-{number}", **wanted}),)
+    config = {"data": file or f"data/rows-{number}.jsonl", **idea.config()}
+    gains = [e.result.get("delta") or 0.0 for e in past.done("promote")]
+    forecast = expected_gain(gains, past.best_score()["value"])
     return *prepare, ("train", {"recipe": "sft", "config": config, "idea": idea.text, "expected_gain": forecast})
 
 
@@ -214,22 +212,17 @@ def _smaller(past: Lookback, refused: Exchange, tried: list[Idea]) -> Idea | Non
 
 def _end(past: Lookback, why: str) -> Move:
     """Measure the best on held-out items, once, and say how it went."""
-    best = _best(past)
-    if past.score("base", "heldout") is None:
-        answer = f"{why} Nothing was trained."
-        return Move(answer, (("final_answer", {"answer": answer}),))
+    best, base, target = past.best(), past.score("base", "heldout"), past.terms["target"]
+    if base is None:
+        return Move(f"{why} Nothing was trained.", (("final_answer", {"answer": f"{why} Nothing was trained."}),))
     score = past.score(best, "heldout")
     if score is None and not past.unmeasured():
-        evaluate = ("evaluate", {"model": best, "split": "heldout"})
-        return Move(f"{why} Now the held-out items.", (("plan", _plan(4)), evaluate))
-    base, target = past.score("base", "heldout"), past.terms["target"]
-    final = (
-        f"{best} has {_say(score)} on held-out items" if score else f"{best} could not be measured on held-out items"
-    )
-    missed = target is not None and score is not None and score["value"] < target
-    answer = f"{why} {final}; the base has {_say(base)}." + (f" The target of {target:g} is missed." if missed else "")
+        return Move(f"{why} Now the held-out items.", (("plan", _plan(4)), *_evaluate(best, "heldout")))
     if past.named("plan")[-1].arguments != _plan(len(PLAN) + 1):
         return Move("Everything is measured.", (("plan", _plan(len(PLAN) + 1)),))
+    final = f"{best} has {_say(score)} on" if score else f"{best} could not be measured on"
+    missed = f" The target of {target:g} is missed." if target and score and score["value"] < target else ""
+    answer = f"{why} {final} held-out items; the base has {_say(base)}.{missed}"
     return Move("I am done.", (("final_answer", {"answer": answer}),))
 
 
@@ -237,21 +230,15 @@ def _trials(past: Lookback) -> list[Trial]:
     """Every idea that was launched, with how it ended."""
     trials = []
     rows = past.rows()
-    verdicts = {e.arguments["model"]: e.result["verdict"] for e in past.named("promote") if e.ok}
-    for launch in (e for e in past.named("train") if e.ok):
+    verdicts = {e.arguments["model"]: e.result["verdict"] for e in past.done("promote")}
+    for launch in past.done("train"):
         job, config = launch.result["job"], launch.arguments["config"]
-        waits = [e.result for e in past.named("wait") if e.arguments["job"] == job and e.ok]
-        rules = {f["rule"] for f in waits[-1]["findings"]} if waits else set()
-        score = past.score(job, "dev")
+        status, score = past.status(job), past.score(job, "dev")
         share = score["finished_share"] if score else None
+        rules = {finding["rule"] for finding in status["findings"]} if status else set()
         idea = Idea.of(launch.arguments["idea"], rows[config["data"]], config)
         trials.append(Trial(job, idea, verdicts.get(job, "crash"), rules, share))
     return trials
-
-
-def _best(past: Lookback) -> str:
-    promotions = [e.result for e in past.named("promote") if e.ok]
-    return promotions[-1]["best"] if promotions else "base"
 
 
 def _opening(past: Lookback) -> str:
@@ -266,14 +253,12 @@ def _plan(doing: int) -> dict[str, Any]:
     return {"steps": [{"text": text, "state": state} for text, state in zip(PLAN, states, strict=True)]}
 
 
-def _findings(status: dict[str, Any]) -> str:
-    serious = [f"{f['what']} {f['advice']}" for f in status["findings"] if f["level"] != "info"]
-    return f"The lab found on {status['job']}: {' '.join(serious)}" if serious else ""
+def _findings(status: dict[str, Any] | None) -> str:
+    serious = [f"{f['what']} {f['advice']}" for f in status["findings"] if f["level"] != "info"] if status else []
+    return f"The lab found on {status['job']}: {' '.join(serious)}" if status and serious else ""
 
 
-def _say(score: dict[str, Any] | None) -> str:
-    if score is None:
-        return "no score"
+def _say(score: dict[str, Any]) -> str:
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] (n = {score['n']})"
 
 

@@ -4,28 +4,28 @@ An answer is streamed: what has come so far is shown, a stop is heard within POL
 asked again. Only a whole answer counts.
 """
 
+import random
 import re
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import httpx
 from smolagents import Tool
 from smolagents.models import ChatMessage, MessageRole, Model
 from smolagents.monitoring import TokenUsage
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
+from agent.aside import POLL, begin, wait_for
 from agent.providers import BrainError, Kind, key_for
 from agent.servers import schema_of
+from agent.settings import Settings
 from agent.windows import window_of
 
 ATTEMPTS = 6
-FIRST_WAIT = {"limits": 5.0, "fault": 0.5}  # seconds, doubled after each try; a provider's own Retry-After comes first
+SOON, LATER = 0.5, 5.0  # seconds before the second try, after a fault and at a limit; doubled after each
 LONGEST_WAIT = 600.0  # seconds; a provider that says more is out of quota
-POLL = 0.05  # seconds between looks at the stop while an answer is awaited
 CLAUDES = ("anthropic/", "claude", "openrouter/anthropic/", "bedrock/anthropic")  # they need marks for their cache
 CACHED = {"cache_control": {"type": "ephemeral"}}
 TOO_LONG = (
@@ -39,26 +39,22 @@ TOO_LONG = (
 NO_CREDIT = ("insufficient_quota", "exceeded your current quota", "credit balance", "billing", "payment required")
 
 
-@dataclass(frozen=True)
-class Access:
-    """Where a model is asked, with which key, and what is known of it from the person."""
-
-    model: str
-    keys: dict[str, str] = field(repr=False)
-    api_base: str | None = None
-    effort: str | None = None
-    window: int | None = None  # tokens; None asks
-    prices: tuple[float, float] | None = None  # dollars for a million tokens in and out; None asks litellm
-    patience: float = 300.0  # seconds without a word after which a line counts as cut
-
-
 class Trouble(Exception):
-    """What went wrong with one try: its kind, whether another try can help, and how long the provider asks to wait."""
+    """What went wrong with one try: its kind, and the seconds before a second one; None where that cannot help.
 
-    def __init__(self, kind: Kind, what: str, again: bool = False, limits: bool = False, wait: float | None = None):
+    `asked` are the seconds that the provider asks to wait: they come first.
+    """
+
+    def __init__(self, kind: Kind, what: str, again: float | None = None, asked: float | None = None):
         super().__init__(what)
         self.kind: Kind = kind
-        self.again, self.limits, self.wait = again, limits, wait
+        self.again, self.asked = again, asked
+
+    def pause(self, attempt: int) -> float | None:
+        """Seconds until the next try: as the provider asks, or doubled each time with up to a half more."""
+        if self.again is None or attempt >= ATTEMPTS:
+            return None
+        return self.again * 2 ** (attempt - 1) * random.uniform(1, 1.5) if self.asked is None else self.asked
 
 
 class Brain(Model):
@@ -66,111 +62,98 @@ class Brain(Model):
 
     def __init__(
         self,
-        access: Access,
+        model: str,
+        settings: Settings,
         check: Callable[[], None],
         show: Callable[[str, str], None] = lambda text, thought: None,
         tell: Callable[[str, str], None] = lambda what, advice: None,
+        effort: str | None = None,
     ):
         """`show` gets the text and the thought so far; `tell` gets what went wrong on the way, and what is done about it.
 
         Raises:
             BrainError: There is no key for the model.
         """
-        super().__init__(model_id=access.model)
-        self._access = access
-        self._key = key_for(access.model, access.keys, access.api_base)
+        super().__init__(model_id=model)
+        self._model, self._settings, self._effort = model, settings, effort
+        self._key = key_for(model, settings.keys, settings.api_base)
         self._check, self._show, self._tell = check, show, tell
-        self._window = access.window
 
-    @property
+    @cached_property
     def window(self) -> int:
         """Tokens that a request may have. Asked once, where the person did not say it."""
-        if self._window is None:
-            self._window = window_of(self._access.model, self._access.api_base, self._key, _known(self._access.model))
-        return self._window
+        own = self._settings.window
+        return own or window_of(self._model, self._settings.api_base, self._key, _known(self._model))
 
     def generate(
         self,
         messages: list[Any],
-        stop_sequences: list[str] | None = None,
-        response_format: dict[str, str] | None = None,
+        *_: Any,
         tools_to_call_from: list[Tool] | None = None,
         max_tokens: int | None = None,
-        **kwargs: Any,
+        **__: Any,
     ) -> ChatMessage:
         """One answer. `messages` are in the protocol's own shape. Raises BrainError; Stopped from `check`."""
-        started = time.monotonic()
+        started, attempt = time.monotonic(), 1
         request = {"messages": self._marked(messages), "max_tokens": max_tokens}
         request["tools"] = [schema_of(tool) for tool in tools_to_call_from or []] or None
-        again = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, Trouble) and error.again),
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=_wait,
-            before_sleep=self._say_so,
-            sleep=self._rest,
-            reraise=True,
-        )
-        try:
-            response = again(self._try, request)
-        except Trouble as trouble:
-            raise BrainError(self._sentence(trouble), trouble.kind) from trouble
-        return self._message(response, time.monotonic() - started)
-
-    def parse_tool_calls(self, message: ChatMessage) -> ChatMessage:
-        """An answer without calls is an answer: smolagents would look for calls in its text."""
-        message.tool_calls = message.tool_calls or []
-        return message
+        while True:
+            try:
+                return self._message(self._try(request), time.monotonic() - started)
+            except Trouble as trouble:
+                seconds = trouble.pause(attempt)
+                if seconds is None:
+                    raise BrainError(self._sentence(trouble), trouble.kind) from trouble
+                self._tell(f"{self._model} {trouble}.", f"It is asked again in {seconds:.0f} s.")
+            self._rest(seconds)
+            attempt += 1
 
     def _marked(self, messages: list[Any]) -> list[Any]:
         """The messages with the marks that Claude's prompt cache wants, or without what others do not know."""
-        if (self.model_id or "").startswith(CLAUDES):
+        if self._model.startswith(CLAUDES):
             marked = {0, len(messages) - 1, max(0, len(messages) - 3)}
             return [message | CACHED if i in marked else message for i, message in enumerate(messages)]
         return [{k: v for k, v in message.items() if k != "thinking_blocks"} for message in messages]
 
     def _try(self, request: dict[str, Any]) -> Any:
         """One try, in a thread of its own: a hanging provider holds up nobody. Raises Trouble."""
-        stream = _Stream()
-        threading.Thread(target=stream.run, args=(self._open, request), daemon=True).start()
+        stream, patience = _Stream(), self._settings.patience
+
+        def look() -> None:
+            self._check()
+            self._show(stream.text, stream.thought)
+            if stream.heard and time.monotonic() - stream.heard > patience:
+                raise Trouble("busy", f"said nothing for {patience:g} s", SOON)
+
+        answer = begin(stream.read, self._open, request)
         try:
-            while not stream.answer.done():
-                self._check()
-                self._show(stream.text, stream.thought)
-                if stream.heard and time.monotonic() - stream.heard > self._access.patience:
-                    raise Trouble("busy", f"said nothing for {self._access.patience:g} s", again=True)
-                wait([stream.answer], POLL)
+            wait_for([answer], look)
         finally:
             stream.left.set()
-        return stream.answer.result()
+        return answer.result()
 
     def _open(self, request: dict[str, Any]) -> Any:
         import litellm  # 3 s and 180 MB: only a session with a hosted brain pays for it
 
         litellm.drop_params = True
         litellm.suppress_debug_info = True
-        litellm.disable_token_counter = (
-            True  # or it counts the whole past again at each call; providers say what they count
-        )
+        # or it counts the whole past again at each call; providers say what they count
+        litellm.disable_token_counter = True
         litellm.disable_streaming_logging = True
-        model, messages = self.model_id or "", request["messages"]
-        if model.startswith("openai/"):  # its client would walk through the whole past at each call
+        messages = request["messages"]
+        if self._model.startswith("openai/"):  # its client would walk through the whole past at each call
             request = request | {"messages": messages[:1], "extra_body": {"messages": messages}}
         return litellm.completion(
-            model=model,
+            model=self._model,
             **request,
             api_key=self._key,
-            api_base=self._access.api_base,
-            reasoning_effort=self._access.effort,  # dropped by litellm for a model that knows no efforts
-            timeout=httpx.Timeout(self._access.patience, connect=20.0),
+            api_base=self._settings.api_base,
+            reasoning_effort=self._effort,  # dropped by litellm for a model that knows no efforts
+            timeout=httpx.Timeout(self._settings.patience, connect=20.0),
             stream=True,
             stream_options={"include_usage": True},
-            max_retries=0,  # tenacity does it, by kind of trouble: a refused key is refused once
+            max_retries=0,  # `generate` does it, by kind of trouble: a refused key is refused once
         )
-
-    def _say_so(self, state: RetryCallState) -> None:
-        trouble = state.outcome.exception() if state.outcome else None
-        seconds = state.next_action.sleep if state.next_action else 0.0
-        self._tell(f"{self.model_id} {trouble}.", f"It is asked again in {seconds:.0f} s.")
 
     def _rest(self, seconds: float) -> None:
         self._show("", "")
@@ -180,7 +163,7 @@ class Brain(Model):
             time.sleep(min(POLL, left))
 
     def _sentence(self, trouble: Trouble) -> str:
-        where = f"{self.model_id} at {self._access.api_base}" if self._access.api_base else self.model_id
+        where = f"{self._model} at {self._settings.api_base}" if self._settings.api_base else self._model
         todo = {
             "auth": "check the key and resume the session",
             "quota": "add credit or choose another model, then resume",
@@ -194,10 +177,10 @@ class Brain(Model):
 
     def _message(self, response: Any, seconds: float) -> ChatMessage:
         message, finish = response.choices[0].message, response.choices[0].finish_reason
-        usage = getattr(response, "usage", None)
+        usage = response.usage
         details = getattr(usage, "prompt_tokens_details", None)
         about = {
-            "model": self.model_id,
+            "model": self._model,
             "seconds": round(seconds, 3),
             "dollars": self._price(response),
             "thought": message.get("reasoning_content") or "",
@@ -215,16 +198,16 @@ class Brain(Model):
 
     def _price(self, response: Any) -> float | None:
         """Dollars of an answer; None when nobody knows the price: unknown is not free."""
-        usage = getattr(response, "usage", None)
+        usage = response.usage
         if usage is None:
             return None
-        if self._access.prices is not None:
-            dollars_in, dollars_out = self._access.prices
+        if self._settings.prices is not None:
+            dollars_in, dollars_out = self._settings.prices
             return (usage.prompt_tokens * dollars_in + usage.completion_tokens * dollars_out) / 1e6
         import litellm
 
         try:
-            return litellm.completion_cost(response, model=self.model_id) or None
+            return litellm.completion_cost(response, model=self._model) or None
         except litellm.exceptions.ModelNotMappedError:
             return None
 
@@ -233,19 +216,12 @@ class _Stream:
     """One answer as it comes in, read by a thread and watched by another."""
 
     def __init__(self) -> None:
-        self.answer: Future[Any] = Future()
         self.left = threading.Event()  # nobody waits for the answer any more
         self.heard: float | None = None  # when the last word came, once the question is out
         self.text = self.thought = ""
 
-    def run(self, open_stream: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> None:
-        """Bring the answer, or the reason why there is none, to whoever waits."""
-        try:
-            self.answer.set_result(self._read(open_stream, request))
-        except BaseException as error:  # handed over to the thread that waits, whatever it is
-            self.answer.set_exception(error)
-
-    def _read(self, open_stream: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> Any:
+    def read(self, open_stream: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> Any:
+        """The whole answer. Raises Trouble."""
         import litellm
         from openai import OpenAIError  # the root of litellm's tree of errors
 
@@ -264,7 +240,7 @@ class _Stream:
         finally:
             _close(stream)
         if stream.received_finish_reason is None:  # litellm would make one up
-            raise Trouble("busy", "was cut off before the end of its answer", again=True)
+            raise Trouble("busy", "was cut off before the end of its answer", SOON)
         counted = any(chunk.get("usage") for chunk in stream.chunks)  # litellm would guess
         messages = request["messages"]
         response: Any = litellm.stream_chunk_builder(chunks, messages=messages, count_prompt_tokens=lambda: 0)
@@ -298,7 +274,7 @@ def _trouble(error: Exception) -> Trouble:
 
     said = _said(error)
     plain = str(error).lower()
-    wait = _retry_after(error)
+    asked = _retry_after(error)
     if isinstance(error, known.ContextWindowExceededError) or (
         isinstance(error, known.BadRequestError) and any(words in plain for words in TOO_LONG)
     ):
@@ -312,16 +288,16 @@ def _trouble(error: Exception) -> Trouble:
     ):
         return Trouble("quota", f"says that there is no credit left ({said})")
     if isinstance(error, known.RateLimitError):
-        if wait is not None and wait > LONGEST_WAIT:
-            return Trouble("quota", f"is rate limited for another {wait / 60:.0f} min")
-        return Trouble("busy", "is rate limited", again=True, limits=True, wait=wait)
+        if asked is not None and asked > LONGEST_WAIT:
+            return Trouble("quota", f"is rate limited for another {asked / 60:.0f} min")
+        return Trouble("busy", "is rate limited", LATER, asked)
     if isinstance(error, known.NotFoundError):
         return Trouble("setup", f"is not there ({said})")
     status = getattr(error, "status_code", None)
     if isinstance(error, known.APIConnectionError | httpx.HTTPError | known.Timeout):
-        return Trouble("busy", f"could not be reached ({said})", again=True, wait=wait)
+        return Trouble("busy", f"could not be reached ({said})", SOON, asked)
     if isinstance(status, int) and (status >= 500 or status == 408):
-        return Trouble("busy", f"failed ({status}: {said})", again=True, wait=wait)
+        return Trouble("busy", f"failed ({status}: {said})", SOON, asked)
     return Trouble("failed", f"cannot take the request ({said})")
 
 
@@ -342,15 +318,6 @@ def _retry_after(error: Exception) -> float | None:
         return max(0.0, float(text)) if text is not None else None
     except ValueError:
         return None  # a date: rare, and our own wait is good enough
-
-
-def _wait(state: RetryCallState) -> float:
-    """Seconds until the next try: as the provider asks, or doubled each time with up to a half more."""
-    trouble = state.outcome.exception() if state.outcome else None
-    if isinstance(trouble, Trouble) and trouble.wait is not None:
-        return trouble.wait
-    first = FIRST_WAIT["limits" if isinstance(trouble, Trouble) and trouble.limits else "fault"]
-    return first * 2 ** (state.attempt_number - 1) * (1 + (time.monotonic_ns() % 1000) / 2000)
 
 
 def _known(model: str) -> int | None:

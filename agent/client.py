@@ -41,15 +41,15 @@ class Client:
         Raises:
             ClientError: The request cannot be met.
         """
-        return self._ask("POST", "/api/sessions", {"text": text} | request)["session"]
+        return self._ask("POST", "/api/sessions", {"text": text} | request).json()["session"]
 
     def sessions(self) -> list[dict[str, Any]]:
         """One dictionary a session, newest first."""
-        return self._ask("GET", "/api/sessions")
+        return self._ask("GET", "/api/sessions").json()
 
     def state(self, session: str) -> dict[str, Any]:
         """Where a session stands: goal, budget, plan, jobs, scores, promotions, what waits for a person."""
-        return self._ask("GET", f"/api/sessions/{session}")
+        return self._ask("GET", f"/api/sessions/{session}").json()
 
     def follow(self, session: str, after: int = 0) -> Iterator[Event]:
         """Every fact with seq > after, then each new one, through cuts, until the session is over and its jobs are."""
@@ -80,7 +80,7 @@ class Client:
 
     def report(self, session: str) -> str:
         """The report in Markdown. Raises ClientError before it is written."""
-        return self._answer(self._send("GET", f"/api/sessions/{session}/report")).text
+        return self._ask("GET", f"/api/sessions/{session}/report").text
 
     def _is_last(self, session: str, seq: int) -> bool:
         state = self.state(session)
@@ -99,12 +99,9 @@ class Client:
                 elif line.startswith("data: ["):
                     yield from (from_dict(fact) for fact in json.loads(line.removeprefix("data: ")))
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        return self._answer(self._send(method, path, body)).json()
-
-    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         try:
-            return self._http.request(method, path, json=body)
+            return self._answer(self._http.request(method, path, json=body))
         except httpx.TransportError as error:
             raise ClientError(f"No ML Intern answers at {self._http.base_url} ({error}).") from error
 

@@ -1,16 +1,19 @@
 """What each command does. Every one reads the log; those that drive a session do so in this process."""
 
+import json
 import sys
 import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import wait
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import inf
+from typing import Any
 
-from agent import terminal
+from agent import shroud, terminal
+from agent.aside import begin
 from agent.managed import check_capped
 from agent.sessions import DEMO, Request, find, open_session, state_of, summaries
 from agent.settings import Settings, SettingsError
@@ -157,22 +160,13 @@ def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int
 
 def _run(work: Callable[[], Closed], log: Log) -> Closed:
     """Run the session in a thread, so that Ctrl-C is heard at once and becomes a fact like any other stop."""
-    ending: Future[Closed] = Future()
-
-    def target() -> None:
+    ending = begin(work)
+    while not ending.done():
         try:
-            ending.set_result(work())
-        except BaseException as error:  # handed over to the thread that waits, whatever it is
-            ending.set_exception(error)
-
-    threading.Thread(target=target, name="session", daemon=True).start()
-    while True:
-        try:
-            return ending.result(timeout=0.2)
-        except TimeoutError:
-            continue
+            wait([ending])
         except KeyboardInterrupt:
             halt(log, reason="Ctrl-C")
+    return ending.result()
 
 
 def _follow(log: Log, after: int, output: str, ended: threading.Event) -> None:
@@ -205,21 +199,10 @@ def _request(options: Namespace) -> Request:
         raise SettingsError(
             f"--approval {options.approval} needs a terminal to answer in; use auto with caps, or the web page."
         )
-    names = (
-        "task",
-        "model",
-        "target",
-        "metric",
-        "data",
-        "hours",
-        "job_hours",
-        "dollars",
-        "tokens",
-        "calls",
-        "driver",
-        "seed",
-    )
-    return Request(text=text, approval=options.approval, **{name: getattr(options, name) for name in names})
+    given: dict[str, Any] = {
+        field.name: getattr(options, field.name) for field in fields(Request) if field.name in options
+    }
+    return replace(Request(**given), text=text)
 
 
 def _ask(prompt: str) -> str:
@@ -229,14 +212,15 @@ def _ask(prompt: str) -> str:
         return ""
 
 
-COMMANDS: dict[str, Callable[[Settings, Namespace], int]] = {
-    "run": run,
-    "demo": demo,
-    "chat": chat,
-    "list": list_,
-    "show": show,
-    "resume": resume,
-    "replay": replay,
-    "report": report,
-    "stop": stop,
-}
+def worker(settings: Settings, options: Namespace) -> int:
+    """Drive the sessions that the page opens, with keys that no environment holds."""
+    from agent import worker as driving  # smolagents, too
+
+    if options.keys_from_stdin:
+        settings = replace(settings, keys=settings.keys | json.load(sys.stdin))
+        shroud.redact_errors(settings.keys.values())
+    return driving.main(settings, options.parent)
+
+
+ALL = (run, demo, chat, list_, show, resume, replay, report, stop, worker)
+COMMANDS: dict[str, Callable[[Settings, Namespace], int]] = {one.__name__.rstrip("_"): one for one in ALL}

@@ -32,8 +32,8 @@ class Connection:
     def __init__(self, config: ServerConfig, env: Mapping[str, str]):
         self.config = config
         self.name = config.name
-        self._env = {name: env[name] for name in ENV_NAMES if name in env} | dict(config.env)
-        self._client: Client | None = None
+        self._env = {name: env[name] for name in ENV_NAMES if name in env} | config.env
+        self._client: asyncio.Future[Client] | None = None
         self._life: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
         self._dropped = False
@@ -74,7 +74,7 @@ class Connection:
         """End it, and its process with it."""
         if self._life:
             self._leave.set()
-            if self._client is None:
+            if not (self._client and self._client.done()):
                 self._life.cancel()  # it is still at its greeting
             await asyncio.gather(self._life, return_exceptions=True)
             self._life = self._client = None
@@ -84,27 +84,22 @@ class Connection:
     async def _connected(self) -> "Client":
         if self._dropped or (self._life and self._life.done()):
             await self.close()
-            self._dropped = False
-        if self._life is None:
-            self._client, self._leave = None, asyncio.Event()
-            ready = asyncio.Event()
-            self._life = asyncio.create_task(self._live(ready))
-            there = asyncio.create_task(ready.wait())
-            await asyncio.wait([self._life, there], return_when=asyncio.FIRST_COMPLETED)
-            there.cancel()
-        if self._client is None:
+        if self._life is None or self._client is None:
+            self._dropped, self._leave = False, asyncio.Event()
+            self._client = asyncio.get_running_loop().create_future()
+            self._life = asyncio.create_task(self._live(self._client))
+        await asyncio.wait([self._life, self._client], return_when=asyncio.FIRST_COMPLETED)
+        if not self._client.done():
             await self._life  # raises what went wrong
-            raise ConnectionError("it left at once")
-        return self._client
+        return self._client.result()
 
-    async def _live(self, ready: asyncio.Event) -> None:
+    async def _live(self, there: "asyncio.Future[Client]") -> None:
         """Hold the connection in one task: its library wants it left where it was entered."""
         from mcp import Client  # 0.5 s that a session without servers need not wait for
 
         async with AsyncExitStack() as stack:
             server = await self._far(stack) if self.config.url else self._near()
-            self._client = await stack.enter_async_context(Client(server, cache=None))
-            ready.set()
+            there.set_result(await stack.enter_async_context(Client(server, cache=None)))
             await self._leave.wait()
 
     async def _far(self, stack: AsyncExitStack) -> Any:
@@ -113,18 +108,18 @@ class Connection:
         from mcp.client.streamable_http import streamable_http_client
 
         patience = httpx2.Timeout(HTTP_S, read=STREAM_S)
-        http = httpx2.AsyncClient(headers=dict(self.config.headers), timeout=patience)
-        return streamable_http_client(self.config.url, http_client=await stack.enter_async_context(http))
+        http = httpx2.AsyncClient(headers=self.config.headers, timeout=patience)
+        return streamable_http_client(self.config.url or "", http_client=await stack.enter_async_context(http))
 
     def _near(self) -> Any:
         """A transport to a process of our own."""
         from mcp.client.stdio import StdioServerParameters, stdio_client
 
-        program, *args = self.config.command
+        program = self.config.command or ""
         found = shutil.which(program, path=self._env.get("PATH"))
         if found is None:
             raise FileNotFoundError(f"there is no program {program!r}")
-        command = [found, *args]
+        command = [found, *self.config.args]
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", LEASH, *command]
         self._words = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the connection)

@@ -1,7 +1,7 @@
 """Facts as chat messages. Pure: the same log gives the same bytes, and each request extends the one before it.
 
-A new fact costs O(1); a summary or an undo rebuilds the list once. Live metrics are not shown: a driver that wants them
-asks for them, and the clock after each round of calls says what is left.
+A new fact costs O(1), and a request one pass over the messages. Live metrics are not shown: a driver that wants them asks
+for them, and the clock after each round of calls says what is left.
 """
 
 import json
@@ -47,8 +47,8 @@ class Context:
         self._who = who
         self._steps = steps
         self._skills = dict(skills or {})
-        self._shown: set[str] = set()  # skills
-        self._seen = 0
+        self._known: set[str] = set()  # skills that were shown
+        self.seen = 0  # the seq of the last fact that `messages` took in
         self._views = Views()
         self.loops = Loops(who)
         roles = ("system", *("user" for _ in opening[1:]))
@@ -56,7 +56,6 @@ class Context:
             (0, {"role": role, "content": text}) for role, text in zip(roles, opening, strict=True)
         ]
         self._memory: list[tuple[Compacted, Message]] = []
-        self._messages: list[Message] = [message for _, message in self._all]
         self._open: set[str] = set()  # calls of the last reply that wait for their answer
         self._notices: list[tuple[int, Message]] = []  # of the runtime, which no reply has followed yet
         self._unread: list[tuple[int, Message]] = []  # of the person, likewise
@@ -65,30 +64,31 @@ class Context:
     def messages(self) -> list[Message]:
         """Every message so far, for the next request. The list is a copy; its messages are not to be changed."""
         self._log.refresh()
-        while self._seen < len(self._log):
-            fact = self._log[self._seen]
+        while self.seen < len(self._log):
+            fact = self._log[self.seen]
             self._views.add(fact)
             self._add(fact)
-            self._seen += 1
+            self.seen += 1
         last = [] if self._open else [*self._notices, *self._unread]  # answers come first
-        return [*self._messages, *(message for _, message in last)]
-
-    @property
-    def seen(self) -> int:
-        """The seq of the last fact that `messages` took in."""
-        return self._seen
+        return [message for _, message in (*self._shown(), *last)]
 
     @property
     def rounds(self) -> list[int]:
         """The seq before each reply that is still shown, oldest first: where a summary may end."""
-        first = self._memory[-1][0].upto if self._memory else 0
-        return [seq - 1 for seq, message in self._all if message["role"] == "assistant" and seq > first]
+        return [seq - 1 for seq, message in self._shown() if message["role"] == "assistant"]
 
     def upto(self, seq: int) -> list[Message]:
         """The messages as they stand, without those of facts after `seq`."""
-        kept = {id(message) for at, message in self._all if at <= seq}
-        memory = [message for _, message in self._memory]
-        return [m for m in self._messages if id(m) in kept or m in memory]
+        return [message for at, message in self._shown() if at <= seq]
+
+    def _shown(self) -> list[tuple[int, Message]]:
+        """What is shown: all of it, or after a summary the task, the summary and what came later."""
+        if not self._memory:
+            return self._all
+        made, memory = self._memory[-1]
+        task = 1 if self._who == MAIN else 0  # the seq of the task: what stands before it is never left out
+        first = [one for one in self._all if one[0] <= task]
+        return [*first, (task, memory), *(one for one in self._all if one[0] > max(made.upto, task))]
 
     def _add(self, fact: Event) -> None:
         nudge = self.loops.add(fact)
@@ -106,11 +106,10 @@ class Context:
                 self._finished(fact, nudge)
             case Compacted() if fact.who == self._who:
                 self._memory.append((fact, {"role": "user", "content": self._kept(fact)}))
-                self._rebuild()
 
     def _put(self, seq: int, message: Message) -> None:
-        self._all.append((max(seq, self._all[-1][0]), message))
-        self._messages.append(message)
+        summed = self._memory[-1][0].upto if self._memory else -1  # what comes now does not hide behind a summary
+        self._all.append((max(seq, summed + 1, self._all[-1][0]), message))
 
     def _replied(self, fact: Replied) -> None:
         """What the reply had read comes before it; what was said while it was made comes after it."""
@@ -130,8 +129,8 @@ class Context:
         self._put(fact.seq, {"role": "tool", "tool_call_id": fact.call, "content": fact.output})
         self._open.discard(fact.call)
         for skill in self._skills.get(fact.name, ()):
-            if skill.name not in self._shown:
-                self._shown.add(skill.name)
+            if skill.name not in self._known:
+                self._known.add(skill.name)
                 self._notice(fact, f"[skill] {skill.text}")
         if nudge:
             self._notice(fact, f"[lab] {nudge}")
@@ -157,21 +156,6 @@ class Context:
         self._open, self._notices = set(), []
         self._unread = [(seq, message) for seq, message in self._unread if seq <= upto]
         self._said = [said for said in self._said if said.seq <= upto]
-        self._rebuild()
-
-    def _rebuild(self) -> None:
-        """The messages after a summary or an undo."""
-        if not self._memory:
-            self._messages = [message for _, message in self._all]
-            return
-        made, memory = self._memory[-1]
-        first = [message for seq, message in self._all if seq <= self._first]
-        self._messages = [*first, memory, *(message for seq, message in self._all if seq > max(made.upto, self._first))]
-
-    @property
-    def _first(self) -> int:
-        """The seq of the task: what stands before it is never left out."""
-        return 1 if self._who == MAIN else 0
 
     def _kept(self, fact: Compacted) -> str:
         """What stands for the messages up to a summary: the person's own words and the lab's facts, then the summary."""
@@ -184,10 +168,7 @@ class Context:
 def _goal(fact: Opened) -> str:
     """The request as the brain reads it: the person's words, then the terms as JSON."""
     terms = {
-        "task": fact.goal.task,
-        "model": fact.goal.model,
-        "metric": fact.goal.metric,
-        "target": fact.goal.target,
+        **fact.goal.model_dump(exclude={"text"}),
         "own_rows": fact.data is not None,
         "budget": fact.budget.model_dump(exclude_none=True),
         "seed": fact.seed,
@@ -200,12 +181,6 @@ def _assistant(fact: Replied) -> Message:
     if fact.blocks:
         message["thinking_blocks"] = list(fact.blocks)
     if fact.calls:
-        message["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": json.dumps(call.arguments)},
-            }
-            for call in fact.calls
-        ]
+        functions = ((call.id, {"name": call.name, "arguments": json.dumps(call.arguments)}) for call in fact.calls)
+        message["tool_calls"] = [{"id": name, "type": "function", "function": called} for name, called in functions]
     return message

@@ -22,9 +22,8 @@ def judge(effect: Effect | None, price: float | None, views: Views) -> Verdict:
     if effect == "read":
         return Verdict("allow")
     if effect == "write":
-        return (
-            Verdict("ask", "The session asks before every change.") if views.approval == "always" else Verdict("allow")
-        )
+        always = views.approval == "always"
+        return Verdict("ask", "The session asks before every change.") if always else Verdict("allow")
     if effect == "publish":
         return Verdict("ask", "It makes something visible to others.")
     cap, spent = views.budget.dollars, views.spent.dollars

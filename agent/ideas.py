@@ -1,6 +1,6 @@
 """What Autopilot tries next: one change to the best settings so far, chosen by what the last runs showed. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -8,6 +8,7 @@ SMALL = 20_000_000  # parameters; below it a model is trained whole with a large
 MEDIUM = 1_000_000_000  # above it LoRA, after "LoRA Without Regret" (Thinking Machines, 2025)
 LARGEST_LR = 2e-2
 FEWEST_STEPS = 25  # of an idea that is cut short to fit into the time that is left: fewer test nothing
+DATA = ("rows", "worked", "source")  # settings that are of the data; the others are the recipe's
 
 
 @dataclass(frozen=True)
@@ -25,23 +26,22 @@ class Idea:
     lora_rank: int = 0
     model: str = "base"  # what is trained on: the base, or an earlier job's model
 
+    def settings(self) -> dict[str, Any]:
+        """Everything but the words."""
+        return {name: value for name, value in asdict(self).items() if name != "text"}
+
     def data(self) -> dict[str, Any]:
         """The arguments of prepare_data, without the name."""
-        return {"rows": self.rows, "worked": self.worked, "source": self.source}
+        return {name: value for name, value in self.settings().items() if name in DATA}
 
     def config(self) -> dict[str, Any]:
         """The recipe's settings, without the data."""
-        names = ("model", "lr", "max_steps", "batch_size", "max_length", "lora_rank")
-        return {name: value for name, value in asdict(self).items() if name in names}
-
-    def settings(self) -> dict[str, Any]:
-        """Everything but the words."""
-        return self.data() | self.config()
+        return {name: value for name, value in self.settings().items() if name not in DATA}
 
     @classmethod
     def of(cls, text: str, data: dict[str, Any], config: dict[str, Any]) -> "Idea":
         """The idea behind a launch, from the arguments of its calls."""
-        made = {name: data[name] for name in ("rows", "worked", "source")}
+        made = {name: data[name] for name in DATA}
         return cls(text, **made, **{name: value for name, value in config.items() if name != "data"})
 
 
@@ -70,15 +70,12 @@ def first_idea(audit: dict[str, Any], own_rows: bool) -> Idea:
 
 
 def next_idea(trials: Sequence[Trial], audit: dict[str, Any]) -> Idea | None:
-    """The first move, in an order set by the last trial's evidence, that leads to settings not tried yet."""
+    """The first change, in an order set by the last trial's evidence, that leads to settings not tried yet."""
     kept = [trial for trial in trials if trial.verdict == "keep"]
-    start = (kept or trials)[-1]
+    changes = _changes((kept or trials)[-1], audit)
     tried = [trial.idea.settings() for trial in trials]
-    for move in _order(trials[-1]):
-        idea = move(start, audit)
-        if idea is not None and idea.settings() not in tried:
-            return idea
-    return None
+    ideas = (changes[name] for name in _order(trials[-1]) if name in changes)
+    return next((idea for idea in ideas if idea.settings() not in tried), None)
 
 
 def shortened(idea: Idea, steps: int) -> Idea | None:
@@ -102,90 +99,49 @@ def expected_gain(gains: Sequence[float], best: float) -> float:
     return round(min(missing, sum(gains) / len(gains)), 3) if gains else round(missing / 2, 3)
 
 
-Move = Callable[[Trial, dict[str, Any]], Idea | None]  # from the trial to build on and the audit
+def _changes(best: Trial, audit: dict[str, Any]) -> dict[str, Idea]:
+    """Every change of one thing that a trial's settings allow, by name."""
+    idea, job = best.idea, best.job
+    faster, slower = idea.lr * 3, idea.lr / 3
+    steps, rows, length = idea.max_steps * 2, idea.rows * 2, idea.max_length * 2
 
+    def to(text: str, **settings: Any) -> Idea:
+        return replace(idea, text=text, **settings)
 
-def faster(best: Trial, audit: dict[str, Any]) -> Idea | None:
-    idea = best.idea
-    lr = idea.lr * 3
-    if lr > LARGEST_LR:
-        return None
-    return replace(
-        idea, lr=lr, text=f"A learning rate of {lr:g} instead of {idea.lr:g}: it may learn more in the same steps."
-    )
-
-
-def slower(best: Trial, audit: dict[str, Any]) -> Idea | None:
-    idea = best.idea
-    lr = idea.lr / 3
-    return replace(idea, lr=lr, text=f"A learning rate of {lr:g} instead of {idea.lr:g}: it may settle lower.")
-
-
-def worked(best: Trial, audit: dict[str, Any]) -> Idea | None:
-    idea = best.idea
-    if not audit["worked_solutions"] or idea.worked >= 1 or idea.source == "own":
-        return None
-    text = "Worked solutions instead of bare answers: steps that it can do one by one instead of a leap."
-    return replace(idea, worked=1.0, text=text)
-
-
-def mixed(best: Trial, audit: dict[str, Any]) -> Idea | None:
-    idea = best.idea
-    if not audit["worked_solutions"] or idea.worked == 0.5 or idea.source == "own":
-        return None
-    text = "Half worked solutions, half bare answers: both formats, so that it may choose."
-    return replace(idea, worked=0.5, text=text)
-
-
-def second_stage(best: Trial, audit: dict[str, Any]) -> Idea | None:
-    """Train on from the best model, more gently: what it learned so far, the format above all, is a warm-up."""
-    if best.verdict != "keep" or best.idea.model != "base":
-        return None
-    text = (
-        f"A second stage from {best.job} at a learning rate of {best.idea.lr / 3:g}: the first was its format warm-up."
-    )
-    return replace(best.idea, model=best.job, lr=best.idea.lr / 3, text=text)
-
-
-def longer(best: Trial, audit: dict[str, Any]) -> Idea | None:
-    idea = best.idea
-    steps = idea.max_steps * 2
-    return replace(
-        idea, max_steps=steps, text=f"{steps} steps instead of {idea.max_steps}: the curve may not be at its end."
-    )
-
-
-def more_rows(best: Trial, audit: dict[str, Any]) -> Idea | None:
-    idea = best.idea
+    changes = {
+        "slower": to(f"A learning rate of {slower:g} instead of {idea.lr:g}: it may settle lower.", lr=slower),
+        "longer": to(f"{steps} steps instead of {idea.max_steps}: the curve may not be at its end.", max_steps=steps),
+        "longer_texts": to(
+            f"A length limit of {length} instead of {idea.max_length}: rows are cut off.", max_length=length
+        ),
+        "more_rows": to(f"{rows} rows instead of {idea.rows}: fewer repeats of each.", rows=rows),
+    }
+    if faster <= LARGEST_LR:
+        text = f"A learning rate of {faster:g} instead of {idea.lr:g}: it may learn more in the same steps."
+        changes["faster"] = to(text, lr=faster)
+    if best.verdict == "keep" and idea.model == "base":  # more gently: what it learned so far is a warm-up
+        text = f"A second stage from {job} at a learning rate of {slower:g}: the first was its format warm-up."
+        changes["second_stage"] = to(text, model=job, lr=slower)
     if idea.source == "own":
-        return replace(
-            idea,
-            source="both",
-            rows=idea.rows * 2,
-            text="The task's own rows beside the given ones: more to learn from.",
-        )
-    return replace(
-        idea, rows=idea.rows * 2, text=f"{idea.rows * 2} rows instead of {idea.rows}: fewer repeats of each."
-    )
+        text = "The task's own rows beside the given ones: more to learn from."
+        changes["more_rows"] = to(text, source="both", rows=rows)
+    elif audit["worked_solutions"]:
+        text = "Worked solutions instead of bare answers: steps that it can do one by one instead of a leap."
+        changes["worked"] = to(text, worked=1.0)
+        text = "Half worked solutions, half bare answers: both formats, so that it may choose."
+        changes["mixed"] = to(text, worked=0.5)
+    return changes
 
 
-def longer_texts(best: Trial, audit: dict[str, Any]) -> Idea | None:
-    idea = best.idea
-    length = idea.max_length * 2
-    return replace(
-        idea, max_length=length, text=f"A length limit of {length} instead of {idea.max_length}: rows are cut off."
-    )
-
-
-def _order(last: Trial) -> tuple[Move, ...]:
+def _order(last: Trial) -> tuple[str, ...]:
     """Which change to try first, by what was found on the last run."""
-    usual: tuple[Move, ...] = (faster, worked, second_stage, longer, more_rows, mixed, slower)
+    usual = ("faster", "worked", "second_stage", "longer", "more_rows", "mixed", "slower")
     if last.findings & {"not_finite", "divergence", "bad_start"} or last.verdict == "crash":
-        return slower, *usual[1:]
+        return "slower", *usual[1:]
     if last.findings & {"truncated", "truncated_share"}:
-        return longer_texts, *usual
+        return "longer_texts", *usual
     if "overfit" in last.findings:
-        return more_rows, *usual
+        return "more_rows", *usual
     if last.finished_share is not None and last.finished_share < 0.9:
-        return longer, *usual
+        return "longer", *usual
     return usual

@@ -19,10 +19,7 @@ class Loops:
     def __init__(self, who: str):
         self._who = who
         self._asked: dict[str, Call] = {}
-        self._recent: list[str] = []
-        self._idle = 0
-        self._nudged = False
-        self.stuck: str | None = None
+        self._begin()
 
     def add(self, fact: Event) -> str | None:
         """Take a fact in. Returns what to tell the driver when a circle has just closed: once, then it is stuck."""
@@ -40,7 +37,10 @@ class Loops:
         return None
 
     def _begin(self) -> None:
-        self._recent, self._idle, self._nudged, self.stuck = [], 0, False, None
+        self._recent: list[str] = []
+        self._idle = 0
+        self._nudged = False
+        self.stuck: str | None = None
 
     def _answered(self, call: Call, output: str) -> str | None:
         given = json.dumps(call.arguments, sort_keys=True, default=str)

@@ -8,17 +8,13 @@ executor_kwargs={"timeout_seconds": None}; and the code that it runs is in a pro
 """
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agent.providers import BrainError, check_driver
+from agent.providers import check_driver
 from agent.sessions import Request, open_session
-from agent.settings import Settings, SettingsError
-from agent.settings import read_quietly as read_settings
+from agent.settings import Settings, SettingsError, read_settings
 from agent.steering import halt
 from record.report import report
-
-if TYPE_CHECKING:
-    from agent.session import Session
 
 NAME = "ml_intern"
 DESCRIPTION = (
@@ -68,7 +64,8 @@ class Intern:
         try:
             closed = session.run()
         except KeyboardInterrupt:
-            _end(session)
+            halt(session.log, reason="interrupted")
+            session.run()
             raise
         session.log.refresh()
         said = report(session.log)
@@ -80,16 +77,7 @@ class Intern:
 def check_capped(settings: Settings, request: Request, options: str) -> None:
     """Raise SettingsError for a language model that nobody watches and that no cap would end. Autopilot costs nothing."""
     driver = request.driver or settings.driver
-    try:
-        check_driver(driver, settings.keys, settings.api_base)
-    except BrainError as error:
-        raise SettingsError(str(error)) from error
+    check_driver(driver, settings.keys, settings.api_base)
     if driver != "autopilot" and request.dollars is None and request.tokens is None:
         what = f"{driver} would spend without a cap while nobody watches"
         raise SettingsError(f"{what}; give {options}, or use the driver autopilot, which costs nothing.")
-
-
-def _end(session: "Session") -> None:
-    """Stop a session that was interrupted, and let its jobs save."""
-    halt(session.log, reason="interrupted")
-    session.run()

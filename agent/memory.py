@@ -1,11 +1,11 @@
 """How much of a session its driver can still see, and the summary that makes room when that is too much."""
 
 import json
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from smolagents.models import ChatMessage
 
+from agent.brain import Brain
 from agent.context import Context, Message
 from agent.providers import BrainError
 from record.events import Compacted
@@ -23,25 +23,14 @@ names, job ids and exact numbers; what failed and why; what you were about to do
 ideas with verdicts, jobs and budgets by itself."""
 
 
-class Speaker(Protocol):
-    """A brain, as far as a summary needs one."""
-
-    model_id: str | None
-
-    @property
-    def window(self) -> int: ...
-    def generate(self, messages: list[Any], **kwargs: Any) -> ChatMessage: ...
-
-
 class Memory:
     """Decides when the messages of one driver are too many, and writes the summary."""
 
-    def __init__(self, journal: Journal, who: str, context: Callable[[], Context]):
-        """`context` makes a reader of the same log, for what stands after a summary."""
+    def __init__(self, journal: Journal, who: str, context: Context):
+        """`context` is what the driver reads, too."""
         self._journal = journal
         self._who = who
-        self._make = context
-        self._context: Context | None = None
+        self._context = context
 
     @property
     def summarised(self) -> bool:
@@ -50,12 +39,7 @@ class Memory:
         replied = self._journal.views.replies.get(self._who)
         return made is not None and made.seq > (replied.seq if replied else 0)
 
-    @property
-    def seen(self) -> int | None:
-        """The seq of the last fact that the messages after a summary know of; None when none was made here."""
-        return self._context.seen if self._context else None
-
-    def due(self, messages: list[Message], brain: Speaker) -> bool:
+    def due(self, messages: list[Message], brain: Brain) -> bool:
         """Whether the past has to be summarised before the next request, because of the window or a person's wish."""
         if self.summarised:
             return False
@@ -63,16 +47,14 @@ class Memory:
         wanted = views.wants_compaction > (made.seq if made else 0)
         return wanted or self._tokens(messages) > FULL * brain.window
 
-    def summarise(self, brain: Speaker, **kwargs: Any) -> list[Message]:
+    def summarise(self, brain: Brain, **kwargs: Any) -> list[Message]:
         """Append a summary of all but the latest rounds, and return the messages that are left.
 
         Whatever the brain answers, the session goes on: with its summary, or with what the lab keeps by itself. Raises
         BrainError only for a provider that cannot be asked at all.
         """
-        context = self._context = self._context or self._make()
-        context.messages()
-        upto = self._boundary(context, brain.window)
-        asked = [*context.upto(upto), {"role": "user", "content": ASK}]
+        upto = self._boundary(self._context.messages(), brain.window)
+        asked = [*self._context.upto(upto), {"role": "user", "content": ASK}]
         answer = self._answer(brain, asked, kwargs)
         usage, about = (answer.token_usage, answer.raw) if answer else (None, None)
         about = about if isinstance(about, dict) else {}
@@ -88,9 +70,9 @@ class Memory:
             dollars=about.get("dollars") if answer else 0.0,
         )
         self._journal.append(fact)
-        return context.messages()
+        return self._context.messages()
 
-    def _answer(self, brain: Speaker, asked: list[Message], kwargs: dict[str, Any]) -> ChatMessage | None:
+    def _answer(self, brain: Brain, asked: list[Message], kwargs: dict[str, Any]) -> ChatMessage | None:
         """The brain's answer; from shortened messages when all of them are too much, None when those are, too."""
         most = max(1_000, int(SUMMARY * brain.window))
         for messages in (asked, [_short(message) for message in asked]):
@@ -101,12 +83,11 @@ class Memory:
                     raise
         return None
 
-    def _boundary(self, context: Context, window: int) -> int:
+    def _boundary(self, shown: list[Message], window: int) -> int:
         """The seq up to which messages go: before the latest rounds, fewer of them where they are long."""
-        rounds = context.rounds
-        shown = context.messages()
+        rounds = self._context.rounds
         for kept in range(min(LATEST, len(rounds) // 2), 0, -1):
-            rest = shown[len(context.upto(rounds[-kept])) :]
+            rest = shown[len(self._context.upto(rounds[-kept])) :]
             if _chars(rest) / CHARS_PER_TOKEN <= window / 4:
                 return rounds[-kept]
         return len(self._journal.log)

@@ -17,12 +17,14 @@ KEYS = {  # a model id's beginning -> the name of its key
     "openai/": "OPENAI_API_KEY",
     "gpt-": "OPENAI_API_KEY",
 }
-
-
 Kind = Literal["setup", "auth", "quota", "busy", "overflow", "refused", "failed"]
 
 
-class BrainError(Exception):
+class SettingsError(Exception):
+    """A person must act: one sentence, exit code 2."""
+
+
+class BrainError(SettingsError):
     """The provider gives no answer: one sentence on why, and what a person can do.
 
     `kind`: setup (a model or key that cannot be), auth (the key is refused), quota (no credit), busy (limits, outages and

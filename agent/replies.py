@@ -16,10 +16,11 @@ def reply_of(message: ChatMessage, model: str, taken: set[str], number: int) -> 
     """The fact for a message. Its calls get ids that no earlier call has; token counts that are not there stay None.
 
     Args:
+        message: Of ours, its `raw` holds what else a Replied has: thought, dollars, seconds, cached, finish, blocks.
         taken: Ids of all calls before.
         number: How many replies there were before; it makes new ids.
     """
-    about: dict[str, Any] = message.raw if isinstance(message.raw, dict) else {}
+    about: dict[str, Any] = {"model": model} | (message.raw if isinstance(message.raw, dict) else {})
     calls, used, whole = [], set(taken), about.get("finish") != "length"
     for position, call in enumerate(message.tool_calls or []):
         name = call.id if call.id and call.id not in used else f"call-{number}-{position}"
@@ -28,17 +29,10 @@ def reply_of(message: ChatMessage, model: str, taken: set[str], number: int) -> 
     usage = message.token_usage
     return Replied(
         text=message.content if isinstance(message.content, str) else "",
-        thought=about.get("thought", ""),
         calls=tuple(calls),
-        model=about.get("model", model),
         tokens_in=usage.input_tokens if usage else None,
         tokens_out=usage.output_tokens if usage else None,
-        dollars=about.get("dollars"),
-        seconds=about.get("seconds", 0.0),
-        cached=about.get("cached"),
-        finish=about.get("finish", ""),
-        upto=about.get("upto"),
-        blocks=about.get("blocks", ()),
+        **about,
     )
 
 

@@ -5,10 +5,10 @@ their signatures. Everything else is smolagents'.
 """
 
 import copy
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 from smolagents import ActionStep, ToolCallingAgent
@@ -18,6 +18,7 @@ from smolagents.models import ChatMessage, Model
 from smolagents.monitoring import LogLevel
 from smolagents.tools import validate_tool_arguments
 
+from agent.aside import begin, wait_for
 from agent.context import Context
 from agent.gate import judge
 from agent.replies import UNREADABLE, reply_of
@@ -31,7 +32,6 @@ from tools.base import Tool
 
 NO_END = 10**9  # steps: budgets end a session, not smolagents' counter, which would ask for a made-up answer
 SLACK = 1_000  # characters over SHOWN that a tool which shortens by itself may say about it
-POLL = 0.02  # seconds between looks at calls that run at once
 FOREVER = 10 * 365 * 86400.0  # seconds to wait for a person
 
 
@@ -86,8 +86,7 @@ class Researcher(ToolCallingAgent):
         views = self._journal.views
         taken = set(views.finished) | views.started
         reply = reply_of(chat_message, self.model.model_id or "unknown", taken, views.spent.replies)
-        upto = self._context.seen if reply.upto is None else reply.upto
-        self._journal.append(reply.model_copy(update={"who": self._who, "upto": upto}))
+        self._journal.append(reply.model_copy(update={"who": self._who, "upto": self._context.seen}))
         self._replied()
         yield from self.answer_open_calls()
 
@@ -96,10 +95,8 @@ class Researcher(ToolCallingAgent):
 
         Calls that only look run at the same time as their neighbours; everything else runs in order.
         """
-        replied = self._journal.views.replies.get(self._who)
-        alone = replied is None or len(replied.calls) == 1
         for calls in self._batches(self._journal.views.open_calls(self._who)):
-            for call, finished in zip(calls, self._answer(calls, alone), strict=True):
+            for call, finished in zip(calls, self._answer(calls), strict=True):
                 yield ToolOutput(
                     id=call.id,
                     output=finished.output,
@@ -111,96 +108,73 @@ class Researcher(ToolCallingAgent):
     def _batches(self, calls: Sequence[Call]) -> list[list[Call]]:
         """Neighbours that may run together, in order."""
         batches: list[list[Call]] = []
-        for call in calls:
-            together = getattr(self.tools.get(call.name), "together", False)
-            if together and batches and getattr(self.tools.get(batches[-1][0].name), "together", False):
-                batches[-1].append(call)
-            else:
-                batches.append([call])
+        for together, group in groupby(calls, lambda call: getattr(self.tools.get(call.name), "together", False)):
+            neighbours = list(group)
+            batches += [neighbours] if together else [[call] for call in neighbours]
         return batches
 
-    def _answer(self, calls: Sequence[Call], alone: bool) -> list[Finished]:
-        """The one Finished of each call: refused, run, or broken."""
+    def _answer(self, calls: Sequence[Call]) -> list[Finished]:
+        """The one Finished of each call: refused, run, or broken. Several run at once. Raises Stopped."""
         started = time.monotonic()
-        prepared = [self._prepared(call, alone) for call in calls]
-        outcomes = iter(self._run([made for made in prepared if not isinstance(made, str)]))
-        answers = [(False, made) if isinstance(made, str) else next(outcomes) for made in prepared]
+        ready = [self._prepared(call) for call in calls]
+        if len(ready) == 1:
+            answers = [_outcome(ready[0])]
+        else:
+            running = [begin(_outcome, one) for one in ready]
+            wait_for(running, self._check)
+            answers = [outcome.result() for outcome in running]
         return [self._finish(call, ok, output, started) for call, (ok, output) in zip(calls, answers, strict=True)]
 
-    def _run(self, ready: Sequence[tuple[Tool, dict[str, Any]]]) -> list[tuple[bool, str]]:
-        """Run calls at once, one of them in this thread. Raises Stopped."""
-        if len(ready) <= 1:
-            return [_outcome(*one) for one in ready]
-        outcomes = [Future() for _ in ready]
-        for outcome, one in zip(outcomes, ready, strict=True):
-            threading.Thread(target=_hand_over, args=(outcome, *one), daemon=True).start()
-        while not all(outcome.done() for outcome in outcomes):
-            self._check()
-            time.sleep(POLL)
-        return [outcome.result() for outcome in outcomes]
-
-    def _prepared(self, call: Call, alone: bool) -> str | tuple[Tool, dict[str, Any]]:
-        """The tool and the arguments to run a call with, or why it is not run."""
-        tool = self.tools.get(call.name)
-        if (refused := self._wrong(call, tool, alone)) is not None:
-            return refused
-        assert isinstance(tool, Tool)
-        allowed, arguments = self._ask_gate(call, tool)
-        if not allowed:
-            return arguments["reason"]
-        if call.id in self._journal.views.started:
-            if not tool.repeatable:
-                return "A restart interrupted this call; look at what it did."
-        else:
+    def _prepared(self, call: Call) -> Callable[[], Any]:
+        """What is to be done for a call: its tool with its arguments, or to say why it is not run."""
+        try:
+            tool = self._checked(call)
+            arguments = self._allowed(call, tool)
+        except LabError as refused:
+            return partial(_refuse, refused)
+        if call.id not in self._journal.views.started:
             self._journal.append(Started(who=self._who, call=call.id, name=call.name, arguments=arguments))
+        elif not tool.repeatable:
+            return partial(_refuse, LabError("A restart interrupted this call; look at what it did."))
         mine = copy.copy(tool)  # two calls of one tool may run at once
         mine.call = call.id
-        return mine, arguments
+        return partial(mine, **arguments)
 
-    def _wrong(self, call: Call, tool: Any, alone: bool) -> str | None:
-        """Why a call cannot be run at all; None when it can."""
+    def _checked(self, call: Call) -> Tool:
+        """The tool of a call. Raises LabError for a call that cannot be run at all."""
+        tool, replied = self.tools.get(call.name), self._journal.views.replies.get(self._who)
         if not isinstance(tool, Tool):
-            return f"There is no tool {call.name!r}; there are: {', '.join(self.tools)}."
+            raise LabError(f"There is no tool {call.name!r}; there are: {', '.join(self.tools)}.")
         if UNREADABLE in call.arguments:
-            return f"The arguments are not a JSON object: {call.arguments[UNREADABLE][:200]!r}. {self._resend()}"
+            cut = replied is not None and replied.finish == "length"
+            todo = "Your answer was cut off at its longest; send less at once." if cut else "Send the call again."
+            raise LabError(f"The arguments are not a JSON object: {call.arguments[UNREADABLE][:200]!r}. {todo}")
         if call.name == "final_answer" and self._who == MAIN and self._journal.views.unread:
-            return "The person wrote something meanwhile: read it, and then go on or end."
-        if call.name == "final_answer" and not alone:
-            return "Call final_answer by itself, after the other calls have been answered."
+            raise LabError("The person wrote something meanwhile: read it, and then go on or end.")
+        if call.name == "final_answer" and replied is not None and len(replied.calls) > 1:
+            raise LabError("Call final_answer by itself, after the other calls have been answered.")
         try:
             validate_tool_arguments(tool, call.arguments)
         except (TypeError, ValueError) as error:
-            return f"{error} (expected: {', '.join(tool.inputs) or 'no arguments'})"
-        return None
+            raise LabError(f"{error} (expected: {', '.join(tool.inputs) or 'no arguments'})") from error
+        return tool
 
-    def _resend(self) -> str:
-        replied = self._journal.views.replies.get(self._who)
-        cut = replied is not None and replied.finish == "length"
-        return "Your answer was cut off at its longest; send less at once." if cut else "Send the call again."
-
-    def _ask_gate(self, call: Call, tool: Tool) -> tuple[bool, dict[str, Any]]:
-        """Whether the call may run, and with which arguments: a person may have edited them."""
+    def _allowed(self, call: Call, tool: Tool) -> dict[str, Any]:
+        """The arguments that the call may run with: a person may have edited them. Raises LabError when it may not."""
         price = tool.price(call.arguments)
         verdict = judge(tool.effect, price, self._journal.views)
         if verdict.kind == "allow":
-            return True, call.arguments
+            return call.arguments
         if verdict.kind == "deny":
-            return False, {"reason": verdict.reason}
+            raise LabError(verdict.reason)
         if call.id not in self._journal.views.asked:
-            asked = Asked(
-                who=self._who,
-                call=call.id,
-                name=call.name,
-                arguments=call.arguments,
-                reason=verdict.reason,
-                dollars=price,
-            )
-            self._journal.append(asked)
+            about = {"name": call.name, "arguments": call.arguments, "reason": verdict.reason, "dollars": price}
+            self._journal.append(Asked(who=self._who, call=call.id, **about))
         self._journal.wait(lambda views: call.id in views.decided, FOREVER, self._check)
         decided = self._journal.views.decided[call.id]
         if not decided.allow:
-            return False, {"reason": "The person denied it. Find another way, or ask what they want."}
-        return True, decided.arguments if decided.arguments is not None else call.arguments
+            raise LabError("The person denied it. Find another way, or ask what they want.")
+        return decided.arguments if decided.arguments is not None else call.arguments
 
     def _finish(self, call: Call, ok: bool, output: str, started: float) -> Finished:
         seconds = round(time.monotonic() - started, 3)
@@ -217,21 +191,18 @@ class Researcher(ToolCallingAgent):
         return tool.lab.workspace.keep(call.id, redact(output, self._journal.log.secrets))
 
 
-def _outcome(tool: Tool, arguments: dict[str, Any]) -> tuple[bool, str]:
-    """Whether a call went well, and its answer, whatever the tool raises; only a stop is more than an answer."""
+def _outcome(work: Callable[[], Any]) -> tuple[bool, str]:
+    """Whether a call went well, and its answer, whatever its tool raises; only a stop is more than an answer."""
     try:
-        return True, str(tool(**arguments))
+        return True, str(work())
     except LabError as error:
         return False, str(error)
     except Exception as error:  # a boundary: a broken tool is an answer, not the end of a session
         return False, f"The tool broke ({type(error).__name__}: {error})."
 
 
-def _hand_over(outcome: Future, tool: Tool, arguments: dict[str, Any]) -> None:
-    try:
-        outcome.set_result(_outcome(tool, arguments))
-    except BaseException as error:  # handed over to the thread that waits, whatever it is
-        outcome.set_exception(error)
+def _refuse(error: LabError) -> None:
+    raise error
 
 
 def _forget(step: ActionStep, agent: ToolCallingAgent) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from smolagents.utils import AgentGenerationError
 
 from agent.context import Context
-from agent.driver import Driver, Seat
+from agent.driver import Driver
 from agent.purse import Purse
 from agent.researcher import Researcher
 from agent.settings import Settings
@@ -53,21 +53,18 @@ class Scout(Tool):
         report = Report(lab, who)
         tools = [*(tool(lab) for tool in LOOKING), *(_on(lab, tool) for tool in self._more), report]
 
-        def context() -> Context:
-            return Context(journal.log, who, (WORDS, task), steps=STEPS)
+        context = Context(journal.log, who, (WORDS, task), steps=STEPS)
 
         def check() -> None:
             self._check()
             if journal.views.counts.get(who, 0) >= STEPS and not journal.views.open_calls(who):
-                raise _Spent
+                raise NeedsPerson(f"its {STEPS} steps are used; ask for less, or look yourself")
 
-        driver = Driver(self._settings, journal, check, Seat(who, context), self._purse)
+        driver = Driver(self._settings, journal, check, self._purse, context, who)
         try:
-            return Researcher(driver, tools, journal, check, context(), who).work(task)
-        except _Spent:
-            raise LabError(f"{who} used its {STEPS} steps without a report; ask for less, or look yourself.") from None
-        except NeedsPerson as circle:
-            raise LabError(f"{who} gave up: {circle}.") from None
+            return Researcher(driver, tools, journal, check, context, who).work(task)
+        except NeedsPerson as why:
+            raise LabError(f"{who} gave up without a report: {why}.") from None
         except AgentGenerationError as error:
             raise LabError(f"{who} could not ask its model: {error.__cause__ or error}") from error
 
@@ -122,7 +119,3 @@ def _on(lab: Lab, tool: Tool) -> Tool:
     mine = copy.copy(tool)
     mine.lab = lab
     return mine
-
-
-class _Spent(NeedsPerson):
-    """A scout has used its steps."""

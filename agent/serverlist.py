@@ -7,33 +7,47 @@
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from agent.providers import SettingsError
+
 EFFECTS = ("read", "write", "spend", "publish")
-FIELDS = {"command", "args", "env", "url", "headers", "effects", "type", "disabled"}
+OURS = ("name", "folder")  # fields that the entry itself does not have
 SCHEME = re.compile(r"(?i)(?:bearer|basic|token)\s+\S+")
-NAMES = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,29}")
 
 
-class ServerListError(ValueError):
-    """The file cannot be used: one sentence."""
+class ServerListError(SettingsError):
+    """The file of MCP servers cannot be used."""
 
 
-@dataclass(frozen=True)
-class ServerConfig:
+class ServerConfig(BaseModel):
     """One server: a command that talks over its standard input, or an address. Values of env and headers are secrets."""
 
-    name: str
-    command: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    url: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    effects: Mapping[str, str] = field(default_factory=dict)  # a tool's own name or "*" -> its effect
-    folder: Path = Path()  # where a command runs: the file's own folder
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,29}$")
+    folder: Path  # where a command runs: the file's own folder
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = Field({}, repr=False)
+    url: str | None = None
+    headers: dict[str, str] = Field({}, repr=False)
+    effects: dict[str, str] = {}  # a tool's own name or "*" -> its effect
+    type: str | None = None  # which other programs' files say; whether there is an address tells it
+    disabled: bool = False
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if bad := next((effect for effect in self.effects.values() if effect not in EFFECTS), None):
+            raise ValueError(f"a tool has the effect {bad!r}; there are {', '.join(EFFECTS)}")
+        if not self.disabled and bool(self.command) == bool(self.url):
+            raise ValueError('it needs either a "command" or a "url"')
+        if self.url and not is_http(self.url):
+            raise ValueError("its address is neither http:// nor https://")
+        return self
 
     def effect(self, tool: str) -> str | None:
         """What the person says that a tool does; None when they say nothing."""
@@ -46,12 +60,12 @@ class ServerConfig:
         """
         given = {f"mcp {self.name} {name}": value for name, value in {**self.env, **self.headers}.items()}
         bare = {f"{name} bare": value.split()[1] for name, value in given.items() if SCHEME.fullmatch(value)}
-        query = {f"mcp {self.name} ?{name}": value for name, value in parse_qsl(urlsplit(self.url).query)}
+        query = {f"mcp {self.name} ?{name}": value for name, value in parse_qsl(urlsplit(self.url or "").query)}
         return {name: value for name, value in (given | bare | query).items() if value}
 
 
 def read_servers(file: str) -> tuple[ServerConfig, ...]:
-    """The servers of a file. Raises ServerListError."""
+    """The servers of a file, without those that are switched off. Raises ServerListError."""
     path = Path(file).expanduser().resolve()
     try:
         whole = json.loads(path.read_text())
@@ -62,7 +76,7 @@ def read_servers(file: str) -> tuple[ServerConfig, ...]:
     if not isinstance(servers, dict):
         raise ServerListError(f'{path} has no object "mcpServers"; write {{"mcpServers": {{"name": {{…}}}}}}.')
     found = [_server(path, name, given) for name, given in servers.items()]
-    return tuple(server for server in found if server)
+    return tuple(server for server in found if not server.disabled)
 
 
 def is_http(url: str) -> bool:
@@ -74,42 +88,15 @@ def is_http(url: str) -> bool:
         return False
 
 
-def _server(path: Path, name: str, given: Any) -> ServerConfig | None:
-    """One entry; None for one that is switched off."""
-    where = f"The MCP server {name!r} in {path}"
-    if not NAMES.fullmatch(name):
-        raise ServerListError(f"{where} needs another name: up to 30 letters, digits, _ and -, a letter first.")
-    if not isinstance(given, dict):
-        raise ServerListError(f'{where} is no object; give it a "command" or a "url".')
-    if strange := sorted(set(given) - FIELDS):
-        raise ServerListError(f"{where} has the unknown field {strange[0]!r}; there are {', '.join(sorted(FIELDS))}.")
-    if given.get("disabled"):
-        return None
-    command, url = given.get("command"), given.get("url")
-    if (not command) == (not url) or not isinstance(command or url, str):
-        raise ServerListError(f'{where} needs either a "command" or a "url", as text.')
-    if url and not is_http(url):
-        raise ServerListError(f"{where} has an address that is neither http:// nor https://.")
-    args = given.get("args", [])
-    if not isinstance(args, list) or not all(isinstance(arg, str) for arg in args):
-        raise ServerListError(f'{where} has "args" that are no list of texts.')
-    effects = _texts(where, given, "effects")
-    if bad := next((e for e in effects.values() if e not in EFFECTS), None):
-        raise ServerListError(f"{where} gives a tool the effect {bad!r}; there are {', '.join(EFFECTS)}.")
-    return ServerConfig(
-        name=name,
-        command=(command, *args) if command else (),
-        env=_texts(where, given, "env"),
-        url=url or "",
-        headers=_texts(where, given, "headers"),
-        effects=effects,
-        folder=path.parent,
-    )
-
-
-def _texts(where: str, given: dict[str, Any], name: str) -> dict[str, str]:
-    """A field that is an object of texts."""
-    found = given.get(name, {})
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise ServerListError(f'{where} has "{name}" that is no object of texts.')
-    return found
+def _server(path: Path, name: str, given: Any) -> ServerConfig:
+    """One entry. What is said of a wrong one never shows a value, which may be a secret, but an effect's."""
+    fields = sorted(set(ServerConfig.model_fields) - set(OURS))
+    where = f"The MCP server {name!r} in {path} cannot be used"
+    if not isinstance(given, dict) or set(given) & set(OURS):
+        raise ServerListError(f"{where}; give it an object of {', '.join(fields)}.")
+    try:
+        return ServerConfig.model_validate({**given, "name": name, "folder": path.parent})
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        what = ": ".join([*(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")])
+        raise ServerListError(f"{where} ({what}); its fields are {', '.join(fields)}.") from None

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from smolagents.utils import AgentGenerationError
 
 from agent.context import Context
-from agent.driver import Driver, Seat
+from agent.driver import Driver
 from agent.providers import BrainError
 from agent.purse import Purse
 from agent.researcher import Researcher
@@ -29,12 +29,12 @@ from lab.errors import NeedsPerson, OutOfBudget, Stopped
 from lab.lab import Lab
 from lab.supervisor import Supervisor
 from lab.tasks import Vault
-from record.events import Closed, Finished, Outcome, Published
+from record.events import Closed, Finished, Published
 from record.journal import Journal
 from record.log import LogError
 from record.report import report
 from record.typing import Typing
-from record.views import MAIN, Views
+from record.views import Views
 from tools.all import all_tools
 from tools.skill import shown_after
 
@@ -103,11 +103,11 @@ class Session:
     def _work(self, lab: Lab) -> Closed:
         """Drive the agent to an ending. Every kind of trouble becomes one."""
         try:
-            return _closed("done", self._researcher(lab).work(self._journal.views.goal.text))
+            return Closed(outcome="done", reason=self._researcher(lab).work(self._journal.views.goal.text))
         except OutOfBudget as over:
-            return _closed("out_of_budget", f"{over}; the best so far is {self._journal.views.best}")
+            return Closed(outcome="out_of_budget", reason=f"{over}; the best so far is {self._journal.views.best}")
         except NeedsPerson as idle:
-            return _closed("needs_person", str(idle))
+            return Closed(outcome="needs_person", reason=str(idle))
         except Stopped:
             return STOPPED
         except LogError:
@@ -116,21 +116,20 @@ class Session:
             if isinstance(error, AgentGenerationError) and error.__cause__:  # smolagents wraps what a model raised
                 error = error.__cause__
             if isinstance(error, BrainError):
-                return _closed("provider_failed", str(error))
+                return Closed(outcome="provider_failed", reason=str(error))
             logging.getLogger(__name__).exception("session %s failed", self.id)
-            return _closed("failed", f"an error of ours ended the session ({type(error).__name__}: {error})")
+            return Closed(
+                outcome="failed", reason=f"an error of ours ended the session ({type(error).__name__}: {error})"
+            )
 
     def _researcher(self, lab: Lab) -> Researcher:
         """The driver of this session with its memory, its tools and its helpers."""
-
-        def context() -> Context:
-            return Context(self.log, skills=shown_after())
-
+        context = Context(self.log, skills=shown_after())
         purse, outside = Purse(), self._servers.tools(lab)
-        driver = Driver(self._settings, self._journal, self._check, Seat(MAIN, context, self._typing.show), purse)
+        driver = Driver(self._settings, self._journal, self._check, purse, context, show=self._typing.show)
         scout = Scout(lab, self._settings, self._check, purse, outside)
         tools = [*all_tools(lab), scout, *outside]
-        return Researcher(driver, tools, self._journal, self._check, context(), replied=self._typing.clear)
+        return Researcher(driver, tools, self._journal, self._check, context, replied=self._typing.clear)
 
     def _check(self) -> None:
         """Raise Stopped, NeedsPerson or OutOfBudget when the session must not go on."""
@@ -184,7 +183,3 @@ class Session:
             except BlockingIOError:
                 raise Busy(f"Another process is working on {self.id}.") from None
             yield
-
-
-def _closed(outcome: Outcome, reason: str) -> Closed:
-    return Closed(outcome=outcome, reason=reason)

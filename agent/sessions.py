@@ -4,11 +4,11 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.providers import BrainError, check_driver
+from agent.providers import check_driver
 from agent.settings import Settings, SettingsError
 from lab.errors import LabError
 from lab.models import check_model
@@ -19,13 +19,8 @@ from record.log import Log, LogError
 from record.views import Views
 
 NAMES = re.compile(r"[a-z0-9][a-z0-9-]{3,60}")  # of sessions' folders; others that lie there are not ours
-MOST = {
-    "hours": 10_000,
-    "job_hours": 100_000,
-    "dollars": 1_000_000,
-    "tokens": 10**12,
-    "calls": 10**6,
-}  # more is a slip of the hand
+# Of each cap; more is a slip of the hand.
+MOST = {"hours": 10_000, "job_hours": 100_000, "dollars": 1_000_000, "tokens": 10**12, "calls": 10**6}
 MIN_FREE = 512 * 2**20  # bytes: two checkpoints of a small model and its logs
 
 
@@ -60,7 +55,7 @@ class Summary:
     opened: datetime | None
     driver: str
     best: float | None
-    facts: int = field(default=0)
+    facts: int = 0
     person: str = ""
 
 
@@ -98,13 +93,18 @@ def session_log(settings: Settings, session: str) -> Log:
     return Log(settings.sessions / session / "events.jsonl", secrets=tuple(settings.keys.values()))
 
 
+def folders(settings: Settings) -> list[Path]:
+    """The folder of every session, in no order."""
+    return [path.parent for path in settings.sessions.glob("*/events.jsonl") if NAMES.fullmatch(path.parent.name)]
+
+
 def find(settings: Settings, session: str) -> Log:
     """The log of a session that exists. An unambiguous beginning of its id is enough.
 
     Raises:
         SettingsError: There is none, or there are several.
     """
-    ids = [path.name for path in _folders(settings)]
+    ids = [path.name for path in folders(settings)]
     matches = [session] if session in ids else [i for i in ids if session and i.startswith(session)]
     if len(matches) != 1:
         what = "no session" if not matches else f"{len(matches)} sessions"
@@ -118,7 +118,14 @@ def find(settings: Settings, session: str) -> Log:
 
 def summaries(settings: Settings) -> list[Summary]:
     """Every session, newest first."""
-    found = [_summary(settings, path.name) for path in _folders(settings)]
+    found = []
+    for path in folders(settings):
+        log = session_log(settings, path.name)
+        try:
+            log.refresh()
+            found.append(summary_of(path.name, log))
+        except LogError as error:
+            found.append(Summary(path.name, f"unreadable: {error}", "failed", datetime.now(UTC), "", None))
     return sorted((s for s in found if s.opened), key=lambda s: s.opened or datetime.min, reverse=True)
 
 
@@ -147,22 +154,6 @@ def check_caps(caps: Mapping[str, float | None]) -> None:
             raise SettingsError(f"{what}; give more than 0 and at most {MOST[name]:,}, or leave it out for no cap.")
 
 
-def _folders(settings: Settings) -> list[Path]:
-    if not settings.sessions.is_dir():
-        return []
-    found = (path for path in settings.sessions.iterdir() if NAMES.fullmatch(path.name))
-    return [path for path in found if (path / "events.jsonl").is_file()]
-
-
-def _summary(settings: Settings, session: str) -> Summary:
-    log = session_log(settings, session)
-    try:
-        log.refresh()
-    except LogError as error:
-        return Summary(session, f"unreadable: {error}", "failed", datetime.now(UTC), "", None)
-    return summary_of(session, log)
-
-
 def _checked(settings: Settings, request: Request) -> Opened:
     """The request as the fact that opens a session."""
     if not request.task and request.target is not None:
@@ -182,7 +173,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
         check_task(request.task)
         model = check_model(request.model, settings.keys.get("HF_TOKEN"))
         data = check_training_rows(given_path(request.data)) if request.data else None
-    except (LabError, BrainError) as error:
+    except LabError as error:
         raise SettingsError(str(error)) from error
     if not 0 <= request.seed < 2**31:
         raise SettingsError(f"The seed is {request.seed}; give a whole number from 0 to {2**31 - 1}.")

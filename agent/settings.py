@@ -3,39 +3,35 @@
 import os
 import sys
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from agent import shroud
-from agent.providers import default_driver
-from agent.serverlist import ServerConfig, ServerListError, is_http, read_servers
+from agent.providers import KEYS, SettingsError, default_driver
+from agent.serverlist import ServerConfig, is_http, read_servers
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # Keys of model providers and hubs. They are read once, taken out of our own environment, and given to no subprocess.
 KEY_NAMES = (
-    "ANTHROPIC_API_KEY",
-    "OPENAI_API_KEY",
-    "HF_TOKEN",
+    *dict.fromkeys(KEYS.values()),
     "HUGGING_FACE_HUB_TOKEN",
-    "OPENROUTER_API_KEY",
-    "GEMINI_API_KEY",
-    "GROQ_API_KEY",
-    "MISTRAL_API_KEY",
-    "DEEPSEEK_API_KEY",
     "OAUTH_CLIENT_SECRET",
     "ML_INTERN_API_KEY",
     "ML_INTERN_WEBHOOK",  # whoever knows the address can write there
 )
+# For us and for trainers: no telemetry, and a Trackio that several processes may write to.
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRACKIO_SQLITE_JOURNAL_MODE": "WAL",
+    "TRACKIO_SQLITE_LOCKING_MODE": "NORMAL",
+}
 # What a command or a trainer may see of our environment.
 JOB_NAMES = (
     "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE",
     "HF_HUB_DISABLE_XET", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE",
 )  # fmt: skip
-
-
-class SettingsError(Exception):
-    """A person must act: one sentence, exit code 2."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +75,18 @@ def read(environ: dict[str, str] | None = None) -> Settings:
     env = dict(os.environ) if environ is None else dict(environ)
     home = Path(env.get("ML_INTERN_HOME") or _default_home(env)).expanduser().resolve()
     job_env = {name: env[name] for name in JOB_NAMES if name in env}
-    job_env |= {
+    job_env |= QUIET | {
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         "TRACKIO_DIR": str(home / "trackio"),
-        "TRACKIO_SQLITE_JOURNAL_MODE": "WAL",
-        "TRACKIO_SQLITE_LOCKING_MODE": "NORMAL",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin cost seven times the speed when anything else runs
-        "HF_HUB_DISABLE_TELEMETRY": "1",
         "PATH": f"{Path(sys.executable).parent}:{env.get('PATH', '/usr/bin:/bin')}",
     }
     keys = {name: env[name] for name in KEY_NAMES if env.get(name)}
     api_base = env.get("ML_INTERN_API_BASE") or None
     _check_webhook(keys.get("ML_INTERN_WEBHOOK"))
-    servers = _servers(env.get("ML_INTERN_MCP_SERVERS"))
+    servers = read_servers(file) if (file := env.get("ML_INTERN_MCP_SERVERS")) else ()
     for server in servers:
         keys |= server.secrets()
     space_host = env.get("SPACE_HOST")
@@ -117,7 +110,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
     )
 
 
-def read_quietly(environ: dict[str, str] | None = None) -> Settings:
+def read_settings(environ: dict[str, str] | None = None) -> Settings:
     """The same for a program that imports us. Its keys stay in its environment; what a session starts gets none of them.
 
     Raises:
@@ -139,14 +132,12 @@ def quiet_libraries() -> None:
     """Set what gradio, litellm, trackio and the Hub client read at import: no telemetry, no price download, WAL."""
     if os.environ.get("SPACE_ID"):
         os.environ.setdefault("SYSTEM", "spaces")  # gradio asks for it where Docker Spaces do not set it
-    for name, value in (
-        ("GRADIO_ANALYTICS_ENABLED", "False"),
-        ("LITELLM_LOCAL_MODEL_COST_MAP", "True"),
-        ("HF_HUB_DISABLE_TELEMETRY", "1"),
-        ("HF_HUB_DISABLE_UPDATE_CHECK", "1"),
-        ("TRACKIO_SQLITE_JOURNAL_MODE", "WAL"),
-        ("TRACKIO_SQLITE_LOCKING_MODE", "NORMAL"),
-    ):
+    ours = {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    }
+    for name, value in (QUIET | ours).items():
         os.environ.setdefault(name, value)
 
 
@@ -164,19 +155,12 @@ def _prices(env: dict[str, str]) -> tuple[float, float] | None:
         return None
     try:
         dollars_in, dollars_out = (float(part) for part in text.split(","))
-        if not (0 <= dollars_in < 1e6 and 0 <= dollars_out < 1e6):
-            raise ValueError
     except ValueError:
+        dollars_in = dollars_out = inf
+    if not (0 <= dollars_in < 1e6 and 0 <= dollars_out < 1e6):
         hint = "write dollars for a million tokens in and out, e.g. 0.5,2"
-        raise SettingsError(f"ML_INTERN_PRICES is {text!r}; {hint}.") from None
+        raise SettingsError(f"ML_INTERN_PRICES is {text!r}; {hint}.")
     return dollars_in, dollars_out
-
-
-def _servers(file: str | None) -> tuple[ServerConfig, ...]:
-    try:
-        return read_servers(file) if file else ()
-    except ServerListError as error:
-        raise SettingsError(str(error)) from error
 
 
 def _check_webhook(url: str | None) -> None:

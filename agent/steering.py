@@ -11,23 +11,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from agent.providers import BrainError, check_driver
+from agent.providers import check_driver
 from agent.sessions import check_caps
 from agent.settings import Settings, SettingsError
-from record.events import (
-    Approval,
-    Budget,
-    Decided,
-    Effort,
-    Ended,
-    Halted,
-    Renamed,
-    Requested,
-    Said,
-    Shared,
-    Tuned,
-    Undone,
-)
+from record import events
+from record.events import Approval, Budget, Effort
 from record.log import Log
 from record.views import MAIN, Views
 
@@ -49,20 +37,20 @@ def say(log: Log, text: str, by: str = "local") -> None:
     """A person's message. Raises SettingsError when it is empty."""
     if not text.strip():
         raise SettingsError("The message is empty; write what you want.")
-    log.append(Said(text=text.strip(), by=by))
+    log.append(events.Said(text=text.strip(), by=by))
 
 
 def decide(log: Log, call: str, allow: bool, arguments: dict | None = None, by: str = "local") -> None:
     """A person's answer to a question of the gate. Raises SettingsError when nothing waits under that call."""
     if call not in {asked.call for asked in _views(log).waiting}:
         raise SettingsError(f"Nothing waits for a decision under {call!r}; it may have been decided already.")
-    log.append(Decided(call=call, allow=allow, arguments=arguments, by=by))
+    log.append(events.Decided(call=call, allow=allow, arguments=arguments, by=by))
 
 
 def halt(log: Log, by: str = "local", reason: str = "") -> None:
     """Stop a session. Stopping a stopped one changes nothing."""
     if _views(log).active:
-        log.append(Halted(by=by, reason=reason))
+        log.append(events.Halted(by=by, reason=reason))
 
 
 def rename(log: Log, title: str, by: str = "local") -> None:
@@ -70,13 +58,13 @@ def rename(log: Log, title: str, by: str = "local") -> None:
     title = " ".join(title.split())
     if not 0 < len(title) <= LONGEST_TITLE:
         raise SettingsError(f"The title has {len(title)} characters; give 1 to {LONGEST_TITLE}.")
-    log.append(Renamed(title=title, by=by))
+    log.append(events.Renamed(title=title, by=by))
 
 
 def share(log: Log, public: bool, by: str = "local") -> None:
     """Let anybody watch a session as a replay, or nobody any more."""
     if _views(log).public != public:
-        log.append(Shared(public=public, by=by))
+        log.append(events.Shared(public=public, by=by))
 
 
 def tune(settings: Settings, log: Log, terms: Terms, by: str = "local") -> None:
@@ -93,13 +81,10 @@ def tune(settings: Settings, log: Log, terms: Terms, by: str = "local") -> None:
     caps = views.budget.model_dump() | (terms.budget or {}) | whole
     check_caps(caps)
     driver = (terms.driver or "").strip() or None
-    try:
-        if driver:
-            check_driver(driver, settings.keys, settings.api_base)
-    except BrainError as error:
-        raise SettingsError(str(error)) from error
+    if driver:
+        check_driver(driver, settings.keys, settings.api_base)
     budget = Budget.model_validate(caps)
-    fact = Tuned(
+    fact = events.Tuned(
         budget=None if budget == views.budget else budget,
         approval=None if terms.approval == views.approval else terms.approval,
         driver=None if driver == views.driver else driver,
@@ -119,7 +104,7 @@ def compact(log: Log, by: str = "local") -> None:
         raise SettingsError("There is nothing to compact yet: the model has not answered once.")
     done = views.compactions[MAIN].seq if MAIN in views.compactions else 0
     if views.wants_compaction <= done:  # asked for already otherwise
-        log.append(Requested(what="compact", by=by))
+        log.append(events.Requested(what="compact", by=by))
 
 
 def undo(log: Log, by: str = "local") -> None:
@@ -129,7 +114,7 @@ def undo(log: Log, by: str = "local") -> None:
         raise SettingsError("The session is at work; stop it first, then take the turn back.")
     if not views.turns:
         raise SettingsError("There is no turn to take back: what is left is the request that opened the session.")
-    log.append(Undone(upto=views.turns[-1] - 1, by=by))
+    log.append(events.Undone(upto=views.turns[-1] - 1, by=by))
 
 
 def fork(settings: Settings, log: Log, by: str = "local", at: int | None = None) -> str:
@@ -147,9 +132,11 @@ def fork(settings: Settings, log: Log, by: str = "local", at: int | None = None)
     opened = json.loads(first) | {"session": new}
     over = {old / job.folder for job in views.jobs.values() if not job.running}  # the files of others move meanwhile
     why = "it stayed with the session that this one was forked from"
-    ends = [Ended(job=job.id, state="cancelled", seconds=0, reason=why, attempt=job.attempt) for job in views.running]
-    private = [Shared(public=False, by=by)] if views.public else []
-    title = Renamed(title=f"{views.title[: LONGEST_TITLE - 7]} (fork)", by=by)
+    ends = [
+        events.Ended(job=job.id, state="cancelled", seconds=0, reason=why, attempt=job.attempt) for job in views.running
+    ]
+    private = [events.Shared(public=False, by=by)] if views.public else []
+    title = events.Renamed(title=f"{views.title[: LONGEST_TITLE - 7]} (fork)", by=by)
 
     def kept_back(folder: str, names: list[str]) -> list[str]:
         jobs = Path(folder) == old / "jobs"
@@ -159,8 +146,8 @@ def fork(settings: Settings, log: Log, by: str = "local", at: int | None = None)
         shutil.copytree(old, draft, symlinks=True, ignore=kept_back, copy_function=_copy)
         (draft / "events.jsonl").write_bytes(json.dumps(opened, ensure_ascii=False).encode() + b"\n" + b"".join(rest))
         copy = Log(draft / "events.jsonl", log.secrets)
-        back = [] if at is None else [Undone(upto=at, by=by)]
-        copy.append(*ends, *private, title, *back, Halted(by=by, reason=f"forked from {old.name}"))
+        back = [] if at is None else [events.Undone(upto=at, by=by)]
+        copy.append(*ends, *private, title, *back, events.Halted(by=by, reason=f"forked from {old.name}"))
         draft.rename(folder)  # only now can a worker or a viewer see it
     except (OSError, shutil.Error) as error:
         shutil.rmtree(draft, ignore_errors=True)

@@ -2,34 +2,8 @@
 
 from typing import assert_never
 
-from record.events import (
-    Asked,
-    Closed,
-    Compacted,
-    Decided,
-    Ended,
-    Event,
-    Finished,
-    Found,
-    Halted,
-    Launched,
-    Noted,
-    Opened,
-    Planned,
-    Progressed,
-    Promoted,
-    Published,
-    Queued,
-    Renamed,
-    Replied,
-    Requested,
-    Said,
-    Scored,
-    Shared,
-    Started,
-    Tuned,
-    Undone,
-)
+from record import events
+from record.events import Event
 from record.report import score_text
 
 MARKS = {"todo": "·", "doing": "▸", "done": "✓", "dropped": "–"}
@@ -40,54 +14,52 @@ QUIET = ("wait", "plan")  # tools whose start says nothing that the next fact do
 def lines(fact: Event) -> list[str]:
     """What to print for a fact; nothing for those that only programs read."""
     match fact:
-        case Opened():
-            return [
-                f"● {fact.goal.text}",
-                f"  session {fact.session} · {fact.goal.task} · driver {driver(fact.driver)}",
-            ]
-        case Said():
+        case events.Opened():
+            about = f"session {fact.session} · {fact.goal.task} · driver {driver(fact.driver)}"
+            return [f"● {fact.goal.text}", f"  {about}"]
+        case events.Said():
             return [f"you: {fact.text}"]
-        case Replied():
+        case events.Replied():
             return [f"\n{fact.text}"] if fact.text else []
-        case Started():
+        case events.Started():
             return [] if fact.name in QUIET else [f"  → {fact.name} {_argument(fact.arguments)}".rstrip()]
-        case Finished():
+        case events.Finished():
             return [] if fact.ok else [f"  ✗ {fact.name}: {fact.output}"]
-        case Asked():
+        case events.Asked():
             cost = "price unknown" if fact.dollars is None else f"${fact.dollars:.2f}"
             return [f"  ? {fact.name} {_argument(fact.arguments)} ({cost}). {fact.reason}"]
-        case Decided():
+        case events.Decided():
             return [f"  {'allowed' if fact.allow else 'denied'} by {fact.by}"]
-        case Launched():
+        case events.Launched():
             again = f", attempt {fact.attempt}" if fact.attempt > 1 else ""
             return [f"  ▶ {fact.job} on {fact.machine}{again}"]
-        case Queued():
+        case events.Queued():
             return [f"    {fact.job} waits for the machine, {fact.place} before it"] if fact.place else []
-        case Progressed():
+        case events.Progressed():
             return [_progress(fact)]
-        case Found():
-            return (
-                [f"  {'!!' if fact.level == 'stop' else '!'} {fact.what} {fact.advice}"] if fact.level != "info" else []
-            )
-        case Ended():
-            return [
-                f"  ■ {fact.job} {fact.state} after {fact.seconds:.0f} s" + (f": {fact.reason}" if fact.reason else "")
-            ]
-        case Scored():
+        case events.Found():
+            mark = {"info": "", "warn": "!", "stop": "!!"}[fact.level]
+            return [f"  {mark} {fact.what} {fact.advice}"] if mark else []
+        case events.Ended():
+            why = f": {fact.reason}" if fact.reason else ""
+            return [f"  ■ {fact.job} {fact.state} after {fact.seconds:.0f} s{why}"]
+        case events.Scored():
             return [f"  ◆ {fact.model} on {fact.split}: {score_text(fact)}"]
-        case Promoted():
+        case events.Promoted():
             return [f"  {'✓ keep' if fact.verdict == 'keep' else '✗ ' + fact.verdict} {fact.model}: {fact.reason}"]
-        case Noted():
+        case events.Noted():
             return [f"  {fact.topic}: {fact.text}"]
-        case Planned():
+        case events.Planned():
             return [f"  {MARKS[step.state]} {step.text}" for step in fact.steps]
-        case Published():
+        case events.Published():
             return [f"  {fact.what}: {fact.where}"]
-        case Compacted():
+        case events.Compacted():
             return ["  (earlier messages are summarised for the model)"]
-        case Requested() | Renamed() | Shared() | Tuned() | Undone() | Halted():
+        case (
+            events.Requested() | events.Renamed() | events.Shared() | events.Tuned() | events.Undone() | events.Halted()
+        ):
             return [f"{_steered(fact)} by {fact.by}"]
-        case Closed():
+        case events.Closed():
             return [f"\n{fact.outcome}: {fact.reason}"]
         case _:
             assert_never(fact)
@@ -98,24 +70,26 @@ def driver(name: str) -> str:
     return "Autopilot (a fixed policy, no LLM)" if name == "autopilot" else name
 
 
-def _steered(fact: Requested | Renamed | Shared | Tuned | Undone | Halted) -> str:
+def _steered(
+    fact: events.Requested | events.Renamed | events.Shared | events.Tuned | events.Undone | events.Halted,
+) -> str:
     """What a person did to the session itself."""
     match fact:
-        case Requested():
+        case events.Requested():
             return f"{fact.job} is to stop" if fact.what == "stop_job" else "compaction asked for"
-        case Renamed():
+        case events.Renamed():
             return f"renamed to {fact.title!r}"
-        case Shared():
+        case events.Shared():
             return "shared as a replay" if fact.public else "made private"
-        case Tuned():
+        case events.Tuned():
             return f"changed to {_terms(fact)}"
-        case Undone():
+        case events.Undone():
             return "the last turn is taken back"
-        case Halted():
+        case events.Halted():
             return "stopped"
 
 
-def _terms(fact: Tuned) -> str:
+def _terms(fact: events.Tuned) -> str:
     """The terms that a person changed, in one line."""
     given = fact.model_dump(include={"approval", "driver", "effort"}, exclude_none=True)
     caps = fact.budget.model_dump() if fact.budget else {}
@@ -123,9 +97,10 @@ def _terms(fact: Tuned) -> str:
     return ", ".join(terms + [f"{name} {'no cap' if cap is None else f'{cap:g}'}" for name, cap in caps.items()])
 
 
-def _progress(fact: Progressed) -> str:
+def _progress(fact: events.Progressed) -> str:
+    shown = ((name, value) for name, value in fact.values.items() if name in SHOWN)
     values = "  ".join(
-        f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n, v in fact.values.items() if n in SHOWN
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown
     )
     left = f"  {fact.eta_s:.0f} s left" if fact.eta_s is not None else ""
     return f"    {fact.job} {fact.step}/{fact.steps or '?'}  {values}{left}"

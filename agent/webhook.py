@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 
 from agent.sessions import session_log
@@ -38,11 +39,9 @@ class Webhook:
     def __init__(self, settings: Settings):
         self._settings = settings
         self._url = settings.keys.get(KEY)
-        self._known: dict[
-            str, int | None
-        ] = {}  # session -> seq of the last event that was sent; None: not ours to tell
+        self._known: dict[str, float] = {}  # seq of the last event that was sent; inf: not ours to tell
         self._texts: queue.Queue[str] = queue.Queue()
-        self._thread: threading.Thread | None = None
+        self._posting: threading.Thread | None = None
 
     def begin(self, session: str) -> None:
         """From now on this session is told about. One that nobody drove since the address was set stays silent."""
@@ -53,12 +52,7 @@ class Webhook:
 
     def look(self, session: str, views: Views) -> None:
         """Send what has happened since the last time."""
-        if not self._url or not (due := _due(views)):
-            return
-        if session not in self._known:
-            self._known[session] = self._read(session)
-        known = self._known[session]
-        if known is not None and max(due) > known:
+        if self._url and (due := _due(views)) and max(due) > self._known.get(session, 0):
             for seq in self._claim(session, due):
                 self._send(self._text(session, views.title, due[seq]))
 
@@ -70,20 +64,17 @@ class Webhook:
 
     def _claim(self, session: str, due: dict[int, str]) -> list[int]:
         """Those events that no process has claimed yet; from now on they are claimed."""
+        self._known[session] = inf  # a disk that takes no claim gets no message, rather than many
         with _quiet(session), open(self._file(session), "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             last = int(file.read(DIGITS) or 0)
-            os.pwrite(file.fileno(), f"{max(*due, last):0{DIGITS}}".encode(), 0)
-            os.fsync(file.fileno())
+            new = [seq for seq in sorted(due) if seq > last]
+            if new:
+                os.pwrite(file.fileno(), f"{new[-1]:0{DIGITS}}".encode(), 0)
+                os.fsync(file.fileno())
             self._known[session] = max(*due, last)
-            return [seq for seq in sorted(due) if seq > last]
-        self._known[session] = None  # a disk that takes no claim gets no message, rather than many
+            return new
         return []
-
-    def _read(self, session: str) -> int | None:
-        with suppress(OSError, ValueError):
-            return int(self._file(session).read_text())
-        return None
 
     def _file(self, session: str) -> Path:
         return self._settings.sessions / session / FILE
@@ -96,19 +87,18 @@ class Webhook:
 
     def _send(self, text: str) -> None:
         self._texts.put(text)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._post_all, name="webhook", daemon=True)
-            self._thread.start()
+        if not self._posting:
+            self._posting = threading.Thread(target=self._post_all, name="webhook", daemon=True)
+            self._posting.start()
 
     def _post_all(self) -> None:
         while True:
-            text = self._texts.get()
-            why = self._post(text)
-            for pause in PAUSES:
-                if why:
-                    time.sleep(pause)
-                    why = self._post(text)
-            if why:
+            text, why = self._texts.get(), ""
+            for pause in (*PAUSES, 0.0):
+                if not (why := self._post(text)):
+                    break
+                time.sleep(pause)
+            else:
                 logging.getLogger(__name__).error("%s took no message in three tries (%s).", KEY, why)
             self._texts.task_done()
 
@@ -166,7 +156,7 @@ def _quiet(session: str) -> Iterator[None]:
     """No trouble with the file is a session's trouble."""
     try:
         yield
-    except FileExistsError:
-        pass
+    except (FileExistsError, FileNotFoundError):
+        pass  # it is told about already, or nobody drove it since the address was set
     except (OSError, ValueError) as error:
         logging.getLogger(__name__).error("session %s: its file %s cannot be used (%s).", session, FILE, error)

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 from agent.session import Busy, Session
-from agent.sessions import NAMES, session_log
+from agent.sessions import folders, session_log
 from agent.settings import Settings
 from agent.webhook import Webhook
 from record.journal import Journal
@@ -37,10 +37,8 @@ class Worker:
             if parent is not None and os.getppid() != parent:
                 return
             self._threads = {name: t for name, t in self._threads.items() if t.is_alive()}
-            self._tell()
-            for session in self._unsettled():
-                if len(self._threads) - self._waiting() >= TOGETHER:
-                    break
+            room = TOGETHER + self._waiting() - len(self._threads)
+            for session in self._unsettled()[: max(0, room)]:
                 thread = threading.Thread(target=self._drive, args=(session,), name=session, daemon=True)
                 self._threads[session] = thread
                 thread.start()
@@ -55,25 +53,18 @@ class Worker:
 
     def _unsettled(self) -> list[str]:
         """Sessions with something to do that nobody here drives, oldest first."""
-        folder = self._settings.sessions
-        names = sorted(p.parent.name for p in folder.glob("*/events.jsonl")) if folder.is_dir() else []
-        ours = (name for name in names if NAMES.fullmatch(name) and name not in self._threads)
-        return [name for name in ours if self._has_work(name)]
+        ours = (path.name for path in folders(self._settings) if path.name not in self._threads)
+        return [name for name in sorted(ours) if self._has_work(name)]
 
     def _waiting(self) -> int:
-        """How many of the sessions driven here wait for a person: they take nobody's place."""
-        return sum(self._waits(name) for name in self._threads)
-
-    def _waits(self, name: str) -> bool:
-        with suppress(LogError):  # its own thread will say it
-            return bool(self._journals[name].views.waiting)
-        return False
-
-    def _tell(self) -> None:
-        """Look for what a person should know of the sessions that are driven here; of the others `_has_work` does."""
+        """How many of the sessions driven here wait for a person: they take nobody's place. They are told of it here."""
+        waiting = 0
         for name in self._threads:
             with suppress(LogError):  # its own thread will say it
-                self._webhook.look(name, self._journals[name].views)
+                views = self._journals[name].views
+                self._webhook.look(name, views)
+                waiting += bool(views.waiting)
+        return waiting
 
     def _has_work(self, name: str) -> bool:
         if time.monotonic() < self._not_before.get(name, 0.0):

@@ -25,7 +25,8 @@ from agent import settings as env
 from agent.settings import ROOT
 from agent.steering import say
 from record.log import Log
-from tests.fakes import Reply, Turn, chat_server, says
+from tests.chat.server import chat_server
+from tests.chat.turns import Reply, Turn, says
 
 EDGE = 50  # steps at either end that are compared: a flat loop costs the same at both
 GOAL, GOAL_HELD = 0.5, 0.95  # of a bare step's overhead; share of bytes

@@ -1,6 +1,7 @@
 """What a job is and what a machine must be able to do with one. A job is a folder: config in; metrics, log, result out."""
 
 import json
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -49,25 +50,29 @@ class Point:
 class Backend(Protocol):
     """The six verbs of a machine. All are safe to repeat; none raises for a job that has ended."""
 
+    @abstractmethod
     def launch(self, spec: JobSpec) -> None:
         """Start the job in its folder; a job that runs there already is left alone. Raises LabError."""
-        ...
 
-    def state(self, folder: Path) -> JobState: ...
+    @abstractmethod
+    def state(self, folder: Path) -> JobState:
+        """Where the job stands."""
 
+    @abstractmethod
     def metrics(self, folder: Path, after: int) -> tuple[list[Point], int]:
         """Points logged after byte offset `after`, and the next offset."""
-        ...
 
-    def log_tail(self, folder: Path, chars: int = 4000) -> str: ...
+    @abstractmethod
+    def log_tail(self, folder: Path, chars: int = 4000) -> str:
+        """The last characters of what the trainer printed."""
 
+    @abstractmethod
     def cancel(self, folder: Path) -> None:
         """Ask the job to save and stop, and then make it stop. Returns at once: `state` says when it has."""
-        ...
 
+    @abstractmethod
     def result(self, folder: Path) -> dict[str, Any]:
         """What the recipe wrote in result.json; {} when it wrote nothing."""
-        ...
 
 
 def read_points(path: Path, after: int) -> tuple[list[Point], int]:

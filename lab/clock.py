@@ -59,7 +59,7 @@ def room(views: Views, now: datetime) -> Room | None:
 
 def evaluation_s(views: Views, split: Split) -> float:
     """Seconds that an evaluation on a split takes, by the slowest so far, scaled up to the split's items; UNMEASURED without one."""
-    done = [j for j in views.jobs.values() if j.recipe == "evaluate" and j.ended and j.ended.state == "done"]
+    done = [job for job in views.jobs.values() if job.recipe == "evaluate" and job.state == "done"]
     times = [job.seconds * max(1.0, SIZES[split] / SIZES.get(job.config.get("split", split), 1)) for job in done]
     return max(times, default=UNMEASURED)
 
@@ -82,13 +82,18 @@ def estimate(
         past: Earlier jobs of the same recipe, oldest first.
     """
     full = {**defaults, **config}
-    known = [(job, pace) for job in past if (pace := _pace(job))]
-    alike = [pair for pair in known if _shape({**defaults, **pair[0].config}) == _shape(full)]
+    known = [(job, pace, {**defaults, **job.config}) for job in past if (pace := _pace(job))]
+    alike = [one for one in known if all(one[2].get(name) == full.get(name) for name in SHAPE)]
     if not known:
         return None
-    job, (startup, a_step) = (alike or known)[-1]
-    scale = _scale(full, {**defaults, **job.config}, _tokens_a_step(full, rows, count), job)
-    return Estimate(startup, a_step * scale, _steps(full, len(rows)))
+    job, (startup, a_step), before = (alike or known)[-1]
+    tokens, counted = _tokens_a_step(full, rows, count), _tokens(job)
+    if tokens and counted:
+        scale = tokens * job.step / counted
+    else:
+        scale = _rows_a_step(full) / _rows_a_step(before) * _length(full) / _length(before)
+    steps = full["max_steps"] or ceil(len(rows) / _rows_a_step(full) * full["epochs"])  # packed, an upper bound
+    return Estimate(startup, a_step * scale, steps)
 
 
 def _pace(job: Job) -> tuple[float, float] | None:
@@ -112,14 +117,6 @@ def _pace(job: Job) -> tuple[float, float] | None:
     return (ended.seconds - training, training / steps) if steps > 0 and training > 0 else None
 
 
-def _scale(full: Mapping[str, Any], before: Mapping[str, Any], tokens: float | None, job: Job) -> float:
-    """How much longer a step takes than one of an earlier job."""
-    counted = _tokens(job)
-    if tokens and counted:
-        return tokens * job.step / counted
-    return _rows_a_step(full) / _rows_a_step(before) * _length(full) / _length(before)
-
-
 def _tokens(job: Job) -> float | None:
     """That an ended job was trained on, up to its last step."""
     assert job.ended
@@ -136,17 +133,8 @@ def _tokens_a_step(full: Mapping[str, Any], rows: Sequence[Mapping[str, str]], c
     return _rows_a_step(full) * sum(min(length + 1, full["max_length"]) for length in lengths) / len(seen)  # 1: EOS
 
 
-def _steps(full: Mapping[str, Any], rows: int) -> int:
-    """Of the whole run. With packing without `max_steps` it is an upper bound."""
-    return full["max_steps"] or ceil(rows / _rows_a_step(full) * full["epochs"])
-
-
 def _rows_a_step(full: Mapping[str, Any]) -> int:
     return full["batch_size"] * full["grad_accumulation"]
-
-
-def _shape(full: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(full.get(name) for name in SHAPE)
 
 
 def _length(full: Mapping[str, Any]) -> int:

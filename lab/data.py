@@ -1,6 +1,5 @@
 """Training rows: look at them, and make a clean file of them. Dev and held-out items are taken out here, always."""
 
-import hashlib
 import random
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from lab.errors import BadInput
 from lab.integrity import Index
 from lab.tasks import COLUMNS, check_training_rows, read_rows, task, write_rows
 from recipes.benchmarks import Benchmark
+from recipes.seal import file_hash
 
 LARGEST = 200_000  # rows that one prepared file may have
 SAMPLE = 512  # rows looked at in an audit of a generator, which has no end
@@ -25,12 +25,11 @@ def audit(name: str, own: Path | None, index: Index, seed: int) -> dict[str, Any
     sources = {"task": _task_rows(benchmark, SAMPLE, 0.5, seed)}
     if own:
         sources["own"] = read_rows(check_training_rows(own))
-    has_worked = any(item.worked for item in benchmark.items("train", 32, seed))
     return {
         "task": name,
         "about": benchmark.title,
         "metric": benchmark.metric,
-        "worked_solutions": has_worked,
+        "worked_solutions": any(item.worked for item in benchmark.items("train", 32, seed)),
         "sources": {source: _describe(rows, index) for source, rows in sources.items()},
     }
 
@@ -65,7 +64,7 @@ def prepare(
         "dropped_duplicates": len(clean) - len(unique),
         "dropped_contaminated": len(pool) - len(clean),
         "worked_share": worked if source != "own" else None,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": file_hash(path),
         "examples": _examples(kept[:2]),
     }
 
@@ -73,13 +72,10 @@ def prepare(
 def _pool(benchmark: Benchmark, own: Path | None, source: str, rows: int, worked: float, seed: int) -> list[dict]:
     rng = random.Random(seed)
     given = [{name: row[name] for name in COLUMNS} for row in read_rows(check_training_rows(own))] if own else []
-    if source == "own":
-        return rng.sample(given, min(rows, len(given)))
-    if source == "both":
-        half = rng.sample(given, min(rows // 2, len(given)))
-        pool = half + _task_rows(benchmark, rows - len(half), worked, seed)
-    else:
-        pool = _task_rows(benchmark, rows, worked, seed)
+    wanted = {"own": rows, "both": rows // 2, "task": 0}[source]
+    pool = rng.sample(given, min(wanted, len(given)))
+    if source != "own":
+        pool += _task_rows(benchmark, rows - len(pool), worked, seed)
     rng.shuffle(pool)
     return pool
 

@@ -17,6 +17,17 @@ ASKED = 2  # times that a driver is sent back between two new things
 UNTRIED = 300.0  # seconds that an idea takes where none has been tried [H]
 
 
+def unfinished(views: Views) -> str | None:
+    """What is left to do before a session may end: a job that runs, the held-out score of its best model; None if nothing."""
+    if views.running:
+        return f"The job {views.running[0].id} still runs; wait for it or cancel it first."
+    measured = [job for job in views.jobs.values() if job.recipe == "evaluate"]
+    broken = measured and measured[-1].state != "done"  # nothing more can be measured
+    if views.score(views.best, "heldout") is None and not broken:
+        return f"The best model ({views.best}) has no held-out score yet; evaluate it on heldout first."
+    return None
+
+
 def too_early(views: Views, facts: Sequence[Event], now: datetime) -> str | None:
     """Why the session should go on; None where it may end.
 
@@ -33,7 +44,7 @@ def too_early(views: Views, facts: Sequence[Event], now: datetime) -> str | None
     for fact in reversed(facts):
         if isinstance(fact, Said):
             return None
-        if isinstance(fact, Launched | Promoted) and not (isinstance(fact, Launched) and fact.recipe == "evaluate"):
+        if isinstance(fact, Promoted) or (isinstance(fact, Launched) and fact.recipe != "evaluate"):
             break
         refused += (
             isinstance(fact, Finished) and fact.name == "final_answer" and not fact.ok and TOO_EARLY in fact.output
@@ -50,7 +61,5 @@ def too_early(views: Views, facts: Sequence[Event], now: datetime) -> str | None
 
 def _idea_s(views: Views) -> float:
     """Seconds that an idea takes, by the last training job that ran to its end, and its evaluation."""
-    trained = [
-        job for job in views.jobs.values() if job.recipe != "evaluate" and job.ended and job.ended.state == "done"
-    ]
+    trained = [job for job in views.jobs.values() if job.recipe != "evaluate" and job.state == "done"]
     return (trained[-1].seconds if trained else UNTRIED) + evaluation_s(views, "dev")

@@ -1,11 +1,9 @@
 """One shape for everything that a check has to say: preflight, live diagnosis, integrity."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from record.events import Level
-
-_SEVERITY = {"info": 0, "warn": 1, "stop": 2}
 
 
 @dataclass(frozen=True)
@@ -20,4 +18,4 @@ class Finding:
 
     @property
     def severity(self) -> int:
-        return _SEVERITY[self.level]
+        return get_args(Level).index(self.level)

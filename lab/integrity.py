@@ -2,22 +2,14 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from recipes.benchmarks import Item
 
 TEMPLATE = 2  # items; words that more of them share are the task's wording, not an item's content [H]
 NGRAM = 8  # words; Open-R1's scripts/decontaminate.py, after s1 (arXiv 2501.19393)
-TAIL = 8  # tokens at a question's end by which it is looked up: longer keys find no fewer places, and cost more
-
-
-class Question(Protocol):
-    """What the index needs of an item."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def question(self) -> str: ...
+JOINERS = frozenset("+-*/^%×÷·")  # marks that join what stands before them to what stands after
 
 
 class Index:
@@ -27,21 +19,19 @@ class Index:
     A formula is not: half of it is another formula, and without its marks 3 - 4 would be 3 + 4.
     """
 
-    def __init__(self, items: Iterable[Question]):
-        self._whole: dict[tuple[str, ...], str] = {}  # every question as a whole
-        self._lengths: dict[tuple[str, ...], set[int]] = defaultdict(set)  # of the questions that end like this
+    def __init__(self, items: Iterable[Item]):
+        self._whole: dict[str | None, Any] = {}  # every question as a path, token by token, with its id under None
         grams: dict[tuple[str, ...], set[str]] = defaultdict(set)  # any NGRAM words in a row of one
         for item in items:
-            tokens = tuple(_tokens(item.question))
-            if not tokens:
+            if not (tokens := _tokens(item.question)):
                 continue
-            self._whole[tokens] = item.id
-            self._lengths[tokens[-TAIL:]].add(len(tokens))
-            for words in (_kept(item.question), _stripped(item.question)) if _is_prose(item.question) else ():
-                for gram in _windows(words, NGRAM):
-                    grams[gram].add(item.id)
+            node = self._whole
+            for token in tokens:
+                node = node.setdefault(token, {})
+            node[None] = item.id
+            for gram in _grams(item.question) if _is_prose(item.question) else ():
+                grams[gram].add(item.id)
         self._grams = {gram: next(iter(ids)) for gram, ids in grams.items() if len(ids) <= TEMPLATE}
-        self._tails = sorted({len(tail) for tail in self._lengths})
 
     def hits(self, text: str) -> list[str]:
         """Ids of the items that `text` contains: as a whole, or any NGRAM words in a row that are an item's own.
@@ -51,19 +41,16 @@ class Index:
         return sorted(self._parts_in(text) | self._questions_in(_tokens(text)))
 
     def _parts_in(self, text: str) -> set[str]:
-        if not self._grams:
-            return set()
-        windows = (gram for words in (_kept(text), _stripped(text)) for gram in _windows(words, NGRAM))
-        return {self._grams[gram] for gram in windows if gram in self._grams}
+        return {self._grams[gram] for gram in _grams(text) if gram in self._grams} if self._grams else set()
 
     def _questions_in(self, tokens: Sequence[str]) -> set[str]:
         found = set()
-        for size in self._tails:
-            for end in range(size, len(tokens) + 1):
-                for length in self._lengths.get(tuple(tokens[end - size : end]), ()):
-                    window = tuple(tokens[max(0, end - length) : end])
-                    if window in self._whole and _alone(tokens, end - length, end):
-                        found.add(self._whole[window])
+        for start in range(len(tokens)):
+            node, end = self._whole, start
+            while end < len(tokens) and tokens[end] in node:
+                node, end = node[tokens[end]], end + 1
+                if None in node and _alone(tokens, start, end):
+                    found.add(node[None])
         return found
 
 
@@ -85,19 +72,11 @@ def _alone(tokens: Sequence[str], start: int, end: int) -> bool:
 
 def _joined(neighbour: str, edge: str) -> bool:
     """Whether a neighbour goes on with what the window's edge began: an expression, or a list of numbers."""
-    return neighbour in _JOINERS or (neighbour.isdigit() and edge.isdigit())
+    return neighbour in JOINERS or (neighbour.isdigit() and edge.isdigit())
 
 
-_JOINERS = frozenset("+-*/^%×÷·")
-
-
-def _kept(text: str) -> list[str]:
-    return text.lower().split()
-
-
-def _stripped(text: str) -> list[str]:
-    return re.sub(r"[^\w\s]", " ", text.lower()).split()
-
-
-def _windows(words: Sequence[str], size: int) -> Iterable[tuple[str, ...]]:
-    return (tuple(words[i : i + size]) for i in range(len(words) - size + 1))
+def _grams(text: str) -> Iterator[tuple[str, ...]]:
+    """Any NGRAM words in a row, with their marks and without."""
+    for kept in (text.lower(), re.sub(r"[^\w\s]", " ", text.lower())):
+        words = kept.split()
+        yield from (tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1))

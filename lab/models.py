@@ -25,12 +25,12 @@ def check_model(name: str, token: str | None = None) -> str:
     path = given_path(name)
     if name == "starter":
         return name
-    if not path.is_dir() and not _is_hub_id(name):
-        raise BadInput(f"The model {name!r} is unknown; give a model's folder, a Hub id like org/name, or 'starter'.")
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise BadInput(f"{path} holds no config.json; give the folder of a model, a Hub id, or 'starter'.")
     if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise BadInput(f"{path} holds no config.json; give the folder of a model, a Hub id, or 'starter'.")
         return str(path.resolve())
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        raise BadInput(f"The model {name!r} is unknown; give a model's folder, a Hub id like org/name, or 'starter'.")
     _check_hub(name, token)
     return name
 
@@ -81,7 +81,3 @@ def _check_hub(name: str, token: str | None) -> None:
         why = str(error).strip().partition("\n")[0][:200]
         what = f"The model {name!r} is not on this machine, and the Hub cannot be asked ({why})"
         raise BadInput(f"{what}; check the network, or give a folder or 'starter'.") from error
-
-
-def _is_hub_id(name: str) -> bool:
-    return not name.startswith((".", "~", "/")) and re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None

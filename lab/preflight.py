@@ -70,13 +70,8 @@ def empty_completions(rows: Sequence[dict[str, Any]]) -> Finding | None:
     empty = sum(not row["completion"].strip() or not row["prompt"].strip() for row in rows)
     if not empty:
         return None
-    return Finding(
-        "stop",
-        "empty_completions",
-        f"{empty} of {len(rows)} rows have an empty text.",
-        "Take them out.",
-        {"rows": empty},
-    )
+    what = f"{empty} of {len(rows)} rows have an empty text."
+    return Finding("stop", "empty_completions", what, "Take them out.", {"rows": empty})
 
 
 def repeated_rows(rows: Sequence[dict[str, Any]]) -> Finding | None:
@@ -106,9 +101,8 @@ def contaminated(rows: Sequence[dict[str, Any]], index: Index) -> Finding | None
         return None
     what = f"{len(hits)} of {len(rows)} rows contain an item of the evaluation."
     advice = "Make the file with prepare_data, which takes them out."
-    return Finding(
-        "stop" if len(hits) > TOLERATED else "warn", "contaminated", what, advice, {"rows": [i + 1 for i in hits[:20]]}
-    )
+    level = "stop" if len(hits) > TOLERATED else "warn"
+    return Finding(level, "contaminated", what, advice, {"rows": [i + 1 for i in hits[:20]]})
 
 
 def truncated_share(
@@ -130,13 +124,8 @@ def no_disk(free_bytes: int) -> Finding | None:
     if free_bytes >= DISK_WARN:
         return None
     level = "stop" if free_bytes < DISK_STOP else "warn"
-    return Finding(
-        level,
-        "no_disk",
-        f"{free_bytes >> 20} MiB of disk are free.",
-        "Free some: checkpoints need room.",
-        {"bytes": free_bytes},
-    )
+    what = f"{free_bytes >> 20} MiB of disk are free."
+    return Finding(level, "no_disk", what, "Free some: checkpoints need room.", {"bytes": free_bytes})
 
 
 def no_time(room: Room | None, estimate: Estimate | None) -> Finding | None:
@@ -150,13 +139,9 @@ def no_time(room: Room | None, estimate: Estimate | None) -> Finding | None:
         f"of which {duration(room.kept)} are kept for the final evaluation{taken}."
     )
     steps = estimate.steps_in(room.free) if estimate else 0
-    smaller = (
-        f"Use at most {steps} steps, or finish"
-        if steps
-        else "Wait for the other jobs, or finish"
-        if taken
-        else "Finish"
-    )
+    smaller = "Wait for the other jobs, or finish" if taken else "Finish"
+    if steps:
+        smaller = f"Use at most {steps} steps, or finish"
     evidence = {"left_s": room.left, "kept_s": room.kept, "taken_s": room.taken, "steps": steps}
     evidence |= {"needs_s": estimate.seconds} if estimate else {}
     return Finding("stop", "no_time", what, f"{smaller} with the best model so far.", evidence)
@@ -166,10 +151,5 @@ def odd_learning_rate(config: dict[str, Any]) -> Finding | None:
     lr = config.get("lr")
     if lr is None or LR_RANGE[0] <= lr <= LR_RANGE[1]:
         return None
-    return Finding(
-        "warn",
-        "odd_learning_rate",
-        f"The learning rate is {lr:g}.",
-        "Usual ones lie between 1e-6 and 1e-2.",
-        {"lr": lr},
-    )
+    what = f"The learning rate is {lr:g}."
+    return Finding("warn", "odd_learning_rate", what, "Usual ones lie between 1e-6 and 1e-2.", {"lr": lr})

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lab.errors import BadInput
 from lab.integrity import Index
 from recipes.benchmarks import Benchmark, Item, Split, load
+from recipes.job import write_whole
 from recipes.seal import file_hash, judge_hash
 
 SIZES: dict[Split, int] = {"dev": 200, "heldout": 400}  # items; at n = 400 one standard error is at most 2.5 points
@@ -39,14 +41,17 @@ def check_training_rows(path: Path) -> Path:
     rows = read_rows(path)
     if not rows:
         raise BadInput(f"{path} is empty; give JSON lines with the columns prompt and completion.")
-    bad = next((row for row in rows if not all(isinstance(row.get(name), str) for name in COLUMNS)), None)
+    bad = odd_row(rows)
     if bad is not None:
-        missing = [name for name in COLUMNS if not isinstance(bad.get(name), str)]
-        there = ", ".join(bad) or "none"
-        raise BadInput(
-            f"{path} has no column {missing[0]!r} (there are: {there}); rename yours to prompt and completion."
-        )
+        missing = next(name for name in COLUMNS if not isinstance(rows[bad].get(name), str))
+        there = ", ".join(rows[bad]) or "none"
+        raise BadInput(f"{path} has no column {missing!r} (there are: {there}); rename yours to prompt and completion.")
     return path.expanduser().resolve()
+
+
+def odd_row(rows: Sequence[dict[str, Any]]) -> int | None:
+    """The place of the first row that lacks one of the texts prompt and completion."""
+    return next((i for i, row in enumerate(rows) if not all(isinstance(row.get(c), str) for c in COLUMNS)), None)
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -71,9 +76,7 @@ def read_rows(path: Path) -> list[dict]:
 def write_rows(path: Path, rows: Iterable[dict]) -> None:
     """Write JSON lines, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    draft.replace(path)
+    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 class Vault:

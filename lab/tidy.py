@@ -1,19 +1,14 @@
 """What people and metrics give us, in a form that can be used: numbers for the log, and paths."""
 
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from lab.errors import BadInput
-
-
-def finite(value: float) -> float | str:
-    """The value, or "nan", "inf", "-inf"."""
-    return value if isfinite(value) else str(float(value))
+from recipes.job import visible as finite
 
 
 def readable(value: Any) -> Any:
-    """The same inside lists and dictionaries."""
+    """The value with each number inside it `finite`: itself, or "nan", "inf", "-inf"."""
     if isinstance(value, float):
         return finite(value)
     if isinstance(value, dict):

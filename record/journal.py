@@ -1,9 +1,10 @@
 """A log together with its fold, kept in step by reading only what is new. Give each thread its own."""
 
+import time
 from collections.abc import Callable
 
 from record.events import Event
-from record.log import Log
+from record.log import POLL, Log
 from record.views import Views
 
 
@@ -28,8 +29,16 @@ class Journal:
         return stored
 
     def wait(self, done: Callable[[Views], bool], timeout: float, tick: Callable[[], None] = lambda: None) -> bool:
-        """Wait up to `timeout` seconds until `done` of the fold; `tick` runs at each look and may raise."""
-        return self.log.wait(lambda _: done(self._fold()), timeout, tick)
+        """Wait up to `timeout` seconds until `done` of the fold, and say whether it is; `tick` runs at each look and may raise."""
+        until = time.monotonic() + timeout
+        while True:
+            self.log.refresh()
+            tick()
+            if done(self._fold()):
+                return True
+            if time.monotonic() >= until:
+                return False
+            time.sleep(POLL)
 
     def _fold(self) -> Views:
         while self._seen < len(self.log):

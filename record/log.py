@@ -32,30 +32,24 @@ class Log(Sequence[Event]):
 
     def __init__(self, path: Path, secrets: Sequence[str] = ()):
         self.path = path
-        self._secrets = tuple(secrets)
+        self.secrets = tuple(secrets)  # exact values that no fact may hold
+        self.read_bytes = 0  # length of the whole lines read so far
         self._facts: list[Event] = []
-        self._offset = 0  # bytes of whole lines read so far
         self._mutex = threading.RLock()
 
     @overload
-    def __getitem__(self, index: int) -> Event: ...
+    def __getitem__(self, index: int) -> Event:
+        """One fact."""
+
     @overload
-    def __getitem__(self, index: slice) -> list[Event]: ...
+    def __getitem__(self, index: slice) -> list[Event]:
+        """Some facts, copied."""
+
     def __getitem__(self, index: int | slice) -> Event | list[Event]:
         return self._facts[index]
 
     def __len__(self) -> int:
         return len(self._facts)
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Exact values that no fact may hold."""
-        return self._secrets
-
-    @property
-    def read_bytes(self) -> int:
-        """Length of the whole lines read so far."""
-        return self._offset
 
     def refresh(self) -> int:
         """Read what is new; returns how many facts. A torn last line is left for later.
@@ -65,7 +59,7 @@ class Log(Sequence[Event]):
         """
         with self._mutex:
             try:
-                if os.stat(self.path).st_size <= self._offset:
+                if os.stat(self.path).st_size <= self.read_bytes:
                     return 0
                 with open(self.path, "rb") as file:
                     fcntl.flock(file, fcntl.LOCK_SH)  # a failed append is being rolled back, or nobody writes
@@ -82,7 +76,8 @@ class Log(Sequence[Event]):
         with self._mutex, self._opened() as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # released when the file closes, also by a kill
             self._read(file)
-            self._mend(file)
+            if os.fstat(file.fileno()).st_size > self.read_bytes:  # a killed writer's torn line was never acknowledged
+                os.ftruncate(file.fileno(), self.read_bytes)
             stored = [self._number(fact, len(self._facts) + i) for i, fact in enumerate(facts, start=1)]
             self._write(file, stored)
             self._facts.extend(stored)
@@ -100,18 +95,6 @@ class Log(Sequence[Event]):
                 return
             time.sleep(POLL)
 
-    def wait(self, done: Callable[["Log"], bool], timeout: float, tick: Callable[[], None] = lambda: None) -> bool:
-        """Refresh until `done(self)` or `timeout` seconds are over; returns whether it was done. `tick` may raise."""
-        until = time.monotonic() + timeout
-        while True:
-            self.refresh()
-            tick()
-            if done(self):
-                return True
-            if time.monotonic() >= until:
-                return False
-            time.sleep(POLL)
-
     def _opened(self) -> FileIO:
         try:
             return open(self.path, "a+b", buffering=0)
@@ -119,7 +102,7 @@ class Log(Sequence[Event]):
             raise LogError(f"{self.path} could not be opened ({error.strerror}).") from error
 
     def _read(self, file: IO[bytes]) -> int:
-        file.seek(self._offset)
+        file.seek(self.read_bytes)
         data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
         facts = []
@@ -129,17 +112,11 @@ class Log(Sequence[Event]):
             except ValidationError as error:
                 raise LogError(f"{self.path}: line {len(self) + len(facts) + 1} is not a fact: {error}") from error
         self._facts.extend(facts)
-        self._offset += len(whole)
+        self.read_bytes += len(whole)
         return len(facts)
 
-    def _mend(self, file: FileIO) -> None:
-        """Cut off a last line that a killed writer left torn: it was never acknowledged."""
-        if os.fstat(file.fileno()).st_size > self._offset:
-            os.ftruncate(file.fileno(), self._offset)
-
     def _number(self, fact: Event, seq: int) -> Event:
-        plain = fact.model_dump()
-        return from_dict(redact_tree(plain, self._secrets) | {"seq": seq, "at": datetime.now(UTC)})
+        return from_dict(redact_tree(fact.model_dump(), self.secrets) | {"seq": seq, "at": datetime.now(UTC)})
 
     def _write(self, file: FileIO, facts: Sequence[Event]) -> None:
         data = b"".join(_line(fact) for fact in facts)
@@ -147,16 +124,14 @@ class Log(Sequence[Event]):
             rest = memoryview(data)
             while rest:
                 rest = rest[file.write(rest) :]
-            if not all(
-                isinstance(fact, Progressed) for fact in facts
-            ):  # curves can be read again from the job's folder
+            if any(not isinstance(fact, Progressed) for fact in facts):  # a curve stands in its job's folder, too
                 os.fdatasync(file.fileno())
         except OSError as error:
-            os.ftruncate(file.fileno(), self._offset)
+            os.ftruncate(file.fileno(), self.read_bytes)
             raise LogError(
                 f"{self.path} could not be written ({error.strerror}): free some disk and resume."
             ) from error
-        self._offset += len(data)
+        self.read_bytes += len(data)
 
 
 def _line(fact: Event) -> bytes:

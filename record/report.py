@@ -1,6 +1,7 @@
 """Facts as a report for people, in Markdown. Pure. Every score is a sealed one; what is not known is said to be unknown."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from record.events import Event, Opened, Promoted, Scored
 from record.views import Job, Views
@@ -76,92 +77,64 @@ def _outcome(views: Views, opened: Opened) -> str:
 def _scores(views: Views) -> str:
     if not views.scores:
         return "## Scores\n\nNothing was measured."
-    rows = [
-        "| model | split | accuracy | 95 % interval | n | ended by itself | items | seal |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for s in views.scores:
         share = "unknown" if s.finished_share is None else f"{s.finished_share:.0%}"
         seal = f"judge `{s.seal.judge[:8]}` split `{s.seal.split[:8]}` model `{s.seal.model[:8]}`"
-        rows.append(
-            f"| {s.model} | {s.split} | {s.value:.3f} | {s.low:.3f} to {s.high:.3f} | {s.n} | {share} "
-            f"| [{s.items}]({s.items}) | {seal} |"
-        )
+        link, interval = f"[{s.items}]({s.items})", f"{s.low:.3f} to {s.high:.3f}"
+        rows.append((s.model, s.split, f"{s.value:.3f}", interval, s.n, share, link, seal))
+    table = _table("model | split | accuracy | 95 % interval | n | ended by itself | items | seal", rows)
     why = "Accuracy with its Wilson interval, each by the sealed judge. Models were chosen on dev; held-out items chose nothing."
-    return "## Scores\n\n" + "\n".join(rows) + f"\n\n{why}"
+    return f"## Scores\n\n{table}\n\n{why}"
 
 
 def _ideas(views: Views) -> str:
-    if not views.promotions:
-        return ""
-    rows = ["| model | idea | verdict | against | change on dev | why |", "|---|---|---|---|---|---|"]
-    rows += [_idea(p) for p in views.promotions]
-    return "## Ideas tried\n\n" + "\n".join(rows)
+    rows = [
+        (p.model, _cell(p.idea), f"**{p.verdict}**", p.against, _change(p), _cell(p.reason)) for p in views.promotions
+    ]
+    table = _table("model | idea | verdict | against | change on dev | why", rows)
+    return f"## Ideas tried\n\n{table}" if rows else ""
 
 
-def _idea(p: Promoted) -> str:
-    return f"| {p.model} | {_cell(p.idea)} | **{p.verdict}** | {p.against} | {_change(p)} | {_cell(p.reason)} |"
-
-
-def _change(p: Promoted) -> str:
-    if p.delta is None or p.low is None or p.high is None:
+def _change(p: Promoted | None) -> str:
+    if p is None or p.delta is None or p.low is None or p.high is None:
         return "not measured"
     return f"{p.delta:+.3f} [{p.low:+.3f}, {p.high:+.3f}]"
 
 
 def _forecasts(views: Views) -> str:
     """What was expected of each training job before it ran, beside what came."""
-    jobs = [job for job in views.jobs.values() if job.expects]
-    if not jobs:
-        return ""
     judged = {p.model: p for p in views.promotions}
-    rows = [
-        "| model | idea | expected on dev | measured on dev | run time expected | run time used |",
-        "|---|---|---|---|---|---|",
-    ]
-    rows += [_forecast(job, judged.get(job.id)) for job in jobs]
-    return "## Forecasts\n\n" + "\n".join(rows)
-
-
-def _forecast(job: Job, judged: Promoted | None) -> str:
-    assert job.expects
-    hours = job.expects.hours
-    expected = "not known" if hours is None else duration(hours * 3600)
-    change = _change(judged) if judged else "not measured"
-    return (
-        f"| {job.id} | {_cell(job.idea)} | {job.expects.delta:+.3f} | {change} | {expected} | {duration(job.seconds)} |"
-    )
+    rows = []
+    for job in views.jobs.values():
+        if job.expects:
+            delta, hours = job.expects.delta, job.expects.hours
+            expected = "not known" if hours is None else duration(hours * 3600)
+            change = _change(judged.get(job.id))
+            rows.append((job.id, _cell(job.idea), f"{delta:+.3f}", change, expected, duration(job.seconds)))
+    table = _table("model | idea | expected on dev | measured on dev | run time expected | run time used", rows)
+    return f"## Forecasts\n\n{table}" if rows else ""
 
 
 def _data(views: Views) -> str:
-    made = [note for note in views.notes if note.topic == "data" and "sha256" in note.details]
-    if not made:
-        return ""
-    rows = [
-        "| file | rows | worked share | left out: duplicates | left out: evaluation items | sha256 |",
-        "|---|---|---|---|---|---|",
-    ]
-    for note in made:
-        d = note.details
-        share = "n/a" if d["worked_share"] is None else f"{d['worked_share']:g}"
-        rows.append(
-            f"| {_cell(d['file'])} | {d['rows']} | {share} | {d['dropped_duplicates']} "
-            f"| {d['dropped_contaminated']} | `{d['sha256'][:12]}` |"
-        )
-    return "## Data\n\n" + "\n".join(rows)
+    rows = []
+    for made in (note.details for note in views.notes if note.topic == "data" and "sha256" in note.details):
+        share = "n/a" if made["worked_share"] is None else f"{made['worked_share']:g}"
+        left_out = made["dropped_duplicates"], made["dropped_contaminated"]
+        rows.append((_cell(made["file"]), made["rows"], share, *left_out, f"`{made['sha256'][:12]}`"))
+    table = _table("file | rows | worked share | left out: duplicates | left out: evaluation items | sha256", rows)
+    return f"## Data\n\n{table}" if rows else ""
 
 
 OUTSIDE = {"provider": "the driver's model", "mcp": "a server"}  # rules that are not about a job or its data
 
 
 def _findings(views: Views) -> str:
-    if not views.findings:
-        return ""
     lines = [
         f"- **{f.level}** {f.job or OUTSIDE.get(f.rule, 'preflight')}, {f.rule}: {_inline(f.what)} {_inline(f.advice)}"
         for f in views.findings
     ]
-    return "## Findings of the lab\n\n" + "\n".join(lines)
+    return "## Findings of the lab\n\n" + "\n".join(lines) if lines else ""
 
 
 def _notes(views: Views) -> str:
@@ -177,36 +150,35 @@ def _words(views: Views) -> str:
 
 
 def _spent(views: Views, facts: Sequence[Event]) -> str:
-    jobs = list(views.jobs.values())
-    closed = None if views.active else views.closed
-    end = closed.at if closed else facts[-1].at
-    priced = f"${views.spent.dollars:.2f}" + (
-        f" and {views.spent.unpriced} model calls of unknown price" if views.spent.unpriced else ""
-    )
-    lines = [
-        f"Wall clock {duration(views.elapsed_s(end))}; jobs {duration(views.spent.job_seconds)}; {priced}; {views.spent.tokens:,} tokens.",
-        "",
-        "| job | what | machine | steps | run time | ended |",
-        "|---|---|---|---|---|---|",
-        *(_job(job) for job in jobs),
-    ]
-    return "## Spent\n\n" + "\n".join(lines if jobs else lines[:1])
+    spent, closed = views.spent, None if views.active else views.closed
+    clock = duration(views.elapsed_s(closed.at if closed else facts[-1].at))
+    unpriced = f" and {spent.unpriced} model calls of unknown price" if spent.unpriced else ""
+    priced = f"${spent.dollars:.2f}{unpriced}"
+    text = f"## Spent\n\nWall clock {clock}; jobs {duration(spent.job_seconds)}; {priced}; {spent.tokens:,} tokens."
+    table = _table("job | what | machine | steps | run time | ended", [_job(job) for job in views.jobs.values()])
+    return f"{text}\n\n{table}" if views.jobs else text
 
 
-def _job(job: Job) -> str:
-    ended = f"{job.ended.state}" + (f": {job.ended.reason}" if job.ended.reason else "") if job.ended else "running"
+def _job(job: Job) -> tuple[Any, ...]:
+    why = f": {job.ended.reason}" if job.ended and job.ended.reason else ""
     again = f" (attempt {job.attempt})" if job.attempt > 1 else ""
-    return f"| {job.id}{again} | {_cell(job.idea)} | {job.machine} | {job.step} | {duration(job.seconds)} | {_cell(ended)} |"
+    name, ended = f"{job.id}{again}", _cell(f"{job.state}{why}")
+    return name, _cell(job.idea), job.machine, job.step, duration(job.seconds), ended
 
 
 def _provenance(views: Views, opened: Opened) -> str:
-    drivers = dict.fromkeys(views.drivers)
-    driver = " and ".join(_driver(name) for name in drivers)
+    driver = " and ".join(_driver(name) for name in dict.fromkeys(views.drivers))
     return (
         f"## How this was made\n\nSession `{opened.session}`, opened {opened.at:%Y-%m-%d %H:%M} UTC, seed {opened.seed}, "
         f"driven by {driver}. Every number above is folded from `events.jsonl` in this folder; the settings of each job "
         f"stand in `jobs/<job>/config.json`."
     )
+
+
+def _table(columns: str, rows: Sequence[Sequence[Any]]) -> str:
+    """A table of Markdown. Cells are given as they shall stand there; a stranger's text goes through `_cell`."""
+    lines = [columns, " | ".join("---" for _ in columns.split(" | ")), *(" | ".join(map(str, row)) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines)
 
 
 def _driver(name: str) -> str:

@@ -5,41 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, assert_never
 
-from record.events import (
-    Approval,
-    Asked,
-    Budget,
-    Call,
-    Closed,
-    Compacted,
-    Decided,
-    Effort,
-    Ended,
-    Event,
-    Expectation,
-    Finished,
-    Found,
-    Goal,
-    Halted,
-    Launched,
-    Noted,
-    Opened,
-    Planned,
-    Progressed,
-    Promoted,
-    Published,
-    Queued,
-    Renamed,
-    Replied,
-    Requested,
-    Said,
-    Scored,
-    Shared,
-    Started,
-    Step,
-    Tuned,
-    Undone,
-)
+from record import events as e
 
 MAIN = "main"  # who of the driver's facts; a scout's carry its name
 
@@ -55,10 +21,9 @@ class Job:
     hours: float
     idea: str
     folder: str
-    launched: datetime
     call: str
     attempt: int = 1
-    expects: Expectation | None = None
+    expects: e.Expectation | None = None
     place: int | None = None  # in the queue; None before anybody knows
     began: datetime | None = None  # when this attempt got the machine
     step: int = 0
@@ -66,13 +31,18 @@ class Job:
     values: dict[str, float | str] = field(default_factory=dict)  # the latest of each metric
     names: set[str] = field(default_factory=set)  # metrics that the latest step has brought so far
     eta_s: float | None = None
-    ended: Ended | None = None
-    findings: list[Found] = field(default_factory=list)
+    ended: e.Ended | None = None
+    findings: list[e.Found] = field(default_factory=list)
     seconds_before: float = 0.0  # run time of earlier attempts
 
     @property
     def running(self) -> bool:
         return self.ended is None
+
+    @property
+    def state(self) -> str:
+        """How it ended; "running" before that, in the queue, too."""
+        return self.ended.state if self.ended else "running"
 
     def has(self, step: int, names: Iterable[str]) -> bool:
         """Whether these metrics of this step are logged; a step may bring its loss first and its eval_loss later."""
@@ -105,27 +75,27 @@ class Spent:
 class Views:
     """The fold. `add` each fact in order; read the attributes. Build a new one from the log at any time."""
 
-    def __init__(self, facts: Iterable[Event] = ()):
-        self.opened: Opened | None = None
-        self.closed: Closed | None = None
-        self.halted: Halted | None = None
+    def __init__(self, facts: Iterable[e.Event] = ()):
+        self.opened: e.Opened | None = None
+        self.closed: e.Closed | None = None
+        self.halted: e.Halted | None = None
         self.jobs: dict[str, Job] = {}
         self._running: dict[str, Job] = {}
-        self.scores: list[Scored] = []
-        self.promotions: list[Promoted] = []
+        self.scores: list[e.Scored] = []
+        self.promotions: list[e.Promoted] = []
         self.best: str = "base"
-        self.plan: tuple[Step, ...] = ()
+        self.plan: tuple[e.Step, ...] = ()
         self.spent = Spent()
-        self.replies: dict[str, Replied] = {}  # the last one of each who
+        self.replies: dict[str, e.Replied] = {}  # the last one of each who
         self.counts: dict[str, int] = {}  # replies of each who
-        self.compactions: dict[str, Compacted] = {}  # the last one of each who
+        self.compactions: dict[str, e.Compacted] = {}  # the last one of each who
         self.wants_compaction = 0  # seq of a person's last wish for one
         self.started: set[str] = set()  # calls
-        self.finished: dict[str, Finished] = {}
-        self.asked: dict[str, Asked] = {}
-        self.decided: dict[str, Decided] = {}
-        self.notes: list[Noted] = []
-        self.findings: list[Found] = []
+        self.finished: dict[str, e.Finished] = {}
+        self.asked: dict[str, e.Asked] = {}
+        self.decided: dict[str, e.Decided] = {}
+        self.notes: list[e.Noted] = []
+        self.findings: list[e.Found] = []
         self.idle_replies = 0  # answers in a row without a call
         self.said_at = 0  # seq of the last message of the person
         self._read = 0  # seq up to which the driver has read
@@ -135,16 +105,16 @@ class Views:
         self._works_since: datetime | None = None  # None while it stands still
         self.title = ""
         self.public = False  # whether anybody may watch it as a replay
-        self.budget = Budget()
-        self.approval: Approval = "auto"
+        self.budget = e.Budget()
+        self.approval: e.Approval = "auto"
         self.driver = ""
         self.drivers: list[str] = []  # that drove it, in order; one may come twice
-        self.effort: Effort | None = None  # None is the provider's own
+        self.effort: e.Effort | None = None  # None is the provider's own
         for fact in facts:
             self.add(fact)
 
     @property
-    def goal(self) -> Goal:
+    def goal(self) -> e.Goal:
         assert self.opened, "a session's first fact is Opened"
         return self.opened.goal
 
@@ -153,21 +123,21 @@ class Views:
         return list(self._running.values())
 
     @property
-    def waiting(self) -> list[Asked]:
+    def waiting(self) -> list[e.Asked]:
         """Questions of the gate that nobody has decided yet."""
         return [a for call, a in self.asked.items() if call not in self.decided and call not in self.finished]
 
     @property
-    def replied(self) -> Replied | None:
+    def replied(self) -> e.Replied | None:
         """The driver's last reply."""
         return self.replies.get(MAIN)
 
     @property
-    def unanswered(self) -> list[Call]:
+    def unanswered(self) -> list[e.Call]:
         """Calls of the driver's last reply that have no answer yet: what a restart has to finish."""
         return self.open_calls(MAIN)
 
-    def open_calls(self, who: str) -> list[Call]:
+    def open_calls(self, who: str) -> list[e.Call]:
         """Calls of somebody's last reply that have no answer yet."""
         replied = self.replies.get(who)
         return [call for call in replied.calls if call.id not in self.finished] if replied else []
@@ -206,7 +176,7 @@ class Views:
         """Whether nobody has anything left to do: it has ended, and no job runs."""
         return self.ended and not self.running
 
-    def score(self, model: str, split: str) -> Scored | None:
+    def score(self, model: str, split: str) -> e.Scored | None:
         """The latest sealed score of a model on a split."""
         return next((s for s in reversed(self.scores) if s.model == model and s.split == split), None)
 
@@ -244,85 +214,85 @@ class Views:
             return f"{self.spent.tokens:,} of {budget.tokens:,} tokens are used"
         return None
 
-    def add(self, fact: Event) -> None:
+    def add(self, fact: e.Event) -> None:
         """Take one more fact in. Facts come in order of seq."""
         match fact:
-            case Opened():
+            case e.Opened():
                 self.opened, self.title = fact, fact.goal.text
                 self.budget, self.approval, self.driver = fact.budget, fact.approval, fact.driver
                 self.drivers.append(fact.driver)
                 self._works_since = fact.at
-            case Said():
+            case e.Said():
                 self.said_at = fact.seq
                 self.turns.append(fact.seq)
                 self._works_since = self._works_since or fact.at
                 self.idle_replies = 0
-            case Replied():
+            case e.Replied():
                 self._replied(fact)
-            case Started():
+            case e.Started():
                 self.started.add(fact.call)
-            case Finished():
+            case e.Finished():
                 self.finished[fact.call] = fact
-            case Asked():
+            case e.Asked():
                 self.asked[fact.call] = fact
-            case Decided():
+            case e.Decided():
                 self.decided[fact.call] = fact
-            case Launched() | Queued() | Progressed() | Ended():
+            case e.Launched() | e.Queued() | e.Progressed() | e.Ended():
                 self._job(fact)
-            case Found():
+            case e.Found():
                 self.findings.append(fact)
                 if fact.job in self.jobs:
                     self.jobs[fact.job].findings.append(fact)
-            case Scored():
+            case e.Scored():
                 self.scores.append(fact)
-            case Promoted():
+            case e.Promoted():
                 self.promotions.append(fact)
                 self.best = fact.model if fact.verdict == "keep" else self.best
-            case Noted():
+            case e.Noted():
                 self.notes.append(fact)
-            case Planned():
+            case e.Planned():
                 self.plan = fact.steps
-            case Halted():
+            case e.Halted():
                 self.halted = fact
                 self._rest(fact)
-            case Closed():
+            case e.Closed():
                 self.closed, self._overheard = fact, self.unread
                 if not self.active:
                     self._rest(fact)
-            case Renamed() | Shared() | Tuned() | Requested() | Undone():
+            case e.Renamed() | e.Shared() | e.Tuned() | e.Requested() | e.Undone():
                 self._steered(fact)
-            case Compacted():
+            case e.Compacted():
                 self.compactions[fact.who] = fact
                 self._paid(fact)
-            case Published():
+            case e.Published():
                 pass  # the doors read it
             case _:
                 assert_never(fact)
 
-    def _steered(self, fact: Renamed | Shared | Tuned | Requested | Undone) -> None:
+    def _steered(self, fact: e.Renamed | e.Shared | e.Tuned | e.Requested | e.Undone) -> None:
         """What a person did to the session itself."""
         match fact:
-            case Renamed():
+            case e.Renamed():
                 self.title = fact.title
-            case Shared():
+            case e.Shared():
                 self.public = fact.public
-            case Tuned():
+            case e.Tuned():
                 self.budget, self.approval = fact.budget or self.budget, fact.approval or self.approval
                 self.driver = fact.driver or self.driver
                 if fact.effort:
                     self.effort = None if fact.effort == "default" else fact.effort
                 if fact.driver:
                     self.drivers.append(fact.driver)
-            case Requested():
+            case e.Requested():
                 self.wants_compaction = fact.seq if fact.what == "compact" else self.wants_compaction
-            case Undone():
+            case e.Undone():
                 self.idle_replies = 0
                 self.turns = [seq for seq in self.turns if seq <= fact.upto]
 
-    def _rest(self, fact: Halted | Closed) -> None:
+    def _rest(self, fact: e.Halted | e.Closed) -> None:
         self._worked_s, self._works_since = self.elapsed_s(fact.at), None
 
-    def _replied(self, fact: Replied) -> None:
+    def _replied(self, fact: e.Replied) -> None:
         self._paid(fact)
         self.spent.replies += 1
         self.replies[fact.who] = fact
@@ -331,7 +301,7 @@ class Views:
             self.idle_replies = 0 if fact.calls else self.idle_replies + 1
             self._read, self._overheard = fact.seq if fact.upto is None else fact.upto, False
 
-    def _paid(self, fact: Replied | Compacted) -> None:
+    def _paid(self, fact: e.Replied | e.Compacted) -> None:
         spent, tokens = self.spent, (fact.tokens_in or 0) + (fact.tokens_out or 0)
         spent.tokens += tokens
         spent.dollars += fact.dollars or 0.0
@@ -340,11 +310,11 @@ class Views:
         spent.largest_tokens = max(spent.largest_tokens, tokens)
         spent.largest_dollars = max(spent.largest_dollars, fact.dollars or 0.0)
 
-    def _job(self, fact: Launched | Queued | Progressed | Ended) -> None:
-        if isinstance(fact, Launched):
+    def _job(self, fact: e.Launched | e.Queued | e.Progressed | e.Ended) -> None:
+        if isinstance(fact, e.Launched):
             before = self.jobs.get(fact.job)
             job = Job(
-                fact.job, fact.recipe, fact.config, fact.machine, fact.hours, fact.idea, fact.folder, fact.at, fact.call,
+                fact.job, fact.recipe, fact.config, fact.machine, fact.hours, fact.idea, fact.folder, fact.call,
                 expects=fact.expects,
             )  # fmt: skip
             if before:
@@ -353,12 +323,12 @@ class Views:
             self.jobs[fact.job] = self._running[fact.job] = job
             return
         job = self.jobs[fact.job]
-        if isinstance(fact, Ended):
+        if isinstance(fact, e.Ended):
             job.ended, job.eta_s = fact, None
             self._running.pop(fact.job, None)
             self.spent.job_seconds += fact.seconds
             self.spent.dollars += fact.dollars or 0.0
-        elif isinstance(fact, Queued):
+        elif isinstance(fact, e.Queued):
             job.place, job.began = fact.place, fact.at if fact.place == 0 else None
         else:
             job.names = set(fact.values) | (job.names if fact.step == job.step else set())

@@ -12,9 +12,9 @@ import pytest
 
 from agent import settings as env
 from agent.session import Session
-from tests.fakes import (
+from tests.chat.server import chat_server
+from tests.chat.turns import (
     breaks,
-    chat_server,
     cut,
     empty,
     fails,

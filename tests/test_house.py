@@ -19,7 +19,6 @@ ONLY_IN_FUNCTIONS = {"torch", "trl", "transformers", "peft", "datasets"}  # and 
 ENVIRONMENT = ("agent/settings.py", "recipes/")
 BOUNDARIES = {"agent/researcher.py": 1, "agent/session.py": 1, "lab/supervisor.py": 1, "recipes/job.py": 1}
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_TOOL = 400, 60, 120
-HANDS_OVER = ("set_exception",)
 HEAVY = ("torch", "trl", "transformers", "litellm", "gradio", "datasets", "trackio")
 
 
@@ -110,9 +109,6 @@ def test_broad_excepts_stand_at_the_boundaries_only():
 def _is_broad(node: ast.ExceptHandler) -> bool:
     caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
     names = {c.id for c in caught if isinstance(c, ast.Name)}
-    only = node.body[0].value if len(node.body) == 1 and isinstance(node.body[0], ast.Expr) else None
-    if isinstance(only, ast.Call) and isinstance(only.func, ast.Attribute) and only.func.attr in HANDS_OVER:
-        return False  # a thread hands what happened, whole, to the thread that waits for it
     return node.type is None or bool(names & {"Exception", "BaseException"})
 
 

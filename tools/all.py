@@ -3,13 +3,10 @@
 from lab.lab import Lab
 from tools.base import Tool
 from tools.data import AuditData, PrepareData
-from tools.evaluate import Evaluate
 from tools.files import ListFiles, ReadFile, WriteFile
-from tools.finish import FinalAnswer
 from tools.jobs import Cancel, JobLog, Wait
-from tools.note import Note
-from tools.plan import Plan
-from tools.promote import Promote
+from tools.plan import FinalAnswer, Note, Plan
+from tools.scores import Evaluate, Promote
 from tools.shell import Shell
 from tools.skill import ReadSkill
 from tools.train import Train

@@ -1,6 +1,6 @@
 """Look at the training data, and make a training file."""
 
-from lab.lab import as_text
+from lab.shown import as_text
 from tools.base import Tool
 
 

@@ -1,6 +1,6 @@
 """Read, write and list files of the workspace."""
 
-from lab.lab import as_text
+from lab.shown import as_text
 from tools.base import Tool
 
 

@@ -1,6 +1,6 @@
 """Follow jobs and stop them."""
 
-from lab.lab import as_text
+from lab.shown import as_text
 from tools.base import Tool
 
 

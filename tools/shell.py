@@ -1,7 +1,7 @@
 """Run a command in the workspace."""
 
 from lab.errors import BadInput
-from lab.lab import as_text
+from lab.shown import as_text
 from tools.base import Tool
 
 LONGEST = 3600.0  # seconds; longer work belongs in a job, which is watched and survives

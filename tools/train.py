@@ -1,6 +1,6 @@
 """Start a training job."""
 
-from lab.lab import as_text
+from lab.shown import as_text
 from tools.base import Tool
 
 

@@ -5,9 +5,9 @@ it. Left out on purpose: everything that writes; `query_project`, which takes SQ
 `/file`, which serves what a trainer wrote under a type that its name chooses.
 """
 
-import asyncio
 import hashlib
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,15 +16,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException
 from fastapi import Request as Http
 from fastapi.responses import Response
 
 from agent.settings import ROOT, Settings
-from ui.api import is_json
 from ui.trackio_process import PREFIX
 
-PATIENCE = 30.0  # seconds until its process answers; it needs about 3
 LARGEST = 2**20  # bytes of a question to it
 READS = (
     "get_alerts", "get_all_projects", "get_artifact_consumers", "get_artifact_lineage", "get_artifact_manifest",
@@ -53,51 +51,37 @@ class Dashboard:
     def __init__(self, settings: Settings):
         # no keys are in a job's environment, and offline it asks nobody for anything
         self._env = settings.job_env | LOGOS | {"HF_HUB_OFFLINE": "1"}
+        self._folder = tempfile.TemporaryDirectory(prefix="ml-intern-")  # 0700, and a path short enough for a socket
+        self._path = Path(self._folder.name, "trackio")
+        transport = httpx.AsyncHTTPTransport(uds=str(self._path))
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://trackio", timeout=60)
         self._process: subprocess.Popen | None = None
-        self._folder: tempfile.TemporaryDirectory | None = None
-        self._client: httpx.AsyncClient | None = None
-        self._starting = asyncio.Lock()
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
 
     async def ask(self, method: str, path: str, query: str, body: bytes | None = None) -> httpx.Response:
         """Its answer. Raises HTTPException 503 when it cannot be started, or stops answering."""
-        client = await self._ready()
+        if self._process is None or self._process.poll() is not None:
+            self._start()
         headers = {"content-type": "application/json"} if body is not None else {}
         try:
-            return await client.request(method, f"{PREFIX}/{quote(path)}?{query}", content=body, headers=headers)
+            return await self._client.request(method, f"{PREFIX}/{quote(path)}?{query}", content=body, headers=headers)
         except httpx.HTTPError as error:
             raise HTTPException(503, "Trackio's dashboard does not answer; try again.") from error
 
-    async def _ready(self) -> httpx.AsyncClient:
-        async with self._starting:
-            if not self.running or self._client is None:
-                self._client = await self._start()
-            return self._client
-
-    async def _start(self) -> httpx.AsyncClient:
-        self._folder = tempfile.TemporaryDirectory(prefix="ml-intern-")  # 0700, and a path short enough for a socket
-        socket = Path(self._folder.name, "trackio")
-        command = [sys.executable, "-m", "ui.trackio_process", str(socket)]
-        self._process = subprocess.Popen(command, env=self._env, cwd=ROOT, stdin=subprocess.PIPE)
-        for _ in range(int(PATIENCE / 0.1)):
-            await asyncio.sleep(0.1)
-            if socket.exists() or not self.running:
-                break
-        if not (socket.exists() and self.running):
-            self._process.kill()
-            raise HTTPException(503, "Trackio's dashboard could not be started; see what the server printed.")
-        transport = httpx.AsyncHTTPTransport(uds=str(socket))
-        return httpx.AsyncClient(transport=transport, base_url="http://trackio", timeout=60)
+    def _start(self) -> None:
+        self._path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as door:  # who comes before it answers waits
+            door.bind(str(self._path))
+            door.listen()
+            at = door.fileno()
+            command = [sys.executable, "-m", "ui.trackio_process", str(at)]
+            self._process = subprocess.Popen(command, env=self._env, cwd=ROOT, stdin=subprocess.PIPE, pass_fds=[at])
 
 
 def mount_trackio(app: FastAPI, settings: Settings) -> None:
     """Trackio under /trackio; not on a public Space, where its one database would show every project to everybody."""
     if settings.space is not None:
         return
-    dashboard = app.state.trackio = Dashboard(settings)
+    dashboard = Dashboard(settings)
 
     @app.get(PREFIX, include_in_schema=False)
     @app.get(PREFIX + "/{path:path}", include_in_schema=False)
@@ -106,7 +90,7 @@ def mount_trackio(app: FastAPI, settings: Settings) -> None:
             raise HTTPException(404, NOT_SHOWN)
         return _passed_on(await dashboard.ask("GET", path, http.url.query), path in PAGES)
 
-    @app.post(PREFIX + "/api/{name}", include_in_schema=False, dependencies=[Depends(is_json)])
+    @app.post(PREFIX + "/api/{name}", include_in_schema=False)
     async def read(http: Http, name: str) -> Response:
         if name not in READS:
             raise HTTPException(403, "Here Trackio is for reading only.")
@@ -131,7 +115,8 @@ def _passed_on(answer: httpx.Response, page: bool = False) -> Response:
     if "html" in kind.lower():
         if not page:
             raise HTTPException(404, NOT_SHOWN)
-        own = " ".join(f"'sha256-{_hash(script)}'" for script in INLINE.findall(answer.text))
+        hashes = [hashlib.sha256(script.encode()).digest() for script in INLINE.findall(answer.text)]
+        own = " ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in hashes)
         headers["content-security-policy"] = (
             f"default-src 'self'; script-src 'self' 'unsafe-eval' {own}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
             "connect-src 'self'; object-src 'none'; base-uri 'self'; form-action 'none'; frame-ancestors 'self'"
@@ -139,7 +124,3 @@ def _passed_on(answer: httpx.Response, page: bool = False) -> Response:
     elif answer.url.path.startswith(f"{PREFIX}/assets/"):
         headers["cache-control"] = "public, max-age=86400"  # their names hold a hash
     return Response(answer.content, answer.status_code, headers, media_type=kind)
-
-
-def _hash(script: str) -> str:
-    return b64encode(hashlib.sha256(script.encode()).digest()).decode()

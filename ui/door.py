@@ -1,10 +1,8 @@
 """The port that the page answers on: take it, or say who has it."""
 
-import json
 import socket
-import urllib.error
-import urllib.request
-from http.client import HTTPException
+
+import httpx
 
 from agent.settings import Settings, SettingsError
 
@@ -43,7 +41,6 @@ def address(settings: Settings) -> str:
 
 def _is_ours(at: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{at}/api/health", timeout=PATIENCE) as answer:
-            return json.load(answer).get("app") == "ml-intern"
-    except (OSError, ValueError, AttributeError, HTTPException, urllib.error.URLError):
+        return httpx.get(f"{at}/api/health", timeout=PATIENCE).json()["app"] == "ml-intern"
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
         return False

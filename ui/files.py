@@ -6,21 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from fastapi import HTTPException
 
 LISTED = 2000  # files; a list that nobody can read helps nobody, and each costs a stat
 REPORT, ITEMS = "report.md", "items.jsonl"
 OF_A_JOB = ("config.json", "result.json", "metrics.jsonl", "log.txt", "preflight.json", ITEMS)
 NOT_LISTED = (".git", "__pycache__", "node_modules", ".venv", ".cache")  # folders of the workspace: tools' own
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the list. `changed` is unix seconds."""
-
-    path: str
-    size: int
-    changed: float
 
 
 @dataclass(frozen=True)
@@ -41,10 +34,11 @@ def allowed(inside: tuple[str, ...]) -> bool:
     return (len(inside) == 3 and inside[2] in OF_A_JOB) or (len(inside) > 3 and inside[2] == "model")
 
 
-def listing(folder: Path) -> tuple[list[Entry], int]:
-    """Readable files, and how many more there are than fit the list. Links are left out: what they lead to is listed, or not ours."""
+def listing(folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """Readable files with their size and unix time of change, and how many more there are than fit the list. Links are
+    left out: what they lead to is listed, or not ours."""
     root = folder.resolve()
-    found: list[Entry] = []
+    found: list[dict[str, Any]] = []
     more = 0
     for path in _walk(root):
         inside = path.relative_to(root).parts
@@ -55,19 +49,18 @@ def listing(folder: Path) -> tuple[list[Entry], int]:
             continue
         with suppress(OSError):  # gone since
             about = path.lstat()
-            found.append(Entry("/".join(inside), about.st_size, about.st_mtime))
+            found.append({"path": "/".join(inside), "size": about.st_size, "changed": about.st_mtime})
     return found, more
 
 
 @contextmanager
-def reading(folder: Path, wanted: str) -> Iterator[Opened | None]:
-    """`open_one`, closed at the end."""
+def reading(folder: Path, wanted: str, otherwise: str) -> Iterator[Opened]:
+    """`open_one`, closed at the end. Raises HTTPException 404 with the sentence `otherwise` when there is none."""
     opened = open_one(folder, wanted)
-    try:
+    if opened is None:
+        raise HTTPException(404, otherwise)
+    with opened.file:
         yield opened
-    finally:
-        if opened:
-            opened.file.close()
 
 
 def open_one(folder: Path, wanted: str) -> Opened | None:
@@ -120,8 +113,4 @@ def _walk(root: Path) -> Iterator[Path]:
 
 def _is_text(name: str) -> bool:
     """Whether a name can be put into JSON: some file systems allow any bytes."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return name.encode(errors="ignore").decode() == name

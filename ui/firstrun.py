@@ -1,8 +1,8 @@
 """What a newcomer has to know before the first session: what is there, what is missing, and the one thing to do about it."""
 
 import shutil
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from agent.providers import KEYS, BrainError, check_driver
 from agent.sessions import MIN_FREE
@@ -22,10 +22,9 @@ class Check:
     fix: str = ""
 
 
-def first_run(settings: Settings) -> list[dict[str, Any]]:
+def first_run(settings: Settings) -> list[Check]:
     """Every check, in the order in which a person meets them. Asks the Hub only when there is a token."""
-    checks = [_brain(settings), _hub(settings), _hardware(), _disk(settings), _storage(settings)]
-    return [asdict(check) for check in checks]
+    return [_brain(settings), _hub(settings), _hardware(), _disk(settings), _storage(settings)]
 
 
 def _brain(settings: Settings) -> Check:

@@ -1,4 +1,4 @@
-"""What every request must pass, whoever answers it: our own host and origin, and only reading on a public Space."""
+"""What every request must pass, whoever answers it: our own host and origin, JSON, and only reading on a public Space."""
 
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
@@ -99,6 +99,8 @@ class Guard:
         if not path.startswith(("/api/", "/trackio/api/")):
             # the page has no Gradio events and takes no files, so Gradio's upload and queue would only be open doors
             return 405, f"{path} takes no commands; see /api/openapi.json."
+        if not headers.get("content-type", "").startswith("application/json"):  # a form of another site can post text
+            return 415, "Send JSON, with the header Content-Type: application/json."
         return None
 
 

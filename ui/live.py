@@ -32,23 +32,20 @@ class Tail:
     async def run(self) -> None:
         """Read what is new until cancelled. Ends with `trouble` when the log cannot be read, or whatever else went wrong."""
         try:
-            await self._follow()
+            while True:
+                fresh, draft = await asyncio.to_thread(self._look)
+                if fresh or draft != self.draft:
+                    self.lines += fresh
+                    self.draft = draft
+                    self._announce()
+                await asyncio.sleep(POLL)
         except LogError as error:
             self.trouble = str(error)
         except OSError as error:
-            self.trouble = f"The session could not be read ({error.strerror}); reload the page."
+            self.trouble = f"The session could not be read ({error.strerror})."
         finally:
-            self.trouble = self.trouble or "The stream broke off; reload the page."
+            self.trouble = self.trouble or "The stream broke off."
             self._announce()
-
-    async def _follow(self) -> None:
-        while True:
-            fresh, draft = await asyncio.to_thread(self._look)
-            if fresh or draft is not self.draft:
-                self.lines += fresh
-                self.draft = draft
-                self._announce()
-            await asyncio.sleep(POLL)
 
     async def wait(self) -> bool:
         """Wait for news; False when there was none for KEEP_ALIVE seconds."""
@@ -81,11 +78,12 @@ class Live:
         """How many viewers each followed session has."""
         return {session: tail.viewers for session, tail in self._tails.items()}
 
-    async def stream(self, session: str, log: Log, after: int) -> AsyncIterator[str]:
+    async def stream(self, log: Log, after: int) -> AsyncIterator[str]:
         """Messages for one viewer: JSON arrays of facts with seq > after; the id is the last one's seq.
 
         Once a viewer has every fact, it also gets `typing` events; ui/typed.py says what is in them.
         """
+        session = log.path.parent.name
         tail = self._enter(session, log)
         try:
             position, draft = after, NOTHING
@@ -95,7 +93,7 @@ class Live:
                 if batch:
                     position += len(batch)
                     yield f"id: {position}\ndata: [{','.join(batch)}]\n\n"
-                elif tail.draft is not draft:
+                elif tail.draft != draft:
                     before, draft = draft, tail.draft
                     yield f"event: typing\ndata: {draft.since(before)}\n\n"
                 elif tail.trouble:

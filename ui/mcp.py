@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from agent.sessions import Request, find, open_session
 from agent.settings import Settings, SettingsError
 from agent.steering import halt
+from record.journal import Journal
 from record.log import LogError
 from record.report import report
 from ui.shelf import state
@@ -85,7 +86,7 @@ def tools(settings: Settings) -> list[Callable[..., Any]]:
         Args:
             session: The id that start_session returned.
         """
-        return state(settings, session)
+        return state(Journal(find(settings, session)))
 
     def session_results(session: str) -> str:
         """The report of a session as Markdown, made from its log now: every number comes from a sealed evaluation.

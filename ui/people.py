@@ -3,17 +3,24 @@
 Until there is a sign-in there is one person, the local one; on a public Space there is nobody, who owns nothing.
 """
 
-from collections.abc import Callable
+from typing import Annotated
 
-from fastapi import HTTPException
+from fastapi import APIRouter, Depends, HTTPException
 from fastapi import Request as Http
 
 from agent.sessions import find, session_log
 from agent.settings import Settings, SettingsError
 from record.events import Opened, parse
-from record.log import LogError
+from record.log import Log, LogError
 
 NOBODY = ""
+
+
+async def settings_of(http: Http) -> Settings:
+    return http.app.state.settings
+
+
+Ours = Annotated[Settings, Depends(settings_of)]
 
 
 def person_of(settings: Settings) -> str:
@@ -21,32 +28,40 @@ def person_of(settings: Settings) -> str:
     return "local" if settings.space is None else NOBODY
 
 
-def owners_only(settings: Settings) -> Callable[[Http], None]:
-    """A dependency that lets only the owner pass. Anybody else hears what they would hear if there were no session."""
-    owners: dict[str, str] = {}  # a session's first fact never changes
+def seen(settings: Ours, session: str) -> Log:
+    """The log of a session by its id, or by an unambiguous beginning of it, for its owner. Anybody else hears what they
+    would hear if there were no session: HTTPException 404. Raises LogError."""
+    person = person_of(settings)
+    none = HTTPException(404, f"There is no session with the id {session!r}.")
+    if person == NOBODY:
+        raise none
+    try:
+        log = session_log(settings, session)
+        log = log if log.path.is_file() else find(settings, session)
+        with open(log.path, "rb") as file:
+            first = parse(file.readline())
+    except SettingsError as error:
+        raise HTTPException(404, str(error)) from error
+    except (OSError, ValueError) as error:
+        raise LogError(f"The log of {session} cannot be read: {error}") from error
+    if not isinstance(first, Opened) or first.person != person:
+        raise none
+    return log
 
-    def check(http: Http) -> None:
-        session = http.path_params.get("session")
-        if session is None:
-            return
-        none = HTTPException(404, f"There is no session with the id {session!r}.")
-        person = person_of(settings)
-        if person == NOBODY:
-            raise none
-        try:
-            path = session_log(settings, session).path
-            path = path if path.is_file() else find(settings, session).path
-            if path.parent.name not in owners:
-                with open(path, "rb") as file:
-                    first = parse(file.readline())
-                if not isinstance(first, Opened):
-                    raise none
-                owners[path.parent.name] = first.person
-        except SettingsError as error:
-            raise HTTPException(404, str(error)) from error
-        except (OSError, ValueError) as error:
-            raise LogError(f"The log of {session} cannot be read: {error}") from error
-        if owners[path.parent.name] != person:
-            raise none
 
-    return check
+Seen = Annotated[Log, Depends(seen)]
+
+
+async def exact(log: Seen, session: str) -> Log:
+    """The same by its whole id: a beginning is enough to look, and too little to change or delete."""
+    if log.path.parent.name != session:
+        raise HTTPException(404, f"{session!r} is the beginning of an id; give the whole id to change a session.")
+    return log
+
+
+Exact = Annotated[Log, Depends(exact)]
+
+
+def session_router() -> APIRouter:
+    """A router for what belongs to a session: only its owner comes to its routes."""
+    return APIRouter(prefix="/api/sessions/{session}", dependencies=[Depends(seen)])

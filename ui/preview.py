@@ -197,14 +197,9 @@ def _table(names: Iterable[Any], rows: Sequence[Sequence[Any]], whole: bool, mos
 
 def _cell(value: Any) -> str:
     """A value as short text: no number of Python's is JSON's for every value (NaN, 2**70)."""
-    if isinstance(value, str):
-        said = value
-    elif value is None:
-        said = ""
-    elif isinstance(value, dict | list):
-        said = json.dumps(value, ensure_ascii=False, default=str)
-    else:
-        said = str(value)
+    if isinstance(value, dict | list):
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    said = "" if value is None else str(value)
     return said if len(said) <= CELL else said[: CELL - 1] + "…"
 
 

@@ -22,31 +22,32 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from record.events import (
-    Asked,
-    Closed,
-    Compacted,
-    Decided,
-    Event,
-    Finished,
-    Found,
-    Halted,
-    Noted,
-    Opened,
-    Planned,
-    Replied,
-    Requested,
-    Said,
-    Scored,
-    Shared,
-    Started,
-    Undone,
-    from_dict,
-)
+from record.events import Event, Undone, from_dict
 from record.redact import redact_tree
 
 OWNER = "the owner"
-_PEOPLE = ("person", "by")
+PEOPLE = ("person", "by")  # fields
+# What becomes of a kind of fact: what stands in the place of some of its fields, or None where nothing is left of it.
+HIDDEN: dict[str, dict[str, Any] | None] = {
+    "shared": None,
+    "replied": {"blocks": []},  # the thought is there; its signature is the provider's
+    "opened": {"data": None},
+    "compacted": {"summary": ""},
+    "scored": {"items": ""},
+}
+TAKEN_BACK: dict[str, dict[str, Any] | None] = {
+    "said": None,
+    "noted": None,
+    "planned": None,
+    "replied": {"text": "", "thought": "", "calls": [], "blocks": []},
+    "started": {"arguments": {}},
+    "finished": {"output": ""},
+    "asked": {"arguments": {}, "reason": ""},
+    "decided": {"arguments": None},
+    "closed": {"reason": ""},
+    "halted": {"reason": ""},
+}
+NUMBERS_ONLY = ("details", "evidence")  # fields
 # A path starts where no word, dot or slash stands before it ("a/b", "./a", "https://a/b" are none), or after -I and -L.
 _EDGE = r"(?:(?<![\w.~/\\])|(?<=-[IL]))"
 _URI = re.compile(r"file://(?=/)")
@@ -68,72 +69,24 @@ def public(facts: Sequence[Event], places: Mapping[str, str], secrets: Sequence[
         for place, stands_for in sorted(places.items(), key=lambda item: -len(item[0]))
         if len(place) > 1
     ]
-    gone = taken_back(facts)
-    made = []
-    for fact in facts:
-        said = _unsaid(fact) if fact.seq in gone else fact
-        shown = _shown(said) if said else None
-        if shown is not None:
-            made.append(from_dict(_without_people(_walk(redact_tree(shown.model_dump(), secrets), folders))))
-    return made
-
-
-def taken_back(facts: Sequence[Event]) -> set[int]:
-    """The seqs of the facts between the point that an undo went back to and the undo itself."""
     undone = [(fact.upto, fact.seq) for fact in facts if isinstance(fact, Undone)]
-    return {fact.seq for fact in facts if any(a < fact.seq < b for a, b in undone)}
+    made = [_shown(fact.model_dump(), any(upto < fact.seq < at for upto, at in undone)) for fact in facts]
+    return [from_dict(_walk(redact_tree(fact, secrets), folders)) for fact in made if fact]
 
 
-def _unsaid(fact: Event) -> Event | None:
-    """A fact that was taken back, without its words; None when nothing is left of it."""
-    match fact:
-        case Said() | Noted() | Planned():
-            return None
-        case Replied():
-            return fact.model_copy(update={"text": "", "thought": "", "calls": (), "blocks": ()})
-        case Started():
-            return fact.model_copy(update={"arguments": {}})
-        case Finished():
-            return fact.model_copy(update={"output": ""})
-        case Asked():
-            return fact.model_copy(update={"arguments": {}, "reason": ""})
-        case Decided():
-            return fact.model_copy(update={"arguments": None})
-        case Closed() | Halted():
-            return fact.model_copy(update={"reason": ""})
-        case _:
-            return fact
-
-
-def _shown(fact: Event) -> Event | None:
+def _shown(fact: dict[str, Any], taken_back: bool) -> dict[str, Any] | None:
     """The fact without what is nobody's business; None when nothing is left of it."""
-    match fact:
-        case Shared():
-            return None
-        case Replied():
-            return fact.model_copy(update={"blocks": ()})  # the thought is there; its signature is the provider's
-        case Opened():
-            return fact.model_copy(update={"data": None})
-        case Requested() if fact.what == "compact":
-            return None
-        case Compacted():
-            return fact.model_copy(update={"summary": ""})
-        case Noted():
-            return fact.model_copy(update={"details": _numbers(fact.details)})
-        case Found():
-            return fact.model_copy(update={"evidence": _numbers(fact.evidence)})
-        case Scored():
-            return fact.model_copy(update={"items": ""})
-        case _:
-            return fact
+    kind = fact["kind"]
+    hidden, unsaid = HIDDEN.get(kind, {}), TAKEN_BACK.get(kind, {}) if taken_back else {}
+    if hidden is None or unsaid is None or (kind, fact.get("what")) == ("requested", "compact"):
+        return None
+    numbers = {name: _numbers(fact[name]) for name in NUMBERS_ONLY if name in fact}
+    people = {name: OWNER for name in PEOPLE if fact.get(name, "local") != "local"}
+    return fact | hidden | unsaid | numbers | people
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
-
-
-def _without_people(fact: dict[str, Any]) -> dict[str, Any]:
-    return fact | {name: OWNER for name in _PEOPLE if fact.get(name, "local") != "local"}
 
 
 def _walk(value: Any, folders: list[tuple[re.Pattern[str], str]]) -> Any:

@@ -4,7 +4,7 @@
 """
 
 import sys
-import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from agent.sessions import NAMES, find, session_log, state_of
-from agent.settings import ROOT, Settings, SettingsError, read
+from agent.settings import ROOT, SettingsError, read
 from record.events import Event
 from record.journal import Journal
-from record.log import Log, LogError
-from record.views import Views
+from record.log import Log
+from ui.people import Ours
 from ui.public import public
+from ui.shelf import OurShelf
 
 SHIPPED = ROOT / "replays"
 # Any page may read a replay: it is public, and answers nobody differently. "no-cache" asks again each time, because
@@ -25,98 +26,43 @@ SHIPPED = ROOT / "replays"
 OPEN = {"access-control-allow-origin": "*", "cache-control": "no-cache"}
 NONE = "There is no such replay: its address is wrong, or its owner does not share it."
 
+replay_api = APIRouter(prefix="/api/replays")
 
-class Replays:
-    """Reads each log once, and then only what was added. Thread-safe."""
 
-    def __init__(self, settings: Settings, shipped: Path = SHIPPED):
-        self._settings = settings
-        self._shipped = shipped
-        self._mutex = threading.Lock()
-        self._journals: dict[Path, Journal] = {}
-        self._texts: dict[Path, tuple[int, str]] = {}  # how many facts the text was made of, and the text
+@replay_api.get("")
+def every(shelf: OurShelf) -> JSONResponse:
+    """Shipped ones first, then shared ones, the newest first."""
+    shipped = [Log(path) for path in sorted(SHIPPED.glob("*.jsonl"))]
+    return JSONResponse(shelf.every([*shipped, *shelf.logs()], summary), headers=OPEN)
 
-    def summaries(self) -> list[dict[str, Any]]:
-        """One plain dictionary a replay: shipped ones first, then shared ones, the newest first."""
-        with self._mutex:
-            shipped = sorted(self._shipped.glob("*.jsonl"))
-            sessions = sorted(self._settings.sessions.glob("*/events.jsonl"), reverse=True)
-            found = [(path.stem, path) for path in shipped] + [(path.parent.name, path) for path in sessions]
-            pairs = [(name, path, self._views(path)) for name, path in found if NAMES.fullmatch(name)]
-            return [_summary(name, path, views, path in shipped) for name, path, views in pairs if views]
 
-    def text(self, name: str) -> str | None:
-        """The public log as JSON lines; None when there is none, or when it is not shared at present."""
-        if not NAMES.fullmatch(name):
-            return None
-        with self._mutex:
-            for path in (self._shipped / f"{name}.jsonl", self._settings.sessions / name / "events.jsonl"):
-                if self._views(path):
-                    return self._text(path)
+@replay_api.get("/{name}")
+def one(settings: Ours, shelf: OurShelf, name: str) -> Response:
+    """The public log as JSON lines."""
+    logs = [Log(SHIPPED / f"{name}.jsonl"), session_log(settings, name)] if NAMES.fullmatch(name) else []
+    for found in shelf.every(logs, text):
+        return Response(found, media_type="application/x-ndjson", headers=OPEN)
+    return JSONResponse({"error": NONE}, 404, OPEN)  # the same words for a private session as for none
+
+
+def text(journal: Journal) -> str | None:
+    """The public log as JSON lines; None when it is not shared at present."""
+    if journal.log.path.parent == SHIPPED:
+        return lines(journal.log)
+    return lines(public_log(journal.log)) if journal.views.public else None
+
+
+def summary(journal: Journal) -> dict[str, Any] | None:
+    """One line of the list; None when it is not shared at present."""
+    views, path = journal.views, journal.log.path
+    shipped = path.parent == SHIPPED
+    if not views.opened or not (shipped or views.public):
         return None
-
-    def _views(self, path: Path) -> Views | None:
-        """The fold of a log that anybody may see. Of one that is deleted nothing is kept."""
-        if not path.is_file():
-            self._journals.pop(path, None)
-            self._texts.pop(path, None)
-            return None
-        try:
-            journal = self._journals.get(path) or Journal(self._log(path))
-            views = journal.views
-        except (LogError, SettingsError, OSError):
-            return None
-        if views.opened:
-            self._journals[path] = journal
-        return views if views.opened and (views.public or path.parent == self._shipped) else None
-
-    def _log(self, path: Path) -> Log:
-        return Log(path) if path.parent == self._shipped else session_log(self._settings, path.parent.name)
-
-    def _text(self, path: Path) -> str:
-        log = self._journals[path].log
-        count, text = self._texts.get(path, (-1, ""))
-        if count != len(log):
-            facts = list(log) if path.parent == self._shipped else public_log(self._settings, log)
-            count, text = len(log), lines(facts)
-            self._texts[path] = (count, text)
-        return text
-
-
-def public_log(settings: Settings, log: Log) -> list[Event]:
-    """The public facts of a session of this machine."""
-    folders = {log.path.parent: "", ROOT: "", settings.home: "", Path.home(): "~"}
-    places = {str(form): name for path, name in folders.items() for form in (path, path.resolve())}
-    return public(list(log), places, tuple(settings.keys.values()))
-
-
-def lines(facts: list[Event]) -> str:
-    return "".join(fact.model_dump_json() + "\n" for fact in facts)
-
-
-def include(api: APIRouter, settings: Settings) -> None:
-    """The routes of replays. They need no sign-in and change nothing."""
-    replays = Replays(settings)
-
-    @api.get("/replays")
-    def every() -> JSONResponse:
-        return JSONResponse(replays.summaries(), headers=OPEN)
-
-    @api.get("/replays/{name}")
-    def one(name: str) -> Response:
-        text = replays.text(name)
-        if text is None:  # the same words for a private session as for none
-            return JSONResponse({"error": NONE}, 404, OPEN)
-        return Response(text, media_type="application/x-ndjson", headers=OPEN)
-
-
-def _summary(name: str, path: Path, views: Views, shipped: bool) -> dict[str, Any]:
-    assert views.opened
     best = views.score(views.best, "heldout") or views.score(views.best, "dev")
     ended = views.closed or views.halted
     minutes = (ended.at - views.opened.at).total_seconds() / 60 if ended else None
     return {
-        "id": name,
+        "id": path.stem if shipped else path.parent.name,
         "title": views.title,
         "outcome": state_of(views),
         "minutes": None if minutes is None else round(minutes, 1),
@@ -126,14 +72,25 @@ def _summary(name: str, path: Path, views: Views, shipped: bool) -> dict[str, An
     }
 
 
+def public_log(log: Log) -> list[Event]:
+    """The public facts of a session of this machine."""
+    folder, _, home, *_ = log.path.parents  # <home>/sessions/<id>
+    folders = {folder: "", ROOT: "", home: "", Path.home(): "~"}
+    places = {str(form): name for path, name in folders.items() for form in (path, path.resolve())}
+    return public(log, places, log.secrets)
+
+
+def lines(facts: Iterable[Event]) -> str:
+    return "".join(fact.model_dump_json() + "\n" for fact in facts)
+
+
 def main() -> int:
-    settings = read()
     try:
-        log = find(settings, sys.argv[1] if len(sys.argv) == 2 else "")
+        log = find(read(), sys.argv[1] if len(sys.argv) == 2 else "")
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    print(lines(public_log(settings, log)), end="")
+    print(lines(public_log(log)), end="")
     return 0
 
 

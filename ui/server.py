@@ -4,19 +4,20 @@ import hashlib
 from pathlib import Path
 
 import gradio as gr
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from agent.settings import Settings
 from ui import mcp
-from ui.api import refuse_in_one_sentence, router
+from ui.api import REFUSALS, api, refusal, session_api
 from ui.dashboard import mount_trackio
 from ui.guard import Guard
 from ui.live import Live
 from ui.page import head, page
-from ui.people import owners_only
-from ui.work_api import work_router
+from ui.replays import replay_api
+from ui.shelf import Shelf
+from ui.work_api import work_api
 
 STATIC = Path(__file__).parent / "static"
 EVENTS_AT_ONCE = 200  # Gradio's own default of 40 is for the whole app, all viewers together
@@ -38,15 +39,16 @@ def build_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        dependencies=[Depends(owners_only(settings))],
+        exception_handlers=dict.fromkeys(REFUSALS, refusal),
     )
+    app.state.settings = settings
+    app.state.shelf = Shelf(settings)
     app.state.live = Live()
-    app.include_router(router(settings, app.state.live))
-    app.include_router(work_router(settings))
+    for router in (api, session_api, work_api, replay_api):
+        app.include_router(router)
     mount_trackio(app, settings)
     if settings.mcp:
         mcp.serve(app, settings)
-    refuse_in_one_sentence(app)
     assets = f"/assets/{version()}"
     app.mount(assets, Assets(directory=STATIC), name="assets")
     app.state.page = _mount(app, assets)

@@ -1,72 +1,97 @@
-"""The list of sessions and what one of them looks like, for the page and for programs. Reads; never writes."""
+"""What the logs of sessions say, for the page and for programs. Each is read once, and then only what was added; never written."""
 
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from agent.sessions import Summary, find, session_log, summary_of
-from agent.settings import Settings, SettingsError
+from fastapi import Depends
+from fastapi import Request as Http
+
+from agent.sessions import NAMES, Summary, session_log, summary_of
+from agent.settings import Settings
+from record.journal import Journal
 from record.log import Log, LogError
-from record.views import Job, Views
+from record.views import Job
+
+T = TypeVar("T")
 
 
 class Shelf:
-    """Every session's summary, read again only where the log has grown."""
+    """The fold of every log that somebody asked about. Thread-safe."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
-        self._known: dict[str, tuple[int, Log, Summary]] = {}
+        self._known: dict[Path, tuple[Journal, dict[Callable, tuple[int, Any]]]] = {}
+        self._mutex = threading.Lock()
 
-    def summaries(self, person: str) -> list[dict[str, Any]]:
-        """One plain dictionary a session of this person, newest first."""
-        found = [self._summary(path) for path in self._settings.sessions.glob("*/events.jsonl")]
-        newest_first = sorted(
-            (s for s in found if s and s.opened and s.person == person), key=lambda s: s.id, reverse=True
-        )
-        return [asdict(summary) for summary in newest_first]
+    def logs(self) -> list[Log]:
+        """The logs of all sessions, newest first."""
+        names = [path.parent.name for path in self._settings.sessions.glob("*/events.jsonl")]
+        return [session_log(self._settings, name) for name in sorted(names, reverse=True) if NAMES.fullmatch(name)]
 
-    def _summary(self, path: Path) -> Summary | None:
-        session = path.parent.name
-        try:
-            size = path.stat().st_size
-            known = self._known.get(session)
-            if known and known[0] == size:
-                return known[2]
-            log = known[1] if known else session_log(self._settings, session)
-            log.refresh()
-            summary = summary_of(session, log)
-        except (LogError, SettingsError, OSError):
-            return None
-        self._known[session] = (size, log, summary)
-        return summary
+    def ask(self, log: Log, question: Callable[[Journal], T]) -> T:
+        """What a log answers; worked out again only when it has grown. Of one that is deleted nothing is kept.
+
+        Raises:
+            LogError: It is gone, or cannot be read.
+        """
+        with self._mutex:
+            if not log.path.is_file():
+                self._known.pop(log.path, None)
+                raise LogError(f"{log.path} is gone: its session was deleted.")
+            journal, answers = self._known.setdefault(log.path, (Journal(log), {}))
+            journal.log.refresh()
+            count = len(journal.log)
+            if question not in answers or answers[question][0] != count:
+                answers[question] = count, question(journal)
+            return answers[question][1]
+
+    def every(self, logs: Iterable[Log], question: Callable[[Journal], T | None]) -> list[T]:
+        """The answers of those that can be read and have one."""
+        found = []
+        for log in logs:
+            with suppress(LogError, OSError):
+                found.append(self.ask(log, question))
+        return [answer for answer in found if answer is not None]
 
 
-def state(settings: Settings, session: str) -> dict[str, Any]:
-    """Where a session stands, as plain values. Raises SettingsError, LogError."""
-    log = find(settings, session)
-    views = Views(log)
-    opened = views.opened
-    return asdict(summary_of(log.path.parent.name, log)) | {
-        "goal": opened.goal.model_dump() if opened else None,
-        "budget": views.budget.model_dump(),
+async def shelf_of(http: Http) -> Shelf:
+    return http.app.state.shelf
+
+
+OurShelf = Annotated[Shelf, Depends(shelf_of)]
+
+
+def summary(journal: Journal) -> Summary:
+    """One line of the list of sessions."""
+    return summary_of(journal.log.path.parent.name, journal.log)
+
+
+def jobs(journal: Journal) -> dict[str, Job]:
+    """The jobs of a session by their names."""
+    return dict(journal.views.jobs)
+
+
+def state(journal: Journal) -> dict[str, Any]:
+    """Where a session stands: values, models and dataclasses that become JSON as they are."""
+    views = journal.views
+    return asdict(summary(journal)) | {
+        "goal": views.opened and views.opened.goal,
+        "budget": views.budget,
         "approval": views.approval,
         "driver": views.driver,
         "effort": views.effort,
         "public": views.public,
-        "closed": views.closed.model_dump(mode="json") if views.closed else None,
+        "closed": views.closed,
         "active": views.active,
         "best_model": views.best,
-        "plan": [step.model_dump() for step in views.plan],
-        "jobs": [_job(job) for job in views.jobs.values()],
-        "scores": [score.model_dump(mode="json") for score in views.scores],
-        "promotions": [verdict.model_dump(mode="json") for verdict in views.promotions],
-        "waiting": [asked.model_dump(mode="json") for asked in views.waiting],
+        "plan": views.plan,
+        "jobs": [asdict(job) for job in views.jobs.values()],
+        "scores": list(views.scores),
+        "promotions": list(views.promotions),
+        "waiting": views.waiting,
         "spent": asdict(views.spent),
-    }
-
-
-def _job(job: Job) -> dict[str, Any]:
-    return asdict(job) | {
-        "ended": job.ended.model_dump(mode="json") if job.ended else None,
-        "findings": [finding.model_dump(mode="json") for finding in job.findings],
     }

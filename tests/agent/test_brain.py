@@ -4,26 +4,17 @@ import gc
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from agent.brain import Access, Brain, BrainError
+from agent.brain import Brain, BrainError
 from agent.session import Session
+from agent.settings import Settings
 from lab.errors import Stopped
 from record.events import Replied, Tuned
-from tests.fakes import (
-    breaks,
-    chat_server,
-    cut,
-    fails,
-    forbidden,
-    no_credit,
-    overflow,
-    proxy_page,
-    says,
-    slow,
-    stalls,
-)
+from tests.chat.server import chat_server
+from tests.chat.turns import breaks, cut, fails, forbidden, no_credit, overflow, proxy_page, says, slow, stalls
 
 ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
 KEYS = {"ML_INTERN_API_KEY": "sk-of-this-server", "OPENAI_API_KEY": "sk-other", "ANTHROPIC_API_KEY": "sk-ant-other"}
@@ -31,12 +22,16 @@ PROTOCOLS = ("openai/scripted", "anthropic/claude-sonnet-5-5")
 both = pytest.mark.parametrize("model", PROTOCOLS)
 
 
+def own(base: str | None, **terms) -> Settings:
+    return Settings(Path(), keys=KEYS, api_base=base, **terms)
+
+
 def ask(server, model: str, said: list | None = None, shown: list | None = None, **access):
     """One answer of a brain on the server's protocol for that model."""
     base = server.base if model.startswith("openai") else server.root
     tell = (lambda what, advice: said.append(what)) if said is not None else (lambda what, advice: None)
     show = (lambda text, thought: shown.append((text, thought))) if shown is not None else (lambda text, thought: None)
-    return Brain(Access(model, KEYS, base, **access), lambda: None, show, tell).generate(ASK)
+    return Brain(model, own(base, **access), lambda: None, show, tell).generate(ASK)
 
 
 @both
@@ -155,7 +150,7 @@ def test_a_stop_is_heard_while_the_provider_is_silent():
     with chat_server([stalls()]) as server:
         until = time.monotonic() + 1.0
         with pytest.raises(Stopped):
-            Brain(Access("openai/scripted", KEYS, server.base), check).generate(ASK)
+            Brain("openai/scripted", own(server.base), check).generate(ASK)
         assert time.monotonic() - until < 2
 
 
@@ -170,7 +165,7 @@ def test_claudes_cache_is_marked_and_others_get_no_marks_and_no_blocks():
     ]
     with chat_server([says("x")]) as server:
         for model, base in zip(PROTOCOLS, (server.base, server.root), strict=True):
-            Brain(Access(model, KEYS, base), lambda: None).generate(spoken)
+            Brain(model, own(base), lambda: None).generate(spoken)
     plain, claude = (json.dumps(request) for request in server.requests)
     assert "cache_control" not in plain and "c2ln" not in plain
     assert claude.count('"cache_control"') == 3 and "c2ln" in claude
@@ -180,10 +175,10 @@ def test_claudes_cache_is_marked_and_others_get_no_marks_and_no_blocks():
 
 def test_the_window_is_the_servers_own_where_it_says_so():
     with chat_server([says("x")], max_model_len=32_768) as server:
-        assert Brain(Access("openai/scripted", KEYS, server.base), lambda: None).window == 32_768
-    claude = Access("anthropic/claude-sonnet-5-5", KEYS)
-    assert Brain(claude, lambda: None).window == 190_000  # it could have a million; nobody gains from that
-    assert Brain(replace(claude, window=50_000), lambda: None).window == 50_000
+        assert Brain("openai/scripted", own(server.base), lambda: None).window == 32_768
+    claude = "anthropic/claude-sonnet-5-5"
+    assert Brain(claude, own(None), lambda: None).window == 190_000  # it could have a million; nobody gains from that
+    assert Brain(claude, own(None, window=50_000), lambda: None).window == 50_000
 
 
 def test_a_session_driven_by_a_hosted_model_runs_through_the_same_loop(settings, new_session):

@@ -19,8 +19,9 @@ from agent.settings import KEY_NAMES, ROOT
 from record.events import Call, Closed, Finished, Replied
 from record.journal import Journal
 from record.log import Log
+from tests.chat.server import ChatServer, chat_server
+from tests.chat.turns import says
 from tests.conftest import cli_environment, free_port
-from tests.fakes import ChatServer, chat_server, says
 
 # Values of no shape that redaction would know: what hides them is that we know them.
 CANARIES = {name: f"canary.of.{name.lower().replace('_', '.')}" for name in KEY_NAMES}

@@ -14,8 +14,9 @@ import pytest
 from lab.backend import read_json
 from lab.processes import alive
 from record.events import Closed, Said, parse
+from tests.chat.server import chat_server
+from tests.chat.turns import fails, says
 from tests.conftest import cli_environment, free_port
-from tests.fakes import chat_server, fails, says
 from tests.scripted import open_lab
 
 

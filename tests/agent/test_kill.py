@@ -12,7 +12,8 @@ import pytest
 from agent.session import Session
 from agent.settings import Settings
 from record.events import Call, Closed, Finished, Noted, Replied
-from tests.fakes import chat_server, says, slow
+from tests.chat.server import chat_server
+from tests.chat.turns import says, slow
 
 KILLS = 50
 INTERRUPTED = "A restart interrupted this call"

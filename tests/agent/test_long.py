@@ -19,20 +19,8 @@ from record.events import Asked, Compacted, Finished, Found, Progressed, Replied
 from record.log import Log
 from record.typing import read_typing
 from record.views import MAIN, Views
-from tests.fakes import (
-    breaks,
-    chat_server,
-    cut,
-    empty,
-    fails,
-    huge,
-    overflow,
-    proxy_page,
-    raw_arguments,
-    refusal,
-    says,
-    slow,
-)
+from tests.chat.server import chat_server
+from tests.chat.turns import breaks, cut, empty, fails, huge, overflow, proxy_page, raw_arguments, refusal, says, slow
 
 KEY = "sk-of-this-server-and-no-other"
 

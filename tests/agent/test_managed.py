@@ -8,7 +8,8 @@ from smolagents import CodeAgent, OpenAIModel, ToolCallingAgent
 from agent import Intern, Request
 from agent.settings import SettingsError
 from record.events import parse
-from tests.fakes import chat_server, says
+from tests.chat.server import chat_server
+from tests.chat.turns import says
 
 TINY = {"task": "chains", "target": 0.9, "hours": 0.0003}  # about a second: the budget ends it, with a report
 

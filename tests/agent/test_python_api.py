@@ -7,7 +7,8 @@ from dataclasses import replace
 from agent import Request, Session, read_settings
 from agent.settings import ROOT
 from record.views import Views
-from tests.fakes import chat_server, says
+from tests.chat.server import chat_server
+from tests.chat.turns import says
 
 
 def test_the_readmes_lines_open_and_run_a_session(settings):

@@ -21,8 +21,9 @@ from agent.steering import decide, halt
 from lab.errors import LabError
 from record.events import Asked, Closed, Finished
 from record.journal import Journal
+from tests.chat.server import ChatServer, chat_server
+from tests.chat.turns import says
 from tests.conftest import free_port
-from tests.fakes import ChatServer, chat_server, says
 from tests.scripted import open_lab
 
 HELPER = str(ROOT / "tests" / "mcp_servers.py")
@@ -120,7 +121,11 @@ def test_a_long_answer_is_cut_to_its_head_and_tail(near, new_session):
     journal, _, _ = driven(near({"*": "read"}), new_session, says("", ("helper__talk", {"characters": 100_000})))
     (said,) = answers(journal)
     assert 25_000 <= len(said.output) < 25_200
-    assert "head" in said.output[:100] and said.output.endswith("tail") and "75000 characters left out" in said.output
+    assert (
+        "head" in said.output[:100]
+        and said.output.endswith("tail")
+        and "bytes left out; all of it is in .outputs/" in said.output
+    )
 
 
 def test_a_tool_that_breaks_is_an_answer_and_its_secret_stays_one(near, new_session):

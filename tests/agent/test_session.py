@@ -11,7 +11,8 @@ from agent.settings import SettingsError
 from agent.steering import decide, halt, say
 from lab.backend import write_json
 from record.events import Asked, Call, Closed, Finished, Launched, Replied, Started
-from tests.fakes import chat_server, says
+from tests.chat.server import chat_server
+from tests.chat.turns import says
 
 QUIET = says("Nothing more to do.")
 

@@ -53,6 +53,7 @@ def test_a_session_is_opened_from_the_fields_of_a_request(site: Site, http: http
         ({"task": "chains", "target": 3}, "target"),
         ({"task": "no such task"}, "no such task"),
         ({"task": "chains", "hours": "soon"}, "hours"),
+        ({"task": "chains", "hours": "soon"}, "'soon'"),
         ({"task": "chains", "colour": "red"}, "colour"),
         ({}, "task"),
     ],

@@ -14,7 +14,7 @@ from record import events as e
 from tests.ui import story
 from tests.ui.conftest import Site, own_settings, served
 from tests.ui.test_live import Viewer, seqs
-from tests.ui.test_page import hide, ready
+from tests.ui.test_page import hide, leave, ready
 
 CUT = "The connection is cut"
 MEANWHILE = 300  # facts that come while nobody looks
@@ -96,9 +96,7 @@ def test_a_hidden_tab_comes_back_after_hundreds_of_facts(site: Site, visit):
     name, log = site.session(story.beginning)
     page = visit(f"{site.url}/?session={name}")
     ready(page)
-    hide(page, True)
-    page.wait_for_timeout(300)
-    assert site.app.state.live.watched.get(name, 0) == 0
+    leave(site, page, name)
     log.append(*news())
     hide(page, False)
     assert everything(page, f"message {MEANWHILE - 1}") == [f"message {i}" for i in range(MEANWHILE)]
@@ -122,6 +120,22 @@ def test_a_server_that_restarted_meanwhile_goes_on_where_the_viewer_was(restarts
     assert page.get_by_text(CUT).is_hidden()
     with Viewer(site.url, name, last_seen=past + 1) as viewer:  # as a browser's own reconnect would ask
         assert seqs(viewer.wait(MEANWHILE - 1)) == list(range(past + 2, past + MEANWHILE + 1))
+
+
+def test_a_log_that_was_broken_for_a_while_is_followed_again(site: Site, visit):
+    name, log = site.session(story.beginning)
+    page = visit(f"{site.url}/?session={name}")
+    ready(page)
+    whole = log.path.read_bytes()
+    log.path.write_bytes(whole + b'{"kind": "nonsense"}\n')
+    page.get_by_text("is not a fact").wait_for()
+    page.wait_for_timeout(4500)  # it has tried once more, and is told the same
+    trouble = page.get_by_text("is not a fact")
+    assert trouble.is_visible() and trouble.evaluate("one => one.scrollWidth <= one.clientWidth")
+    log.path.write_bytes(whole)
+    log.append(e.Said(text="message 0"))
+    page.locator(".bubble", has_text="message 0").wait_for()
+    trouble.wait_for(state="hidden")
 
 
 def test_a_job_that_ran_with_every_tab_closed_is_there_as_a_whole(site: Site, visit):

@@ -142,6 +142,19 @@ def test_a_terminal_shows_the_tail_and_all_of_it_on_demand(opened):
     assert "line 3." in row.locator(".term").inner_text()
 
 
+def test_a_wish_to_end_that_is_not_granted_is_no_error(opened):
+    why = "It is too early to end: the target of 0.9 is not reached. Try another idea."
+    page, _ = opened(
+        *story.call("final_answer", 1, {"answer": "I am done."}, why, ok=False),
+        *story.call("shell", 2, {"command": "false"}, "no such file", ok=False),
+    )
+    assert page.locator(".row.error").count() == 1, "the one that broke"
+    row = page.locator(".row", has_text="Not finished yet")
+    assert row.get_attribute("open") is None and "too early" in row.locator(".row-about").inner_text()
+    row.locator("summary").click()
+    row.locator(".row-body", has_text="I am done.").wait_for()
+
+
 def test_a_written_file_shows_what_changed(opened):
     first, then = "a = 1\nb = 2\nc = 3\n", "a = 1\nb = 5\nc = 3\nd = 4\n"
     page, _ = opened(

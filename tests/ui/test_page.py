@@ -38,6 +38,13 @@ def hide(page, hidden: bool) -> None:
     )
 
 
+def leave(site: Site, page, name: str) -> None:
+    """The tab goes to the back, and its page lets go of its connection."""
+    hide(page, True)
+    page.wait_for_timeout(300)
+    assert site.app.state.live.watched.get(name, 0) == 0
+
+
 def test_every_kind_of_fact_has_a_reader_on_the_page():
     kinds = {kind.model_fields["kind"].default for kind in typing.get_args(Event)}
     feed = (STATIC / "feed.js").read_text()
@@ -179,9 +186,7 @@ def test_a_hidden_tab_holds_no_connection_and_misses_nothing(site: Site, visit):
     name, log = site.session(story.beginning)
     page = visit(f"{site.url}/?session={name}")
     ready(page)
-    hide(page, True)
-    page.wait_for_timeout(300)
-    assert site.app.state.live.watched.get(name, 0) == 0
+    leave(site, page, name)
     log.append(*(Said(text=f"message {i}") for i in range(20)))
     hide(page, False)
     page.locator(".bubble", has_text="message 19").wait_for()

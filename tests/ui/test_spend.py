@@ -81,6 +81,18 @@ def test_model_calls_have_a_cap_even_where_nobody_gave_one(site: Site, visit):
     page.locator(".cap", has_text="Model calls").wait_for(state="detached")
 
 
+def test_calls_of_scouts_count_and_are_told_apart(site: Site, visit):
+    scouted = e.Replied(text="I looked.", model="x/y", who="scout-1")
+    name, _ = site.session(
+        lambda s: [story.opened(s, driver="x/y"), e.Replied(text="one", model="x/y"), scouted, scouted]
+    )
+    page = visit(f"{site.url}/?session={name}")
+    page.locator(".spend").wait_for()
+    assert cap(page, "Model calls") == "3 of 300\n2 by scouts", "the cap counts every call"
+    assert "not counted: 3 of 3 answers, 2 of them by scouts" in cap(page, "Tokens")
+    assert "price unknown: 3 of 3 answers, 2 of them by scouts" in cap(page, "Dollars")
+
+
 def test_a_replay_shows_the_clock_of_its_log(site: Site, visit):
     name, log = site.session(lambda s: [story.opened(s)])
     facts = [fact for fact in rested(name) if fact[1].kind not in ("closed", "renamed")][:6]

@@ -1,12 +1,14 @@
 """What a person can do to a session from the page: in a real Chromium, against a real server."""
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from record.events import Closed, Ended, Published, Replied, Requested, Said, Tuned
+from record.log import Log
 from record.views import Views
 from tests.ui import story
 from tests.ui.conftest import SHOTS, Site
+from tests.ui.test_axe import clean
 
 
 def ready(page: Page) -> None:
@@ -87,6 +89,38 @@ def test_a_fork_opens_and_goes_on_only_when_spoken_to(site: Site, visit):
     page.get_by_role("heading", name="(fork)").wait_for()
     page.locator(".notice", has_text="Stopped").wait_for()
     assert views(log).active
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_session_is_forked_from_a_message(site: Site, visit, theme: str):
+    name, log = site.session(story.beginning)
+    page = visit(f"{site.url}/?session={name}&__theme={theme}")
+    ready(page)
+    message = page.locator(".said", has_text="Try more rows, please.")
+    button = message.get_by_role("button", name="Fork from here")
+    assert button.evaluate("one => getComputedStyle(one).opacity") == "0"
+    page.locator(".scroller").focus()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if button.evaluate("one => one === document.activeElement"):
+            break
+    expect(button).to_have_css("opacity", "1")
+    page.screenshot(path=SHOTS / f"fork_{theme}.png")
+    clean(page, "a fork")
+    with page.expect_request("**/fork") as sent:
+        page.keyboard.press("Enter")
+    at = next(fact.seq for fact in log if fact.kind == "said")
+    assert sent.value.post_data_json == {"at": at}
+    page.get_by_role("heading", name="(fork)").wait_for()
+    new = Log(site.settings.sessions / page.url.partition("session=")[2].partition("&")[0] / "events.jsonl")
+    assert [fact.upto for fact in new[: new.refresh()] if fact.kind == "undone"] == [at]
+    assert views(log).active
+
+
+def test_where_nobody_may_fork_there_is_no_button(site: Site, visit):
+    page = visit(f"{site.url}/?replay=demo-chains&speed=max")
+    page.locator(".ending").wait_for()
+    assert page.locator(".bubble").count() > 0 and page.locator(".fork").count() == 0
 
 
 @pytest.mark.parametrize(
@@ -192,6 +226,11 @@ def test_the_menu_is_driven_by_keys(site: Site, visit):
     stands(page, log)
 
 
+def escape(at: Locator) -> None:
+    at.focus()
+    at.press("Escape")
+
+
 def test_escape_leaves_what_is_open_and_stops_only_from_the_transcript(site: Site, visit):
     name, log = site.session(story.beginning)
     (log.path.parent / "report.md").write_text("# A report")
@@ -207,15 +246,12 @@ def test_escape_leaves_what_is_open_and_stops_only_from_the_transcript(site: Sit
         page.keyboard.up("Escape")
         expect(page.locator("dialog[open]")).to_have_count(0)
         stands(page, log)
-    page.get_by_label("approval", exact=True).focus()
-    page.keyboard.press("Escape")
+    escape(page.get_by_label("approval", exact=True))
     page.locator(".ask-settings summary").click()
-    page.locator(".ask-edit").focus()
-    page.keyboard.press("Escape")
+    escape(page.locator(".ask-edit"))
     stands(page, log)
     page.get_by_role("tab", name="Files").click()
-    page.locator(".files-filter").focus()
-    page.keyboard.press("Escape")
+    escape(page.locator(".files-filter"))
     page.locator("[data-path='workspace/a.txt']").click()
     page.get_by_text("some text").click()
     page.keyboard.press("Escape")
@@ -226,8 +262,7 @@ def test_escape_leaves_what_is_open_and_stops_only_from_the_transcript(site: Sit
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("Escape")
     stands(page, log)
-    page.locator(".scroller").focus()
-    page.keyboard.press("Escape")
+    escape(page.locator(".scroller"))
     page.get_by_text("Stopped by local").wait_for()
 
 

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import time
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -20,6 +19,16 @@ import sys, trackio
 trackio.init(project=sys.argv[1], name=sys.argv[2], auto_log_gpu=False)
 for step in range(20): trackio.log({"loss": 3 / (1 + step)}, step=step)
 trackio.finish()
+"""
+PARENT = """
+import socket, subprocess, sys, time
+door = socket.socket(socket.AF_UNIX)
+door.bind(sys.argv[1])
+door.listen()
+command = [sys.executable, "-m", "ui.trackio_process", str(door.fileno())]
+child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[door.fileno()])
+print(child.pid, flush=True)
+time.sleep(60)
 """
 WRITES = ("bulk_log", "delete_run", "rename_run", "log", "force_sync", "upload", "bulk_upload_media")
 CLOSED = ("query_project", "get_registries", "get_registry_buckets", "get_registry_details", "no_such_thing")
@@ -138,14 +147,13 @@ def test_its_process_has_no_keys_and_ends_with_ours(site: Site, project: str, ht
     http.get("/trackio/version").raise_for_status()
     child = next(c for c in psutil.Process().children() if "ui.trackio_process" in c.cmdline())
     assert not [name for name in child.environ() if name.endswith(("_KEY", "_TOKEN", "_SECRET"))]
-    outer = "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-m', 'ui.trackio_process', sys.argv[1]], stdin=subprocess.PIPE); print(p.pid, flush=True); time.sleep(60)"
-    command = [sys.executable, "-c", outer, str(tmp_path / "socket")]
+    command = [sys.executable, "-c", PARENT, str(tmp_path / "socket")]
     parent = subprocess.Popen(command, env=site.settings.job_env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout
     orphan = psutil.Process(int(parent.stdout.readline()))
-    until = time.monotonic() + 30
-    while not (tmp_path / "socket").exists() and time.monotonic() < until:
-        time.sleep(0.05)
+    way = httpx.HTTPTransport(uds=str(tmp_path / "socket"))
+    with httpx.Client(transport=way, base_url="http://trackio", timeout=30) as client:
+        client.get("/trackio/version").raise_for_status()
     parent.kill()
     parent.wait()
     assert psutil.wait_procs([orphan], timeout=15)[1] == []

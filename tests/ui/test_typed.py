@@ -134,6 +134,22 @@ def test_a_thought_is_folded_and_stays_open_for_who_reads_it(site: Site, visit):
     assert page.locator(".feed .thought", has_text="Is it the rate? It is.").get_attribute("open") == ""
 
 
+def test_what_a_scout_says_ends_nothing_that_the_driver_writes(site: Site, visit):
+    name, log = site.session(working)
+    page = visit(f"{site.url}/?session={name}")
+    writer(log)("The driver writes on")
+    page.locator(".typed", has_text="The driver writes on").wait_for()
+    page.evaluate(
+        """() => { window.gone = 0; const look = () => { window.gone += document.querySelector('.typed').hidden; requestAnimationFrame(look); }; look(); }"""
+    )
+    log.append(e.Replied(text="I looked.", model="x/y", who="scout-1"))
+    page.locator(".feed > .scout").wait_for()
+    page.wait_for_timeout(300)
+    assert typed(page) == "The driver writes on" and page.evaluate("window.gone") == 0
+    log.append(e.Replied(text="The driver is done.", model="x/y"))
+    page.locator(".typed").wait_for(state="hidden")
+
+
 def test_markup_in_it_is_text(site: Site, visit):
     name, log = site.session(working)
     page = visit(f"{site.url}/?session={name}")
@@ -252,7 +268,7 @@ def test_old_news_is_no_news(site: Site):
     ],
 )
 def test_a_step_keeps_what_stayed(before: str, now: str, said: tuple[int, str]):
-    news = json.loads(Draft(now, now, 2).since(Draft(before, before, 1)))
+    news = json.loads(Draft(now, now).since(Draft(before, before)))
     assert news == {"from": said[0], "text": said[1], "thought_from": said[0], "thought": said[1]}
 
 

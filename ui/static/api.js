@@ -31,12 +31,25 @@ export const api = {
   tune: (id, terms) => call("POST", `/sessions/${id}/tune`, terms),
   compact: (id) => call("POST", `/sessions/${id}/compact`),
   undo: (id) => call("POST", `/sessions/${id}/undo`),
-  fork: (id) => call("POST", `/sessions/${id}/fork`),
+  fork: (id, at = null) => call("POST", `/sessions/${id}/fork`, { at }),
   delete: (id) => call("DELETE", `/sessions/${id}`),
   check: () => call("GET", "/check"),
   replays: () => call("GET", "/replays"),
   report: (id) => call("GET", `/sessions/${id}/report`),
+  files: (id) => call("GET", `/sessions/${id}/files`),
+  preview: (id, path) => call("GET", part(id, "preview", path)),
+  log: (id, job) => call("GET", part(id, "jobs", `${job}/log`)),
+  stopJob: (id, job) => call("POST", part(id, "jobs", `${job}/stop`)),
 };
+
+/** Each part of a path is quoted, and the slashes between them are not. */
+const part = (id, verb, path) => `/sessions/${id}/${verb}/${path.split("/").map(encodeURIComponent).join("/")}`;
+
+/** The address of a file of a session. */
+export const address = (id, verb, path) => `/api${part(id, verb, path)}`;
+
+const AGAIN = 1000; // ms from a cut to the next try
+const LATER = 4000; // ms from trouble with the log to the next try: it may last, and each try reads all of it
 
 /** Whether the server says that there is no such session; a server that says nothing does not. */
 const gone = (id) =>
@@ -52,7 +65,7 @@ const gone = (id) =>
 export class Stream {
   /** `typing` gets the text and the thought of the answer that is being written; "" and "" when there is none. */
   constructor(session, { facts, typing, linked, trouble }) {
-    Object.assign(this, { session, seq: 0, source: null, retry: null, typed: ["", ""], facts, typing, linked, trouble });
+    Object.assign(this, { session, seq: 0, source: null, retry: null, troubled: false, typed: ["", ""], facts, typing, linked, trouble });
     this.onVisible = () => (document.hidden ? this.pause() : this.resume());
     document.addEventListener("visibilitychange", this.onVisible);
     // after a sleep or a change of network a dead connection can look alive for minutes: ask anew
@@ -68,7 +81,8 @@ export class Stream {
     if (this.source || document.hidden) return;
     const source = new EventSource(`/api/sessions/${encodeURIComponent(this.session)}/events?after=${this.seq}`);
     this.source = source;
-    source.onopen = () => this.linked(true);
+    // trouble is told at once: who was in it is well again when none comes for a moment
+    source.onopen = () => setTimeout(() => this.source === source && this.well(), this.troubled ? AGAIN : 0);
     source.onmessage = (message) => {
       const fresh = JSON.parse(message.data).filter((fact) => fact.seq > this.seq);
       if (!fresh.length) return;
@@ -77,21 +91,32 @@ export class Stream {
     };
     source.addEventListener("typing", (message) => this.type(JSON.parse(message.data)));
     source.addEventListener("trouble", (message) => {
-      this.close();
-      this.trouble(message.data);
+      this.pause();
+      this.troubled = true;
+      this.trouble(`The page tries again by itself. ${message.data}`);
+      this.again(LATER);
     });
     source.onerror = async () => {
       // We reconnect ourselves: a browser gives up for good when a proxy answers with an error page.
       this.linked(false);
       this.pause();
-      clearTimeout(this.retry);
       if (this.seq === 0 && (await gone(this.session))) {
         this.close();
         this.trouble("There is no such session, or it is not yours.");
         return;
       }
-      this.retry = setTimeout(() => this.resume(), 1000);
+      this.again(AGAIN);
     };
+  }
+
+  again(wait) {
+    clearTimeout(this.retry);
+    this.retry = setTimeout(() => this.resume(), wait);
+  }
+
+  well() {
+    this.troubled = false;
+    this.linked(true);
   }
 
   /** Each message says how much of the text before it stays. */

@@ -4,7 +4,7 @@ import { decision } from "./approval.js";
 import { block } from "./code.js";
 import { h, icon } from "./dom.js";
 import { markdown } from "./markdown.js";
-import { bar, pill, quiet, row, spinner, toolRow } from "./rows.js";
+import { pill, progress, quiet, row, spinner, toolRow } from "./rows.js";
 import { Scouts, SCOUTED } from "./scouts.js";
 import { terminal } from "./terminal.js";
 import { Typed } from "./typed.js";
@@ -14,8 +14,11 @@ const SILENT = new Set(["plan", "note", "promote", "final_answer"]); // tools wh
 const PART = /\n\[\d+ more characters: read on from \d+\]$/; // how read_file ends when there is more
 const LEVELS = { info: "info", warn: "warn", stop: "stop" };
 
+/** Whether nothing is being written after this fact: what a scout says ends nothing of the driver's. */
+export const answers = ({ kind, who }) => kind === "halted" || kind === "closed" || (kind === "replied" && who === "main");
+
 export class Feed {
-  /** `transcript` is the window that the feed grows in; `acts` are {decide, openReport}. */
+  /** `transcript` is the window that the feed grows in; `acts` are {decide, openReport, fork}, the last null where nobody may. */
   constructor(transcript, acts) {
     Object.assign(this, {
       transcript,
@@ -36,6 +39,7 @@ export class Feed {
   /** Take one more fact. `state` has it already. Nothing is drawn before `settle`. */
   add(fact, state) {
     const reader = READERS[fact.kind];
+    this.answered ||= answers(fact);
     this.scout = fact.who !== "main" && SCOUTED.has(fact.kind) ? this.scouts.of(fact.who) : null;
     if (reader) reader(this, fact, state);
     else this.put(() => quiet("info", `A fact of a kind that this page does not know: ${fact.kind}`));
@@ -93,13 +97,15 @@ const READERS = {
       budget.hours === null ? "no time limit" : words.seconds(budget.hours * 3600),
       words.driver(f.driver),
     ];
-    feed.put(() => h("div.said", h("div.bubble", goal.text)));
+    feed.put(() => h("div.said", forking(feed, f), h("div.bubble", goal.text)));
     feed.put(() => h("div.meta", facts.filter(Boolean).join(" · ")));
   },
-  said: (feed, f) => feed.put(() => h("div.said", f.by === "local" ? null : h("span.who", f.by), h("div.bubble", f.text))),
+  said: (feed, f) =>
+    feed.put(() =>
+      h("div.said", forking(feed, f), f.by === "local" ? null : h("span.who", f.by), h("div.bubble", f.text)),
+    ),
   replied: (feed, f) => {
-    const open = feed.typed.thinks && feed.typed.thought.open; // who reads along reads on
-    feed.answered = true;
+    const open = f.who === "main" && feed.typed.thinks && feed.typed.thought.open; // who reads along reads on
     if (f.thought) feed.put(() => thought(f, open), f);
     if (f.text) feed.put(() => h("div.reply", markdown(f.text)), f);
   },
@@ -177,12 +183,8 @@ const READERS = {
     feed.put(() => quiet("info", f.public ? `Shared by ${f.by}: anybody may watch it as a replay` : `Made private by ${f.by}`)),
   tuned: (feed, f) => feed.put(() => quiet("pencil", `Changed by ${f.by}: ${words.terms(f)}`)),
   undone: (feed, f) => feed.put(() => quiet("minus", `The last turn was taken back by ${f.by}: the model forgets it.`)),
-  halted: (feed, f) => {
-    feed.answered = true;
-    feed.put(() => quiet("stop", `Stopped by ${f.by}${f.reason ? `: ${f.reason}` : ""}`));
-  },
+  halted: (feed, f) => feed.put(() => quiet("stop", `Stopped by ${f.by}${f.reason ? `: ${f.reason}` : ""}`)),
   closed: (feed, f) => {
-    feed.answered = true;
     const [label, tone] = words.outcome(f.outcome);
     feed.put(() =>
       h(`div.ending.${tone}`, h("div.ending-head", pill(label, tone)), h("div.ending-text", markdown(f.reason))),
@@ -202,6 +204,13 @@ function learn(feed, started, finished) {
   } else if (started.name === "read_file" && !start && !PART.test(finished.output)) {
     feed.files.set(path, finished.output);
   }
+}
+
+/** A new session from here on: it has this message, and its driver knows nothing of what came after. */
+function forking(feed, f) {
+  if (!feed.acts.fork) return null;
+  const label = "Fork from here";
+  return h("button.fork", { type: "button", "aria-label": label, title: label, onclick: () => feed.acts.fork(f.seq) }, icon("fork"));
 }
 
 function thought(f, open) {
@@ -242,7 +251,7 @@ function jobRow(job) {
     tone: failed ? "error" : ended ? "ok" : "running",
   });
   element.classList.add("job-row");
-  if (!ended) element.querySelector("summary").append(bar(job));
+  if (!ended) element.querySelector("summary").append(progress(job));
   return element;
 }
 

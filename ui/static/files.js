@@ -1,6 +1,6 @@
 // The files of a session: a list with a filter, and one file at a time with its preview and its download.
 
-import { address, doors } from "./doors.js";
+import { address, api } from "./api.js";
 import { h, icon } from "./dom.js";
 import { shown } from "./preview.js";
 
@@ -34,7 +34,7 @@ export class Files {
   /** Read the list. */
   async load() {
     try {
-      const { files, more } = await doors.files(this.session);
+      const { files, more } = await api.files(this.session);
       Object.assign(this, { files, more });
       this.list();
     } catch (error) {
@@ -91,7 +91,7 @@ export class Files {
     back.focus({ preventScroll: true });
     let parts;
     try {
-      const seen = await doors.preview(this.session, path);
+      const seen = await api.preview(this.session, path);
       about.textContent = bytes(seen.size);
       parts = shown(seen, path, address(this.session, "image", path));
     } catch (error) {

@@ -8,7 +8,7 @@ export class State {
       plan: [], best: "base", asked: new Map(), decided: new Map(), finished: new Map(), started: new Map(),
       worked: 0, worksSince: null, // ms of wall clock: it stands still between an ending and the next message
       title: "", public: false, budget: null, approval: "auto", driver: "", effort: null,
-      dollars: 0, tokens: 0, unpriced: 0, uncounted: 0, replies: 0, jobSeconds: 0,
+      dollars: 0, tokens: 0, unpriced: 0, uncounted: 0, replies: 0, scouted: 0, jobSeconds: 0,
     });
   }
 
@@ -77,6 +77,7 @@ const FOLDS = {
   replied: (s, f) => {
     s.replies += 1;
     if (f.who === "main") Object.assign(s, { readUpto: f.upto ?? f.seq, overheard: false });
+    else s.scouted += 1;
     s.tokens += (f.tokens_in ?? 0) + (f.tokens_out ?? 0);
     s.dollars += f.dollars ?? 0;
     s.unpriced += f.dollars === null ? 1 : 0;

@@ -1,9 +1,9 @@
 // A card a job, kept while the job changes: what a person opened stays open, and what has the focus keeps it.
 
-import { doors } from "./doors.js";
+import { api } from "./api.js";
 import { h, icon, redraw } from "./dom.js";
 import { finding } from "./feed.js";
-import { bar, pill } from "./rows.js";
+import { pill, progress } from "./rows.js";
 import * as words from "./words.js";
 
 const SURE = 4000; // ms in which a second press means it
@@ -67,7 +67,7 @@ class Card {
       job.idea ? h("div.job-idea", job.idea) : null,
       h("dl.job-facts", lines.map(([name, value]) => h("div", h("dt", name), h("dd", value)))),
     ]);
-    redraw(this.slots.bar, [job.step, job.steps, this.over], () => bar(job));
+    redraw(this.slots.bar, [job.step, job.steps, this.over], () => progress(job));
     redraw(this.slots.why, [job.ended?.reason], () => (job.ended?.reason ? h("div.job-reason", job.ended.reason) : null));
     const told = job.findings.filter((f) => f.level !== "info");
     redraw(this.slots.findings, [told.map((f) => f.seq)], () => told.map(finding));
@@ -87,7 +87,7 @@ class Card {
     this.stop.disabled = true;
     this.say("Stopping…");
     try {
-      await doors.stop(this.session, this.job);
+      await api.stopJob(this.session, this.job);
       this.trouble.textContent = "";
     } catch (error) {
       this.trouble.textContent = error.message;
@@ -110,7 +110,7 @@ class Card {
 
   async read() {
     try {
-      const { text, size } = await doors.log(this.session, this.job);
+      const { text, size } = await api.log(this.session, this.job);
       const end = this.output.scrollHeight - this.output.scrollTop - this.output.clientHeight < 24;
       const said = size ? text : "It has printed nothing yet.";
       if (this.output.textContent !== said) this.output.textContent = said;

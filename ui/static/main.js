@@ -2,11 +2,12 @@
 
 import { api, Stream } from "./api.js";
 import { Composer } from "./composer.js";
-import { h, icon, view } from "./dom.js";
+import { h, view } from "./dom.js";
 import { Drawer } from "./drawer.js";
-import { Feed } from "./feed.js";
+import { answers, Feed } from "./feed.js";
 import { State } from "./fold.js";
 import { Notifier } from "./notify.js";
+import { pane, switcher } from "./panes.js";
 import { replay } from "./replay.js";
 import { hero, NewSession } from "./start.js";
 import { Steer } from "./steer.js";
@@ -20,7 +21,6 @@ const BACKLOG = 300; // facts in one message; so many are the past, and more of 
 const PAST = 50; // ms to wait for the next part of the past, so that the page is drawn once and not for each part
 const HURRY = 400; // ms after which what has come is drawn anyway
 const SHARE = 4; // what stands around the transcript rests this many times as long as its last drawing took
-const ANSWERED = new Set(["replied", "halted", "closed"]); // after these nothing is being written
 const SLICE = 12; // ms of work at a time, so that no task comes near the 50 ms that a person feels
 
 class Page {
@@ -50,7 +50,7 @@ class Page {
       terms: () => this.steer.tune(),
     });
     view("drawer").append(this.drawer.dialog, this.dialog.dialog);
-    this.switcher();
+    switcher();
     view("feed").addEventListener("scroll", () => this.advise(this.state), { capture: true, passive: true });
     addEventListener("popstate", () => this.open(this.wanted));
     addEventListener("keydown", (event) => this.key(event));
@@ -79,7 +79,7 @@ class Page {
     this.top.draw(this.state, id);
     this.steer.draw(this.state, id);
     this.composer.tell(null);
-    this.pane("chat");
+    pane("chat");
     if (!id) {
       document.title = "ML Intern";
       const start = {
@@ -102,11 +102,12 @@ class Page {
     view("feed").replaceChildren(...this.banners(), this.banner, scroller);
     const openReport = () => {
       this.work.show("Report");
-      this.pane("work");
+      pane("work");
     };
     this.feed = new Feed(new Transcript(scroller, list), {
       decide: (call, allow, args) => api.decide(id, { call, allow, ...(args ? { arguments: args } : {}) }),
       openReport,
+      fork: this.health.read_only ? null : (at) => this.act(this.steer.fork(at)),
     });
     this.work = new Work(view("work"), id);
     this.stream = new Stream(id, {
@@ -147,7 +148,7 @@ class Page {
     const idle = this.queue.length === 0;
     this.queue.push(...facts);
     this.since ??= performance.now();
-    if (facts.some((fact) => ANSWERED.has(fact.kind))) this.typed = null;
+    if (facts.some(answers)) this.typed = null;
     if (idle) this.pump(this.state, facts.length >= BACKLOG);
   }
 
@@ -211,22 +212,6 @@ class Page {
     else this.composer.tell("Stopped.", "Resume", resume);
   }
 
-  switcher() {
-    const make = (name, label, mark) =>
-      h("button.switch", { type: "button", "data-pane": name, onclick: () => this.pane(name) }, icon(mark), label);
-    view("switch").replaceChildren(
-      h("nav.switches", { "aria-label": "panes" }, make("chat", "Chat", "chat"), make("work", "Work", "chart")),
-    );
-  }
-
-  /** On a phone one pane is shown at a time. */
-  pane(name) {
-    document.body.dataset.pane = name;
-    view("switch")
-      .querySelectorAll("button")
-      .forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.pane === name)));
-  }
-
   /** Escape stops the session where a person follows it. Elsewhere it leaves a menu, a list, a field or a file, and no more. */
   stops(event) {
     const at = event.target;
@@ -241,7 +226,7 @@ class Page {
     if (document.querySelector("dialog[open]")) return;
     if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
       event.preventDefault();
-      this.pane("chat");
+      pane("chat");
       this.composer.focus();
     } else if (event.key === "Escape" && this.session && this.state.active && !this.health.read_only && this.stops(event)) {
       this.act(api.stop(this.session));

@@ -4,6 +4,7 @@
 import { h, icon, view } from "./dom.js";
 import { Feed } from "./feed.js";
 import { State } from "./fold.js";
+import { switcher } from "./panes.js";
 import { clock, events, LONGEST, shownAt, times } from "./timeline.js";
 import { Top } from "./top.js";
 import { Transcript } from "./transcript.js";
@@ -25,7 +26,7 @@ export class Player {
     this.work = new Replayed(view("work"), HERE, { recorded: true, now });
     view("feed").replaceChildren();
     view("composer").replaceChildren(this.bar());
-    this.switcher();
+    switcher();
     this.links();
     for (const root of [view("feed"), view("work")])
       new MutationObserver(() => deaden(root)).observe(root, { childList: true, subtree: true });
@@ -160,7 +161,7 @@ export class Player {
     const next = h(
       "button.icon-button",
       { type: "button", "aria-label": "next event", title: "Next finding, verdict or closing", onclick: () => this.next() },
-      shape("M4.5 5l8 5-8 5zM15.500 5v10"),
+      icon("next"),
     );
     this.said = h("span.sr", { role: "status" });
     const note = `Recorded. Waits of more than ${LONGEST} s are cut to ${LONGEST} s.`;
@@ -173,10 +174,10 @@ export class Player {
   }
 
   tell() {
-    const [name, outline] = this.playing ? ["pause", "M7 5v10M13 5v10"] : ["play", "M6 4l10 6-10 6z"];
+    const name = this.playing ? "pause" : "play";
     if (this.button.getAttribute("aria-label") !== name) {
       this.button.setAttribute("aria-label", name);
-      this.button.replaceChildren(shape(outline));
+      this.button.replaceChildren(icon(name));
     }
     const text = `${clock(this.time ?? 0)} / ${clock(this.end)}`;
     if (this.now.textContent !== text) this.now.textContent = text;
@@ -229,15 +230,6 @@ export class Player {
       box.select();
     }
   }
-
-  switcher() {
-    const make = (name, label, mark) =>
-      h("button.switch", { type: "button", "data-pane": name, onclick: () => pane(name) }, icon(mark), label);
-    view("switch").replaceChildren(
-      h("nav.switches", { "aria-label": "panes" }, make("chat", "Chat", "chat"), make("work", "Work", "chart")),
-    );
-    pane("chat");
-  }
 }
 
 /** The work pane of a replay: a public log has no files, and so no report. */
@@ -252,19 +244,6 @@ function deaden(root) {
   for (const control of root.querySelectorAll(".ask :is(button, textarea):not(:disabled), .feed button.link:not(:disabled)"))
     control.disabled = true;
   for (const link of root.querySelectorAll('a[href^="/api/"]')) link.replaceWith(h("span.hint", "–"));
-}
-
-/** An icon that only the player has. */
-function shape(outline) {
-  const svg = icon("play");
-  svg.querySelector("path").setAttribute("d", outline);
-  return svg;
-}
-
-function pane(name) {
-  document.body.dataset.pane = name;
-  for (const button of view("switch").querySelectorAll("button"))
-    button.setAttribute("aria-pressed", String(button.dataset.pane === name));
 }
 
 /** Build the player that an address asks for, or say in one sentence why there is none. */

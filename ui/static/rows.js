@@ -54,11 +54,12 @@ export const spinner = () => h("span.spinner", { "aria-hidden": "true" });
 export function toolRow(started, finished, before = null) {
   const about = argument(started.arguments);
   if (!finished) return row({ mark: spinner(), name: verb(started.name), about, tone: "running" });
-  const bad = failed(finished);
+  const refused = started.name === "final_answer" && !finished.ok; // a wish to end that was not granted: nothing broke
+  const bad = failed(finished) && !refused;
   return row({
     mark: icon(bad ? "cross" : (TOOLS[started.name]?.[0] ?? "check")),
-    name: verb(started.name),
-    about,
+    name: refused ? "Not finished yet" : verb(started.name),
+    about: refused ? finished.output : about,
     end: seconds(finished.seconds),
     body: () => opened(started, finished, before),
     open: bad,
@@ -69,18 +70,15 @@ export function toolRow(started, finished, before = null) {
 export const quiet = (iconName, ...children) => h("div.quiet", icon(iconName), h("span", ...children));
 export const pill = (text, tone) => h(`span.pill.${tone}`, h("span.dot", { "aria-hidden": "true" }), text);
 
-/** A bar with the share of a job that is done. */
-export function bar(job) {
-  const share = job.steps ? Math.min(1, job.step / job.steps) : job.ended ? 1 : 0;
-  const element = h("div.bar", {
-    role: "progressbar",
-    "aria-label": `progress of ${job.job}`,
-    "aria-valuemin": 0,
-    "aria-valuemax": 100,
-    "aria-valuenow": Math.round(share * 100),
-  });
+/** A bar that is full at a share of 1. */
+export function bar(label, share) {
   const fill = h("div.bar-fill");
-  fill.style.width = `${share * 100}%`;
-  element.append(fill);
-  return element;
+  fill.style.width = `${Math.min(1, share) * 100}%`;
+  const about = { role: "progressbar", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100 };
+  const now = Math.round(Math.min(1, share) * 100);
+  return h("div.bar", { ...about, "aria-valuenow": now, "aria-valuetext": `${Math.round(share * 100)} %` }, fill);
 }
+
+/** How much of a job is done. */
+export const progress = ({ job, step, steps, ended }) =>
+  bar(`progress of ${job}`, steps ? Math.min(1, step / steps) : ended ? 1 : 0);

@@ -1,30 +1,12 @@
 // What a scout does, in one folded card: its steps and its words are its own, not the driver's.
 
 import { h, icon } from "./dom.js";
+import { Entry } from "./transcript.js";
 
 /** Kinds of facts that go into the card of the scout that they come from. A question to the person does not: it must be seen. */
 export const SCOUTED = new Set(["replied", "started", "finished", "found", "noted", "planned"]);
 
-/** One step. Its element exists once somebody has unfolded the card. */
-class Step {
-  constructor(make) {
-    Object.assign(this, { make, element: null });
-  }
-
-  build() {
-    this.element ??= this.make();
-    return this.element;
-  }
-
-  refresh() {
-    const old = this.element;
-    if (!old) return;
-    this.element = this.make();
-    if (old.open) this.element.open = true;
-    old.replaceWith(this.element);
-  }
-}
-
+/** Its steps are entries of their own: their elements exist once somebody has unfolded the card. */
 class Scout {
   constructor(transcript, name) {
     Object.assign(this, { name, rows: 0, steps: [], card: null });
@@ -37,7 +19,7 @@ class Scout {
   }
 
   put(make) {
-    const step = new Step(make);
+    const step = new Entry(make);
     this.steps.push(step);
     if (this.card) this.count();
     if (this.card?.open) this.inside.append(step.build());

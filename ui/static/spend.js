@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { card } from "./panels.js";
+import { bar } from "./rows.js";
 import * as words from "./words.js";
 
 const TIGHT = 0.8; // of a cap
@@ -33,37 +34,31 @@ function capped([name, used, note, cap, said]) {
   return h(
     `div.cap${tone}`,
     h("dt", name),
-    h("dd", h("b", amount), limit, note ? h("span.cap-note", note) : null, share === null ? null : gauge(name, share)),
+    h("dd", h("b", amount), limit, note ? h("span.cap-note", note) : null, share === null ? null : bar(`${name} used`, share)),
   );
-}
-
-function gauge(name, share) {
-  const fill = h("div.bar-fill");
-  fill.style.width = `${Math.min(1, share) * 100}%`;
-  const now = Math.round(Math.min(1, share) * 100);
-  const about = { role: "progressbar", "aria-label": `${name} used`, "aria-valuemin": 0, "aria-valuemax": 100 };
-  return h("div.bar", { ...about, "aria-valuenow": now, "aria-valuetext": `${Math.round(share * 100)} %` }, fill);
 }
 
 function money(state) {
   const jobs = [...state.jobs.values()].filter((job) => job.ended && job.ended.dollars == null).length;
   const unknown = [
-    state.unpriced ? `${state.unpriced} of ${state.replies} answers` : "",
+    state.unpriced ? `${state.unpriced} of ${answers(state)}` : "",
     jobs ? `${jobs} ${jobs === 1 ? "job" : "jobs"}` : "",
   ].filter(Boolean);
   return [state.paid, unknown.length ? `price unknown: ${unknown.join(", ")}` : ""];
 }
 
-/** Autopilot calls no model: it has such a line only where a person set a cap. */
-function calls({ budget, driver, replies }) {
+/** Autopilot calls no model: it has such a line only where a person set a cap. The cap counts the scouts' calls, too. */
+function calls({ budget, driver, replies, scouted }) {
   const cap = budget?.calls ?? (driver === "autopilot" ? null : MOST_CALLS);
-  return cap === null ? [] : [["Model calls", replies, "", cap, words.number]];
+  return cap === null ? [] : [["Model calls", replies, scouted ? `${scouted} by scouts` : "", cap, words.number]];
 }
+
+const answers = ({ replies, scouted }) => `${replies} answers${scouted ? `, ${scouted} of them by scouts` : ""}`;
 
 function tokens(state) {
   if (state.driver === "autopilot" && state.tokens === 0) return [0, "no LLM at work"];
   if (state.uncounted === 0) return [state.tokens, ""];
-  const note = `not counted: ${state.uncounted} of ${state.replies} answers`;
+  const note = `not counted: ${state.uncounted} of ${answers(state)}`;
   return [state.tokens === 0 ? null : state.tokens, note];
 }
 

@@ -141,8 +141,9 @@ export class Steer {
     });
   }
 
-  async fork() {
-    this.acts.open((await api.fork(this.session)).session);
+  /** A copy of the session; with the seq of a fact its driver knows nothing that was said after it. */
+  async fork(at = null) {
+    this.acts.open((await api.fork(this.session, at)).session);
   }
 
   delete() {

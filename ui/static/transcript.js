@@ -11,7 +11,7 @@ const SLICE = 8; // ms of making at a time, so that no task comes near the 50 ms
 const NEAR = 48; // px from the end that still count as the end
 
 /** One thing of the transcript. `make` reads the newest state, so an entry that nobody saw needs no update. */
-class Entry {
+export class Entry {
   constructor(make) {
     Object.assign(this, { make, element: null });
   }

@@ -99,7 +99,7 @@ export class Work {
 
   /** What is at the top comes first; what takes longer than a slice comes in a task of its own. */
   drawLive(state) {
-    const { tiles, plan, ideas, scores: scored, findings } = this.slots;
+    const { tiles, plan } = this.slots;
     const jobs = [...state.jobs.values()];
     const live = jobs.findLast((job) => !job.ended);
     const measured = [state.scores.length, state.best];
@@ -111,9 +111,9 @@ export class Work {
       () => this.drawSpend(state),
       () => this.curves.draw(state),
       () => redraw(plan, [state.plan, state.active], () => panels.plan(state)),
-      () => redraw(ideas, [state.promotions.length, trials.whole], () => panels.ideas(state, trials)),
-      () => redraw(scored, [measured, table.whole], () => scores(state, open, table)),
-      () => redraw(findings, [state.findings.length, told.whole], () => panels.findings(state, told)),
+      () => this.drawList("ideas", [state.promotions.length, trials.whole], () => panels.ideas(state, trials)),
+      () => this.drawList("scores", [measured, table.whole], () => scores(state, open, table)),
+      () => this.drawList("findings", [state.findings.length, told.whole], () => panels.findings(state, told)),
     ]);
   }
 
@@ -121,10 +121,18 @@ export class Work {
   list(name) {
     const more = () => {
       this.whole.add(name);
+      this.asked = name;
       this.draw(this.state);
-      this.slots[name].querySelector("section")?.focus({ preventScroll: true }); // the button that had it is gone
     };
     return { whole: this.whole.has(name), more };
+  }
+
+  /** Draw a panel with a list. Who asked for all of it has the keyboard in it: the button that had it is gone. */
+  drawList(name, key, make) {
+    redraw(this.slots[name], key, make);
+    if (this.asked !== name) return;
+    this.asked = null;
+    this.slots[name].querySelector("section")?.focus({ preventScroll: true });
   }
 
   /** A later drawing takes over from an earlier one. */

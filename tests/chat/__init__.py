@@ -1,4 +1,4 @@
-"""Small honest programs that stand in for what cannot be reached: a chat provider on loopback that reads from a script.
+"""A small honest program that stands in for what cannot be reached: a chat provider on loopback that reads from a script.
 
     with chat_server([says("", ("note", {"topic": "a", "text": "b"})), fails(529, "Overloaded"), says("Done.")]) as server:
         ...
@@ -14,48 +14,3 @@ It speaks both protocols on one port, with `stream: true` and without:
 messages that a provider would take: tests/chat/rules.py. What a turn can do: tests/chat/turns.py.
 `server.requests`, `.headers`, `.paths`, `.spans` and `.left` tell what was asked, when, and who went away early.
 """
-
-from tests.chat.server import ChatServer, chat_server
-from tests.chat.turns import (
-    LONG,
-    Reply,
-    Turn,
-    Verbatim,
-    breaks,
-    cut,
-    empty,
-    fails,
-    forbidden,
-    huge,
-    no_credit,
-    overflow,
-    proxy_page,
-    raw_arguments,
-    refusal,
-    says,
-    slow,
-    stalls,
-)
-
-__all__ = [
-    "LONG",
-    "ChatServer",
-    "Reply",
-    "Turn",
-    "Verbatim",
-    "breaks",
-    "chat_server",
-    "cut",
-    "empty",
-    "fails",
-    "forbidden",
-    "huge",
-    "no_credit",
-    "overflow",
-    "proxy_page",
-    "raw_arguments",
-    "refusal",
-    "says",
-    "slow",
-    "stalls",
-]

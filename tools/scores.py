@@ -1,8 +1,8 @@
-"""Measure a model."""
+"""Measure a model, and decide on a candidate."""
 
 from typing import Literal
 
-from lab.lab import as_text
+from lab.shown import as_text
 from tools.base import Tool
 
 
@@ -18,3 +18,17 @@ class Evaluate(Tool):
             split: "dev" or "heldout".
         """
         return as_text(self.lab.measure(model, split, self.call))
+
+
+class Promote(Tool):
+    name = "promote"
+    effect = "write"
+
+    def forward(self, model: str, idea: str = "") -> str:
+        """Compare a trained model with the best one on the same dev items and keep it only if it is really better. Its dev score must be there.
+
+        Args:
+            model: The id of the job that trained it.
+            idea: What it tried, in a few words; the job's own when left out.
+        """
+        return as_text(self.lab.promote(model, idea))
