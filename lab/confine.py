@@ -42,14 +42,11 @@ def landlock() -> int:
 def guard(abi: int) -> str:
     """What keeps commands and trainers in, in one sentence for a person."""
     if not abi:
-        return "No Landlock in this kernel: commands and trainers have limits, but reach every file that you reach."
+        return "No Landlock in this kernel: commands and trainers reach every file, port and process that you reach."
     kept = f"Landlock {abi} keeps commands and trainers to their own files"
-    open_ = [what for what, since in (("truncating", 3), ("TCP", 4), ("signals", 6)) if abi < since]
-    return (
-        f"{kept}; this kernel leaves open: {', '.join(open_)}."
-        if open_
-        else f"{kept}, the web, and their own processes."
-    )
+    what = (("emptying a file", 3), ("ports", 4), ("signals to a process", 6))
+    missing = ", ".join(name for name, since in what if abi < since)
+    return f"{kept}; this kernel leaves open: {missing}." if missing else f"{kept} and processes, and to the web."
 
 
 def main() -> None:

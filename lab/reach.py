@@ -4,8 +4,11 @@ It may read the system, Python, our code and what its session was given; write i
 and data; connect to the web. The home of the person is not for it, nor what lies in ours: it gets a home of its own.
 """
 
+import errno
+import hashlib
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +24,7 @@ SECRET = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/
 OF_A_PERSON = (".ssh", ".aws", ".config", ".netrc", ".git-credentials", ".docker", ".kube", ".gnupg", ".ml-intern")
 CACHES = ("hub", "datasets", "xet", "assets", "modules")  # of HF_HOME; the person's token lies beside them
 PORTS = (53, 80, 443, *range(29400, 29600))  # DNS, the web, torchrun's own
+LONGEST = 74  # bytes: a socket's path has 107, multiprocessing adds /pymp-xxxxxxxx/listener-xxxxxxxx
 LISTS = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 SINGLE = ("CUDA_HOME", "VIRTUAL_ENV", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HF_HOME")
 
@@ -40,9 +44,11 @@ class Reach:
 
     def environment(self, folder: Path) -> dict[str, str]:
         """The environment of what runs in this folder. Makes the folders that it names. Raises OSError."""
-        own = {"HOME": folder / ".home", "TMPDIR": folder / ".tmp", "HF_TOKEN_PATH": folder / ".home" / "token"}
+        own = {"HOME": folder / ".home", "TMPDIR": _scratch(folder), "HF_TOKEN_PATH": folder / ".home" / "token"}
         for made in (own["HOME"], own["TMPDIR"]):
-            made.mkdir(exist_ok=True)
+            made.mkdir(mode=0o700, exist_ok=True)
+            if made.is_symlink() or made.stat().st_uid != os.geteuid():
+                raise OSError(errno.EPERM, "it is a link, or not ours", str(made))
         for cache in self._caches():
             with suppress(OSError):  # one that others keep, and we may only read
                 cache.mkdir(parents=True, exist_ok=True)
@@ -62,7 +68,9 @@ class Reach:
         if self._system is None:
             self._system = self._readable()
         given = [path.resolve() for path in reads if self._may_give(path)]
-        rules = [f"r{path}" for path in (*self._system, *given)] + [f"w{path}" for path in (*writes, *self._caches())]
+        rules = [f"r{path}" for path in (*self._system, *given)] + [
+            f"w{path}" for path in (*writes, _scratch(writes[0]), *self._caches())
+        ]
         hub = self._env.get("HF_ENDPOINT", "").rstrip("/").rpartition(":")[2]
         rules += [f"p{port}" for port in (*PORTS, *([hub] if hub.isdigit() else []))]
         start = f"import sys; sys.path.insert(0, {str(ROOT / 'lab')!r}); import confine; confine.main()"
@@ -90,6 +98,14 @@ class Reach:
             if not any(place.is_relative_to(other) for other in found):
                 found += _around(place, hidden)
         return found
+
+
+def _scratch(folder: Path) -> Path:
+    """Where what runs in this folder keeps scratch files: in it, unless multiprocessing's sockets got too long a name."""
+    inside = folder / ".tmp"
+    if len(bytes(inside)) <= LONGEST:
+        return inside
+    return Path(tempfile.gettempdir(), f"ml-intern-{hashlib.sha256(bytes(folder)).hexdigest()[:12]}")
 
 
 def _around(place: Path, hidden: set[Path]) -> list[Path]:
