@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SECRET = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/ssl/private", ROOT / ".env")
 OF_A_PERSON = (".ssh", ".aws", ".config", ".netrc", ".git-credentials", ".docker", ".kube", ".gnupg", ".ml-intern")
 CACHES = ("hub", "datasets", "xet", "assets", "modules")  # of HF_HOME; the person's token lies beside them
-PORTS = (53, 80, 443, *range(29400, 29600))  # DNS, the web, torchrun's own
+PORTS = (53, 80, 443, 29400, *range(29500, 29516))  # DNS, the web, torchrun's own
 LONGEST = 74  # bytes: a socket's path has 107, multiprocessing adds /pymp-xxxxxxxx/listener-xxxxxxxx
 LISTS = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 SINGLE = ("CUDA_HOME", "VIRTUAL_ENV", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HF_HOME")
@@ -73,7 +73,7 @@ class Reach:
         ]
         hub = self._env.get("HF_ENDPOINT", "").rstrip("/").rpartition(":")[2]
         rules += [f"p{port}" for port in (*PORTS, *([hub] if hub.isdigit() else []))]
-        start = f"import sys; sys.path.insert(0, {str(ROOT / 'lab')!r}); import confine; confine.main()"
+        start = f"import sys; sys.path.append({str(ROOT / 'lab')!r}); import confine; confine.main()"
         return [sys.executable, "-I", "-S", "-c", start, *flags, f"--abi={self._abi}", *rules, "--"]
 
     def _may_give(self, path: Path) -> bool:
