@@ -155,15 +155,23 @@ def hurts(house: House, command: str) -> bool:
 
 
 def stays(house: House, command: str) -> bool:
-    """A process is left that wrote its pid into a file."""
+    """A process of the command is left."""
     house.run(command)
-    pid = int((house.workspace.root / "daemon").read_text())
-    with suppress(psutil.NoSuchProcess):
-        left = psutil.Process(pid)
-        if str(house.workspace.root) in (left.cwd(), left.environ().get("HOME", "")[: -len("/.home")]):
-            left.kill()
-            return left.status() != psutil.STATUS_ZOMBIE
-    return False
+    assert (house.workspace.root / "daemon").exists()
+    left = [process for _ in range(3) for process in working_in(house.workspace.root)]
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    return bool(left)
+
+
+def working_in(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def links_the_pen(house: House, command: str) -> bool:
@@ -188,15 +196,8 @@ def swarms(house: House, command: str) -> bool:
     """More processes than allowed stay; or any, once the command is over."""
     started = time.monotonic()
     ran = house.run(command, 60)
-    left = [p for p in psutil.process_iter() if _cwd(p) == str(house.workspace.root)]
+    left = working_in(house.workspace.root)
     return time.monotonic() - started > 45 or bool(left) or f"more than {MOST} processes" not in ran.text
-
-
-def _cwd(process: psutil.Process) -> str:
-    try:
-        return process.cwd()
-    except (psutil.Error, OSError):
-        return ""
 
 
 def python(program: str, **names: str) -> str:
