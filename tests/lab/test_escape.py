@@ -20,6 +20,8 @@ import pytest
 
 from agent.settings import ROOT
 from lab.confine import MOST, guard, landlock
+from lab.errors import BadInput
+from lab.reach import Reach
 from lab.workspace import Output, Workspace
 
 SECRET = "secret.of.the.house.7391"
@@ -280,6 +282,9 @@ def house(settings, new_session, tmp_path) -> Iterator[House]:
     worker.wait()
 
 
+needs_landlock = pytest.mark.skipif(landlock() < 1, reason="this kernel has no Landlock")
+
+
 def weaker(house: House, abi: int) -> House:
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(house.person)}
     return replace(house, workspace=Workspace(house.workspace.root, env, abi))
@@ -321,6 +326,55 @@ def test_normal_work_goes_on(house, name):
     (house.person / ".cache/huggingface/hub/model").write_text("x")
     ran = house.run(NORMAL[name], 60)
     assert ran.code == 0, ran.text
+
+
+def trained(house: House, reads: list[Path], command: str) -> subprocess.CompletedProcess:
+    """A command in the place of a trainer."""
+    folder = house.session / "jobs" / "sft-1"
+    env = {"PATH": os.environ["PATH"], "HOME": str(house.person), "TRACKIO_DIR": str(house.home / "trackio")}
+    reach = Reach(house.session, env)
+    launcher = reach.trainer(folder, reads)
+    (house.home / "trackio").mkdir(exist_ok=True)
+    told = {"env": reach.environment(folder), "cwd": folder, "capture_output": True, "text": True}
+    return subprocess.run([*launcher, "bash", "-c", command], timeout=30, **told)
+
+
+@needs_landlock
+def test_a_trainer_writes_its_folder_and_curves_and_nothing_else(house):
+    ran = trained(
+        house, [], "echo x > own && echo x > $TRACKIO_DIR/run.db && echo x > $TMPDIR/x && cat model/config.json"
+    )
+    assert ran.returncode == 0 and SECRET in ran.stdout, ran.stderr
+    before = house.files()
+    for command in (
+        "echo x > ../x",
+        "echo x > ../../workspace/x",
+        "echo x > ../../events.jsonl",
+        "rm -r ../evaluate-1",
+    ):
+        assert "Permission denied" in trained(house, [], command).stderr
+    assert house.files() == before and not (house.workspace.root / "x").exists()
+
+
+@needs_landlock
+def test_only_a_trainer_that_is_given_an_item_file_reads_it_and_a_link_gives_nothing(house):
+    items = house.vault / "heldout.jsonl"
+    assert "Permission denied" in trained(house, [], f"cat {items}").stderr
+    assert trained(house, [items], f"cat {items}").stdout == SECRET
+    link = house.session / "jobs" / "sft-1" / "link"
+    link.symlink_to(items)
+    assert "Permission denied" in trained(house, [link], "cat link").stderr
+
+
+def test_a_trainer_is_still_the_process_that_was_started(house):
+    told = trained(house, [], "echo $$ $PPID").stdout.split()
+    assert int(told[1]) == os.getpid()
+
+
+def test_a_command_that_spoils_its_own_folders_is_told_so(house):
+    house.run("rm -rf .home && ln -s / .home")
+    with pytest.raises(BadInput, match=r"\.home cannot be used"):
+        house.run("true")
 
 
 def test_what_landlock_leaves_open_is_known(house):
