@@ -162,7 +162,7 @@ def test_one_job_has_the_machine_and_the_next_waits_for_it(tmp_path: Path, setti
     lab, _ = lab_of()
     backend = LocalBackend(settings.home / "queue", settings.job_env)
     base = {"model": str(lab.model_path("base")), "data": str(lab.workspace.path("data/rows.jsonl")), **SMALL}
-    specs = [JobSpec(f"j{i}", "sft", base | {"max_steps": 3000}, tmp_path / f"j{i}") for i in range(2)]
+    specs = [JobSpec(f"j{i}", "sft", base | {"max_steps": 3000}, lab.folder / "jobs" / f"j{i}") for i in range(2)]
     for spec in specs:
         backend.launch(spec)
         time.sleep(0.5)
