@@ -46,6 +46,28 @@ UNREAD = (
 NO_STOP = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 
+PAGE = """# What is said of a running job, and how often it is right
+
+The supervisor reads a job's metrics as they come and puts them to the rules of `lab/diagnose.py`. A `stop` keeps the best
+checkpoint as the job's model, ends the job and wakes the agent; a `warn` wakes the agent. Thresholds marked [H] are ours.
+
+## On real runs
+
+`python -m benchmarks.gallery make` trains these runs on a CPU, broken ones on purpose, and `python -m benchmarks.gallery
+table` replays them line by line and writes this page. A finding counts when it has the right rule and level within the
+allowed number of log lines (0: before the first step). Everything else that was said of any run is in the last column.
+The thresholds were set while looking at these very runs, so the numbers describe them and promise nothing: the models
+are tiny (0.5 to 0.9 million parameters) and the runs short.
+
+{results}
+
+## The rules
+
+A number is in the unit that the second column says.
+
+{rules}
+"""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -153,7 +175,7 @@ def grpo(
         model,
         args=settings,
         train_dataset=Dataset.from_list(rows),
-        reward_funcs=list(rewards or (right, formatted)),
+        reward_funcs=list(rewards or (near, formatted)),
     )
     return made
 
@@ -227,17 +249,17 @@ def problems(count: int, seed: int, bare: float = 0.0) -> Iterator[tuple[str, st
         )
 
 
-def right(completions: list[str], answer: list[str], **_: Any) -> list[float]:
-    task = load("chains")
-    return [float(task.extract(text) == wanted) for text, wanted in zip(completions, answer, strict=True)]
-
-
 def formatted(completions: list[str], **_: Any) -> list[float]:
     return [0.2 * ("Answer:" in text) for text in completions]
 
 
-def constant(completions: list[str], **_: Any) -> list[float]:
-    return [0.5 for _ in completions]
+def near(completions: list[str], answer: list[str], **_: Any) -> list[float]:
+    """1 for the right number, less the further off it is: even a small model has something to learn from."""
+    task = load("chains")
+    guesses = [task.extract(text) for text in completions]
+    return [
+        1 / (1 + abs(int(guess) - int(wanted))) if guess else 0.0 for guess, wanted in zip(guesses, answer, strict=True)
+    ]
 
 
 def length(completions: list[str], **_: Any) -> list[float]:
@@ -245,6 +267,7 @@ def length(completions: list[str], **_: Any) -> list[float]:
 
 
 def dice(completions: list[str], **_: Any) -> list[float]:
+    """A number thrown once for each text: the best policy says the luckiest one, whatever it is asked."""
     return [Random(text).random() for text in completions]
 
 
@@ -253,7 +276,7 @@ HEALTHY = (
     Case("lora", lambda f, s: sft(f, s, lora_rank=8, lr=5e-3)),
     Case("dpo", preference),
     Case("kto", lambda f, s: preference(f, s, method="kto")),
-    Case("grpo", lambda f, s: grpo(f, s, beta=0.02)),
+    Case("grpo", lambda f, s: grpo(f, s, learning_rate=2e-4, beta=0.02)),
 )
 BROKEN = (
     Case("nan", lambda f, s: sft(f, s, lr=1e25, max_steps=30, warmup_steps=4), "not_finite", "stop", 8),
@@ -266,11 +289,11 @@ BROKEN = (
     Case("truncated", lambda f, s: sft(f, s, max_length=40, max_steps=20), "truncated", "stop", 0, ("stop_token_not_trained",)),
     Case("wrong-template", lambda f, s: sft(f, s, template=CHATML, max_length=128, max_steps=20), "stop_token_not_trained", "stop", 0),
     Case("never-ends", lambda f, s: grpo(f, s, model=endless_starter(f.parent), max_steps=15), "no_eos", "stop", 5),
-    Case("no-variance", lambda f, s: grpo(f, s, rewards=(constant,)), "no_signal", "stop", 20, ("dead_gradients", "all_masked")),
+    Case("no-variance", lambda f, s: grpo(f, s, rewards=(formatted,)), "no_signal", "stop", 20, ("dead_gradients", "all_masked")),
     Case("length-hacking", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=3e-4, max_steps=48, max_completion_length=48), "reward_hacking", "warn", 60),
-    Case("entropy-collapse", lambda f, s: grpo(f, s, rewards=(dice,), learning_rate=1e-3, max_steps=48), "entropy_collapse", "stop", 60),
+    Case("entropy-collapse", lambda f, s: grpo(f, s, rewards=(dice,), learning_rate=1e-3, max_steps=48), "entropy_collapse", "warn", 48),
     Case("kl-blow-up", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=1e-3, beta=0.001), "kl_blow_up", "stop", 40),
-    Case("reward-collapse", lambda f, s: grpo(f, s, learning_rate=4e-4, max_steps=48), "reward_collapse", "stop", 60),
+    Case("reward-collapse", lambda f, s: grpo(f, s, learning_rate=5e-3, warmup_steps=20), "reward_collapse", "stop", 36),
     Case("dpo-displacement", lambda f, s: preference(f, s, learning_rate=2e-3), "dpo_displacement", "warn", 60),
     Case("dpo-nothing", lambda f, s: preference(f, s, swapped=0.5, learning_rate=1e-6), "dpo_no_preference", "warn", 60),
     *(Case(name, make, rule, level, within, seeds=(0,)) for name, make, rule, level, within in WRECKS),
@@ -332,7 +355,14 @@ def read_run(path: Path) -> Run:
     head, *lines = map(json.loads, path.read_text().splitlines())
     points = [Point(row.pop("step"), row, row.pop("steps"), row.pop("at")) for row in lines]
     points = [replace(p, values={name: float(value) for name, value in p.values.items()}) for p in points]
-    return Run(head["case"], head["seed"], JobSpec(path.stem, "sft", head["config"], path), head["probe"], points, Life(**head["life"]))
+    return Run(
+        head["case"],
+        head["seed"],
+        JobSpec(path.stem, "sft", head["config"], path),
+        head["probe"],
+        points,
+        Life(**head["life"]),
+    )
 
 
 def replay(run: Run) -> dict[tuple[str, str], int]:
@@ -345,27 +375,61 @@ def replay(run: Run) -> dict[tuple[str, str], int]:
     return found
 
 
-def table() -> str:
+def results() -> str:
     """Every case with what was found on its runs, and the rates with their n."""
-    lines = ["| run | n | must be found | found | after log lines (allowed) | other findings |", "|---|---|---|---|---|---|"]
-    hits = wrong = runs = quiet = healthy = 0
+    lines = [
+        "| run | runs | must be found | found in time | after log lines (allowed) | also found |",
+        "|---|---|---|---|---|---|",
+    ]
+    hits = broken = right = wrong = quiet = healthy = 0
     for case in CASES.values():
         found = [replay(read_run(path)) for path in sorted(RUNS.glob(f"{case.name}-[0-9].jsonl"))]
         after = [seen[case.rule, case.level] for seen in found if (case.rule, case.level) in seen]
-        others = Counter(f"{rule} ({level})" for seen in found for rule, level in seen if rule != case.rule and level != "info")
+        serious = Counter(key for seen in found for key in seen if key[1] != "info")
+        others = {key: count for key, count in serious.items() if key[0] != case.rule}
+        right += sum(count for key, count in serious.items() if key[0] in (case.rule, *case.also))
+        wrong += sum(count for key, count in others.items() if key[0] not in case.also)
+        in_time = sum(line <= case.within for line in after)
         if case.broken:
-            hits, runs = hits + sum(lines <= case.within for lines in after), runs + len(found)
+            hits, broken = hits + in_time, broken + len(found)
         else:
-            healthy, quiet = healthy + len(found), quiet + sum(all(level == "info" for _, level in seen) for seen in found)
-        false = Counter({name: n for name, n in others.items() if name.split()[0] not in case.also})
-        wrong += sum(false.values())
-        must = f"{case.rule}, {case.level}" if case.broken else "nothing"
-        when = f"{min(after)}–{max(after)} ({case.within})" if after else "–"
-        said = ", ".join(f"{name} × {n}" for name, n in others.items()) or "–"
-        lines.append(f"| {case.name} | {len(found)} | {must} | {len(after)} | {when} | {said} |")
-    lines += ["", f"Recall: {hits} of {runs} broken runs were found by their rule, at their level and in time.",
-              f"Precision: {hits} of {hits + wrong} warnings and stops on all runs were the right ones; the others are in the last column.",
-              f"Healthy runs without any warning: {quiet} of {healthy}."]  # fmt: skip
+            healthy, quiet = (
+                healthy + len(found),
+                quiet + sum(all(level == "info" for _, level in seen) for seen in found),
+            )
+        must = (f"`{case.rule}`, {case.level}", in_time, when) if case.broken else ("nothing", "–", "–")
+        said = ", ".join(
+            f"`{rule}` ({level}) × {n}{'' if rule in case.also else ' **wrong**'}"
+            for (rule, level), n in others.items()
+        )
+        lines.append(f"| {case.name} | {len(found)} | {' | '.join(map(str, must))} | {said or '–'} |")
+    rates = (
+        f"- **Recall**: {hits} of {broken} broken runs were found, by their rule, at their level, in time.",
+        f"- **Precision**: {right} of {right + wrong} warnings and stops on all {broken + healthy} runs name what is wrong there.",
+        f"- **Healthy runs** without any warning: {quiet} of {healthy}; with a stop: {healthy_stops()} of {healthy}.",
+    )
+    return "\n".join([*lines, "", *rates])
+
+
+def healthy_stops() -> int:
+    names = {case.name for case in HEALTHY}
+    runs = [read_run(path) for path in RUNS.glob("*.jsonl") if path.stem.rpartition("-")[0] in names]
+    return sum(any(level == "stop" for _, level in replay(run)) for run in runs)
+
+
+def rule_table() -> str:
+    """The table of lab.diagnose for people; units are in the first sentence of each measure."""
+    lines = [
+        "| rule | says | stop from (log lines) | warn from | info from | source | advice |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for rule in RULES:
+        limits = [
+            f"{rule.limits[level][0]:g} ({rule.limits[level][1]})" if level in rule.limits else ""
+            for level in ("stop", "warn", "info")
+        ]
+        unit = (rule.measure.__doc__ or "").strip().split("\n")[0]
+        lines.append(f"| `{rule.name}` | {unit} | {' | '.join(limits)} | {rule.source} | {rule.advice} |")
     return "\n".join(lines)
 
 
@@ -375,4 +439,8 @@ if __name__ == "__main__":
     parser.add_argument("cases", nargs="*")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "ml-intern-gallery")
     given = parser.parse_args()
-    make(given.cases, given.scratch) if given.what == "make" else print(table())
+    if given.what == "make":
+        make(given.cases, given.scratch)
+    else:
+        print(results())
+        (ROOT / "docs" / "diagnosis.md").write_text(PAGE.format(results=results(), rules=rule_table()))

@@ -267,12 +267,31 @@ def usual(name: str, words: str) -> Measure:
     return measure
 
 
-def shrunk(name: str, words: str) -> Measure:
-    """Share of the first value of a metric of GRPO that is lost; half of it where the reward has risen: it was spent."""
+def no_signal(run: Run, logs: int) -> Seen | None:
+    """Share of groups whose rewards are all equal; a fifth less where the reward has risen: it may have learned all.
+
+    TRL's own share misses a constant 0.2, whose deviation is 1.5e-8 in float32: a reward_std below 0.001 counts as well.
+    """
+    shares = [
+        max(p.values.get("frac_reward_zero_std", 0.0), p.values["reward_std"] < 1e-3)
+        for p in run.points
+        if "reward_std" in p.values
+    ]
+    if len(shares) < logs:
+        return None
+    share = mean(shares[-logs:])
+    return Seen(
+        share * (0.8 if run.gained else 1),
+        f"{share:.0%} of the groups of the last {logs} log lines have equal rewards.",
+    )
+
+
+def shrunk(name: str, words: str, spent: float) -> Measure:
+    """Share of the first value of a metric of GRPO that is lost; at most `spent` where the reward has risen by it."""
 
     def measure(run: Run, logs: int) -> Seen | None:
         first, now = ends(run.values(name), logs) if "reward" in run.curves else (0, 0)
-        share = (1 - now / first) * (0.5 if run.gained else 1) if first else 0
+        share = min(1 - now / first, spent if run.gained else 1) if first else 0
         return Seen(
             share,
             f"{words} went from {first:.3g} to {now:.3g}, and the reward {'rose' if run.gained else 'did not rise'}.",
