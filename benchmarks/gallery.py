@@ -11,8 +11,8 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
@@ -397,6 +397,7 @@ def results() -> str:
                 healthy + len(found),
                 quiet + sum(all(level == "info" for _, level in seen) for seen in found),
             )
+        when = f"{min(after)}–{max(after)} ({case.within})" if after else "–"
         must = (f"`{case.rule}`, {case.level}", in_time, when) if case.broken else ("nothing", "–", "–")
         said = ", ".join(
             f"`{rule}` ({level}) × {n}{'' if rule in case.also else ' **wrong**'}"

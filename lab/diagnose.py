@@ -18,9 +18,8 @@ TRUNCATED_WARN, TRUNCATED_STOP = 0.05, 0.20  # share of rows longer than max_len
 # Where a threshold comes from. [H] is a heuristic of ours, held by the galleries of healthy and broken runs.
 H = "[H]"
 DOCTOR = "rldoctor 0.2.0"
-WATCH = "rlwatch 0.5.1"
 TRL = "TRL 1.16 source"
-DISPLACED = "Razin 2410.08847; the numbers are [H]"
+DISPLACED = "likelihood displacement; the numbers are [H]"
 MECHANISM = "Entropy Mechanism 2505.22617; the numbers are [H]"
 SAMPLER = "TRL 1.16 logs it with vLLM; the numbers are [H]"
 

@@ -117,7 +117,7 @@ class Supervisor:
         known = {(found.rule, found.level) for found in job.findings}
         said = diagnose(watch.points, spec, read_json(spec.folder / "preflight.json"), life)
         said += forecast.judge(watch.points, job.expects, over)
-        new = [_with_next_rung(f, job) for f in said if (f.rule, f.level) not in known]
+        new = [_with_settings(f, job) for f in said if (f.rule, f.level) not in known]
         stop = next((f for f in new if f.level == "stop"), None)
         if stop and not any(level == "stop" for _, level in known):
             kept = keep_best(spec.folder, watch.points)
@@ -157,12 +157,17 @@ class Supervisor:
         return [ended, found(finding, job.id), again]
 
 
-def _with_next_rung(finding: Finding, job: Job) -> Finding:
-    """What to change after a job ran out of memory; any other finding as it is."""
-    if finding.rule != "out_of_memory":
-        return finding
-    changes, advice = ladder.next_rung(job.recipe, job.config)
-    return replace(finding, advice=advice, evidence=finding.evidence | {"settings": changes})
+def _with_settings(finding: Finding, job: Job) -> Finding:
+    """With the settings to change after a job ran out of memory, or to try after its reward fell; any other as it is."""
+    if finding.rule == "out_of_memory":
+        changes, advice = ladder.next_rung(job.recipe, job.config)
+        return replace(finding, advice=advice, evidence=finding.evidence | {"settings": changes})
+    if finding.rule == "reward_collapse":
+        tries = ladder.ablation(job.recipe, job.config)
+        said = " | ".join(", ".join(f"{name} = {value}" for name, value in one.items()) for one in tries)
+        advice = f"{finding.advice} An ablation would say what it was, one run each with: {said}."
+        return replace(finding, advice=advice, evidence=finding.evidence | {"ablation": tries})
+    return finding
 
 
 def _with_kept(finding: Finding, step: int, job: Job) -> Finding:

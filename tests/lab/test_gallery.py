@@ -13,7 +13,7 @@ import pytest
 from benchmarks.gallery import BROKEN, CASES, HEALTHY, RUNS, read_run, replay
 from lab.backend import JobState, Point, read_json
 from lab.checkpoint import best_step, keep_best
-from lab.ladder import next_rung
+from lab.ladder import ablation, next_rung
 from lab.pulse import Pulse
 from recipes.training import COMPLETE
 from tests.scripted import open_lab
@@ -167,8 +167,15 @@ def test_the_ladder_keeps_the_effective_batch_and_ends_at_a_bigger_machine():
         rungs.append(tuple(changes.values()))
     assert rungs == [(6, 4), (3, 8), (1, 24), (True,)]
     assert (config["max_length"], config["data"]) == (99, "d")
-    assert "machine with more memory" in next_rung("sft", config)[1]
+    assert "a bigger machine" in next_rung("sft", config)[1]
+    assert next_rung("nothing of ours", {})[0] == {} == next_rung("evaluate", {})[0]
     assert next_rung("sft", {})[0] == {"batch_size": 32, "grad_accumulation": 2}  # the recipe's defaults: 64 and 1
+
+
+def test_a_collapsed_reward_offers_runs_that_differ_in_one_setting():
+    assert ablation("sft", {"lr": 3e-4}) == [{"lr": 1e-4}]
+    assert ablation("nothing of ours", {"lr": 3e-4, "beta": 0.0}) == [{"lr": 1e-4}, {"beta": 0.04}]
+    assert ablation("nothing of ours", {"beta": 0.1}) == []
 
 
 def test_a_process_that_beats_is_alive_and_one_that_stops_is_not(tmp_path: Path):
