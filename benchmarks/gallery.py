@@ -19,6 +19,7 @@ from random import Random
 from typing import Any
 
 from benchmarks.wreck import WRECKS
+from lab import rules
 from lab.backend import JobSpec, Point, read_json
 from lab.diagnose import RULES, diagnose
 from lab.rules import Life
@@ -142,7 +143,7 @@ def preference(folder: Path, seed: int, method: str = "dpo", swapped: float = 0.
     pairs = [
         (p, *((bad, good) if rng.random() < swapped else (good, bad))) for p, good, bad, _ in problems(600, seed + 50)
     ]
-    made = {"learning_rate": 2e-5, "beta": 0.1, "max_steps": 50, "per_device_train_batch_size": 8} | config
+    made = {"learning_rate": 1e-4, "beta": 0.1, "max_steps": 50, "per_device_train_batch_size": 8} | config
     if method == "dpo":
         rows = [{"prompt": p, "chosen": good, "rejected": bad} for p, good, bad in pairs]
         kind, settings = DPOTrainer, DPOConfig(**common(folder, seed, made))
@@ -281,19 +282,20 @@ HEALTHY = (
 BROKEN = (
     Case("nan", lambda f, s: sft(f, s, lr=1e25, max_steps=30, warmup_steps=4), "not_finite", "stop", 8),
     Case("nan-hidden", lambda f, s: sft(f, s, lr=1e25, max_steps=60, warmup_steps=4, hide_nan=True), "not_finite", "stop", 12),
-    Case("divergence", lambda f, s: sft(f, s, model=str(formatted_starter(f.parent)), lr=0.3, warmup_steps=60, schedule="constant_with_warmup"), "divergence", "stop", 45),
+    Case("divergence", lambda f, s: sft(f, s, bare=1.0, model=str(formatted_starter(f.parent)), max_steps=100, lr=0.3, warmup_steps=40, schedule="constant_with_warmup"), "divergence", "stop", 50),
     Case("overfit", lambda f, s: sft(f, s, rows=60, eval_fraction=0.4, lr=3e-3, max_steps=160, eval_steps=10), "overfit", "warn", 100),
     Case("plateau", lambda f, s: sft(f, s, lr=1e-9), "plateau", "info", 60),
     Case("masked", lambda f, s: sft(f, s, max_length=8, max_steps=10), "all_masked", "stop", 0, ("truncated", "stop_token_not_trained")),
     Case("no-stop-token", lambda f, s: sft(f, s, template=NO_STOP, max_steps=20), "stop_token_not_trained", "stop", 0),
     Case("truncated", lambda f, s: sft(f, s, max_length=40, max_steps=20), "truncated", "stop", 0, ("stop_token_not_trained",)),
     Case("wrong-template", lambda f, s: sft(f, s, template=CHATML, max_length=128, max_steps=20), "stop_token_not_trained", "stop", 0),
-    Case("never-ends", lambda f, s: grpo(f, s, model=endless_starter(f.parent), max_steps=15), "no_eos", "stop", 5),
+    Case("never-ends", lambda f, s: grpo(f, s, model=endless_starter(f.parent), max_steps=15), "no_eos", "stop", 5, ("cut_off", "no_signal")),
     Case("no-variance", lambda f, s: grpo(f, s, rewards=(formatted,)), "no_signal", "stop", 20, ("dead_gradients", "all_masked")),
     Case("length-hacking", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=3e-4, max_steps=48, max_completion_length=48), "reward_hacking", "warn", 60),
     Case("entropy-collapse", lambda f, s: grpo(f, s, rewards=(dice,), learning_rate=1e-3, max_steps=48), "entropy_collapse", "warn", 48),
     Case("kl-blow-up", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=1e-3, beta=0.001), "kl_blow_up", "stop", 40),
-    Case("reward-collapse", lambda f, s: grpo(f, s, learning_rate=5e-3, warmup_steps=20), "reward_collapse", "stop", 36),
+    Case("entropy-for-nothing", lambda f, s: grpo(f, s, learning_rate=5e-3, warmup_steps=20), "entropy_collapse", "warn", 36, ("no_learning_rate",)),
+    Case("reward-collapse", lambda f, s: grpo(f, s, learning_rate=0.1, warmup_steps=20, max_steps=44), "reward_collapse", "stop", 44, ("entropy_collapse", "no_signal", "cut_off", "length_collapse", "gradient_spike")),
     Case("dpo-displacement", lambda f, s: preference(f, s, learning_rate=2e-3), "dpo_displacement", "warn", 60),
     Case("dpo-nothing", lambda f, s: preference(f, s, swapped=0.5, learning_rate=1e-6), "dpo_no_preference", "warn", 60),
     *(Case(name, make, rule, level, within, seeds=(0,)) for name, make, rule, level, within in WRECKS),
@@ -301,7 +303,7 @@ BROKEN = (
 CASES = {case.name: case for case in (*HEALTHY, *BROKEN)}
 
 
-def make(names: list[str], scratch: Path) -> None:
+def make(names: list[str], seeds: list[int], scratch: Path) -> None:
     """Make the runs that are not in `scratch` yet, and record them."""
     import torch
 
@@ -310,7 +312,7 @@ def make(names: list[str], scratch: Path) -> None:
     prepare_machine()
     torch.set_num_threads(1)
     wanted = [CASES[name] for name in names] or list(CASES.values())
-    for seed, case in ((seed, case) for seed in SEEDS for case in wanted if seed in case.seeds):
+    for seed, case in ((seed, case) for seed in seeds for case in wanted if seed in case.seeds):
         folder = scratch / f"{case.name}-{seed}"
         if not (folder / "made.json").exists():
             began = time.time()
@@ -429,7 +431,8 @@ def rule_table() -> str:
             f"{rule.limits[level][0]:g} ({rule.limits[level][1]})" if level in rule.limits else ""
             for level in ("stop", "warn", "info")
         ]
-        unit = (rule.measure.__doc__ or "").strip().split("\n")[0]
+        maker = getattr(rules, rule.measure.__qualname__.split(".")[0])
+        unit = maker.__doc__.strip().split("\n")[0]
         lines.append(f"| `{rule.name}` | {unit} | {' | '.join(limits)} | {rule.source} | {rule.advice} |")
     return "\n".join(lines)
 
@@ -438,10 +441,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("make", "table"))
     parser.add_argument("cases", nargs="*")
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "ml-intern-gallery")
     given = parser.parse_args()
     if given.what == "make":
-        make(given.cases, given.scratch)
+        make(given.cases, given.seeds, given.scratch)
     else:
         print(results())
         (ROOT / "docs" / "diagnosis.md").write_text(PAGE.format(results=results(), rules=rule_table()))

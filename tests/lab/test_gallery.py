@@ -60,7 +60,7 @@ def lab(settings, new_session):
     supervisor.stop()
 
 
-def until(done: Callable[[], object], seconds: float = 120) -> None:
+def until(done: Callable[[], object], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, "it took too long"
