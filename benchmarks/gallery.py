@@ -282,8 +282,8 @@ HEALTHY = (
 BROKEN = (
     Case("nan", lambda f, s: sft(f, s, lr=1e25, max_steps=30, warmup_steps=4), "not_finite", "stop", 8),
     Case("nan-hidden", lambda f, s: sft(f, s, lr=1e25, max_steps=60, warmup_steps=4, hide_nan=True), "not_finite", "stop", 12),
-    Case("divergence", lambda f, s: sft(f, s, bare=1.0, model=str(formatted_starter(f.parent)), max_steps=100, lr=0.3, warmup_steps=40, schedule="constant_with_warmup"), "divergence", "stop", 50),
-    Case("overfit", lambda f, s: sft(f, s, rows=60, eval_fraction=0.4, lr=3e-3, max_steps=160, eval_steps=10), "overfit", "warn", 100),
+    Case("divergence", lambda f, s: sft(f, s, bare=1.0, model=str(formatted_starter(f.parent)), max_steps=100, lr=0.06, warmup_steps=45, schedule="constant_with_warmup"), "divergence", "stop", 50),
+    Case("overfit", lambda f, s: sft(f, s, rows=80, bare=1.0, eval_fraction=0.4, lr=2e-3, max_steps=120, eval_steps=10, schedule="constant"), "overfit", "warn", 75),
     Case("plateau", lambda f, s: sft(f, s, lr=1e-9), "plateau", "info", 60),
     Case("masked", lambda f, s: sft(f, s, max_length=8, max_steps=10), "all_masked", "stop", 0, ("truncated", "stop_token_not_trained")),
     Case("no-stop-token", lambda f, s: sft(f, s, template=NO_STOP, max_steps=20), "stop_token_not_trained", "stop", 0),

@@ -103,12 +103,16 @@ def not_finite(run: Run, logs: int) -> Seen | None:
 
 
 def divergence(run: Run, logs: int) -> Seen | None:
-    """Times the lowest smoothed loss; at most 1.99 unless it rose by a nat and eight times a log line's noise, 0 below half of that."""
+    """Times the lowest smoothed loss; at most 1.99 unless it rose by a nat and 8 times a log line's noise, 0 below half of that.
+
+    The noise is that of the log lines up to the lowest: a loss that diverges is noisy itself.
+    """
     losses = run.losses
     if len(losses) < 2 * logs:
         return None
     smooth = [median(losses[i : i + logs]) for i in range(len(losses) - logs + 1)]
-    lowest, now, least = min(smooth), smooth[-1], max(0.5, 4 * noise(losses))
+    lowest, now = min(smooth), smooth[-1]
+    least = max(0.5, 4 * noise(losses[: max(2 * logs, smooth.index(lowest) + logs)]))
     if now - lowest < least or lowest <= 0:
         return None
     ratio = now / lowest if now - lowest >= 2 * least else min(1.99, now / lowest)
@@ -230,13 +234,11 @@ def slowdown(run: Run, logs: int) -> Seen | None:
 
 
 def displacement(run: Run, logs: int) -> Seen | None:
-    """Times its first value that the chosen answers' improbability has grown to, while pairs are told apart perfectly."""
+    """Times its first value that the chosen answers' improbability has grown to, while pairs are told apart well enough."""
     first, now = ends(run.values("logps/chosen"), logs)
-    if not first or mean(run.values("rewards/accuracies")[-logs:]) < 0.95 or first - now < 5:
+    if not first or mean(run.values("rewards/accuracies")[-logs:]) < 0.6 or first - now < 5:
         return None
-    return Seen(
-        now / first, f"Chosen answers went from {first:.3g} to {now:.3g} nats, although all pairs are told apart."
-    )
+    return Seen(now / first, f"Chosen answers went from {first:.3g} to {now:.3g} nats, although pairs are told apart.")
 
 
 def no_preference(run: Run, logs: int) -> Seen | None:
@@ -272,11 +274,8 @@ def no_signal(run: Run, logs: int) -> Seen | None:
 
     TRL's own share misses a constant 0.2, whose deviation is 1.5e-8 in float32: a reward_std below 0.001 counts as well.
     """
-    shares = [
-        max(p.values.get("frac_reward_zero_std", 0.0), p.values["reward_std"] < 1e-3)
-        for p in run.points
-        if "reward_std" in p.values
-    ]
+    lines = [p.values for p in run.points if "frac_reward_zero_std" in p.values]
+    shares = [max(v["frac_reward_zero_std"], v.get("reward_std", 1.0) < 1e-3) for v in lines]
     if len(shares) < logs:
         return None
     share = mean(shares[-logs:])

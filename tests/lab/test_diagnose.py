@@ -156,6 +156,12 @@ def falling(s: int) -> float:
         ("reward_collapse", "stop", {"reward": falling}),
         ("reward_collapse", "warn", {"reward": lambda s: 0.8 if s <= 30 else 0.5}),
         ("entropy_collapse", "stop", {"reward": flat, "entropy": lambda s: 0.5 if s < 20 else 0.01}),
+        ("entropy_collapse", "warn", {"entropy": lambda s: 0.5 / s}),  # it was spent on reward
+        (
+            "no_signal",
+            "stop",
+            {"reward": lambda s: 0.2, "frac_reward_zero_std": lambda s: 0.0, "reward_std": lambda s: 1.5e-8},
+        ),
         ("entropy_explosion", "stop", {"entropy": lambda s: 0.5 if s < 20 else 3.0}),
         ("kl_blow_up", "stop", {"reward": flat, "kl": lambda s: 0.01 if s < 50 else 12.0}),
         ("kl_blow_up", "warn", {"reward": flat, "kl": lambda s: 0.01 if s < 50 else 1.0}),
@@ -182,7 +188,7 @@ def test_a_broken_rl_run_is_found(rule, level, curves):
 
 def test_a_healthy_rl_run_gets_nothing_and_losses_of_zero_are_fine():
     assert not rules(rl())
-    assert not rules(rl(entropy=lambda s: 0.5 / s, completions__mean_length=lambda s: 40.0 if s < 20 else 12.0))
+    assert not rules(rl(entropy=lambda s: 0.15 + 0.35 / s, completions__mean_length=lambda s: 40.0 if s < 20 else 12.0))
 
 
 def test_dpo_that_ruins_both_answers_and_dpo_that_learns_nothing():
