@@ -71,7 +71,7 @@ class Run:
     def steps(self) -> int:
         """Total steps of the job, as far as anything says so."""
         known = next((p.steps for p in reversed(self.points) if p.steps), None)
-        return known or self.probe.get("steps") or self.step
+        return known or self.probe.get("steps") or max(1, self.step)
 
     @property
     def losses(self) -> list[float]:
@@ -236,7 +236,8 @@ def slowdown(run: Run, logs: int) -> Seen | None:
 def displacement(run: Run, logs: int) -> Seen | None:
     """Times its first value that the chosen answers' improbability has grown to, while pairs are told apart well enough."""
     first, now = ends(run.values("logps/chosen"), logs)
-    if not first or mean(run.values("rewards/accuracies")[-logs:]) < 0.6 or first - now < 5:
+    told = run.values("rewards/accuracies")[-logs:] or [1.0]  # KTO has no pairs
+    if not first or mean(told) < 0.6 or first - now < 5:
         return None
     return Seen(now / first, f"Chosen answers went from {first:.3g} to {now:.3g} nats, although pairs are told apart.")
 
@@ -334,7 +335,8 @@ def entropy_explosion(run: Run, logs: int) -> Seen | None:
 
 def reward_hacking(run: Run, logs: int) -> Seen | None:
     """Correlation of reward and mean length over the run, once completions are half as long again and the reward rose."""
-    pairs = [(p.values["completions/mean_length"], p.values["reward"]) for p in run.points if "reward" in p.values]
+    names = ("completions/mean_length", "reward")
+    pairs = [(p.values[names[0]], p.values[names[1]]) for p in run.points if p.values.keys() >= set(names)]
     first, now = ends([length for length, _ in pairs], 5)
     if len(pairs) < logs or not first or now < 1.5 * first or not run.gained:
         return None

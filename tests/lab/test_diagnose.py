@@ -242,3 +242,24 @@ def test_the_table_says_for_every_rule_what_to_do_and_where_its_threshold_comes_
 
 def test_nothing_is_said_of_a_run_before_its_first_line():
     assert not diagnose([], SPEC, {})
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_rule_fails_whatever_a_trainer_logs(seed):
+    """Any metrics in any lines: missing, zero, negative, huge, not finite."""
+    rng = Random(seed)
+    names = [
+        "loss", "eval_loss", "grad_norm", "learning_rate", "entropy", "kl", "mean_token_accuracy", "reward", "reward_std",
+        "frac_reward_zero_std", "completions/mean_length", "completions/clipped_ratio", "rewards/a/mean", "rewards/b/mean",
+        "rewards/accuracies", "rewards/chosen", "logps/chosen", "clip_ratio/region_mean",
+    ]  # fmt: skip
+    chosen, always = rng.sample(names, rng.randint(1, len(names))), rng.random()
+    values = [0.0, 0.0, -1.0, 1.0, 1e-12, 1e30, *([nan, inf] if seed % 3 == 0 else [])]
+    same = rng.choice(values) if seed % 5 == 0 else None
+    points = []
+    for step in range(rng.choice((0, 1, 2, 25, 90))):
+        made = {name: rng.choice(values) if same is None else same for name in chosen if rng.random() < always}
+        points.append(Point(rng.choice((step, 0)), made, rng.choice((None, 100)), at=rng.choice((0.0, float(step)))))
+    for probe in ({}, HEALTHY_PROBE):
+        for seen in (1, len(points) // 2, len(points)):
+            diagnose(points[:seen], SPEC, probe, Life(silent_s=rng.choice((0, 1e6)), beatless_s=rng.choice((0, 1e6))))
