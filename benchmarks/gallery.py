@@ -24,7 +24,7 @@ from lab.backend import JobSpec, Point, read_json
 from lab.diagnose import RULES, diagnose
 from lab.rules import Life
 from recipes.benchmarks import load
-from recipes.job import Job, write_json
+from recipes.job import Job, sentence, write_json
 
 ROOT = Path(__file__).parents[1]
 STARTER = ROOT / "starter" / "model"
@@ -130,6 +130,16 @@ def sft(
     model.save_pretrained(folder / "model")
     trainer.processing_class.save_pretrained(folder / "model")
     return made
+
+
+def failing(make: Callable[..., dict[str, Any]], folder: Path, seed: int, **config: Any) -> dict[str, Any]:
+    """A run whose trainer raises: its error is what is seen of it."""
+    try:
+        make(folder, seed, **config)
+    except ValueError as error:
+        (folder / "metrics.jsonl").touch()
+        return {"config": config, "life": asdict(Life(error=sentence(error)))}
+    raise AssertionError("it did not fail")
 
 
 def preference(folder: Path, seed: int, method: str = "dpo", swapped: float = 0.0, **config: Any) -> dict[str, Any]:
@@ -285,13 +295,13 @@ BROKEN = (
     Case("divergence", lambda f, s: sft(f, s, bare=1.0, model=str(formatted_starter(f.parent)), max_steps=100, lr=0.06, warmup_steps=45, schedule="constant_with_warmup"), "divergence", "stop", 50, ("gradient_spike",)),
     Case("overfit", lambda f, s: sft(f, s, rows=80, bare=1.0, eval_fraction=0.4, lr=2e-3, max_steps=120, eval_steps=10, schedule="constant"), "overfit", "warn", 75),
     Case("plateau", lambda f, s: sft(f, s, lr=1e-9), "plateau", "info", 60),
-    Case("masked", lambda f, s: sft(f, s, max_length=8, max_steps=10), "all_masked", "stop", 0, ("truncated", "stop_token_not_trained", "no_learning_rate")),
+    Case("masked", lambda f, s: failing(sft, f, s, max_length=8, max_steps=10), "all_masked", "stop", 0, ("truncated", "stop_token_not_trained", "no_learning_rate")),
     Case("no-stop-token", lambda f, s: sft(f, s, template=NO_STOP, max_steps=20), "stop_token_not_trained", "stop", 0, ("no_learning_rate",)),
     Case("truncated", lambda f, s: sft(f, s, max_length=40, max_steps=20), "truncated", "stop", 0, ("stop_token_not_trained", "no_learning_rate")),
     Case("wrong-template", lambda f, s: sft(f, s, template=CHATML, max_length=128, max_steps=20), "stop_token_not_trained", "stop", 0, ("no_learning_rate",)),
     Case("never-ends", lambda f, s: grpo(f, s, model=endless_starter(f.parent), max_steps=15), "no_eos", "stop", 5, ("cut_off", "no_signal")),
     Case("no-variance", lambda f, s: grpo(f, s, rewards=(formatted,)), "no_signal", "stop", 20, ("dead_gradients", "all_masked")),
-    Case("length-hacking", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=3e-4, max_steps=48, max_completion_length=48), "reward_hacking", "warn", 60, ("cut_off", "slowdown", "entropy_collapse")),
+    Case("length-hacking", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=1e-3, max_completion_length=48), "reward_hacking", "warn", 60, ("cut_off", "slowdown", "entropy_collapse")),
     Case("entropy-collapse", lambda f, s: grpo(f, s, rewards=(dice,), learning_rate=1e-3, max_steps=48), "entropy_collapse", "warn", 48),
     Case("kl-blow-up", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=1e-3, beta=0.001), "kl_blow_up", "stop", 40, ("reward_hacking", "cut_off", "slowdown")),
     Case("entropy-for-nothing", lambda f, s: grpo(f, s, learning_rate=5e-3, warmup_steps=20), "entropy_collapse", "warn", 36, ("no_learning_rate",)),

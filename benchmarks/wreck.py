@@ -118,19 +118,15 @@ def starved(config: Config, job: Job) -> dict[str, Any]:
 
     prepare_machine()
     rows = read_lines(Path(config.data))[:400]
-    pipe = job.folder / "rows"
-    pipe.unlink(missing_ok=True)
-    os.mkfifo(pipe)
+    reading, writing = os.pipe()
+    source, sink = os.fdopen(reading), os.fdopen(writing, "w")
 
     def feed() -> None:
-        with open(pipe, "w") as out:
-            out.writelines(json.dumps(row) + "\n" for row in rows)
-            out.flush()
-            time.sleep(3600)
+        sink.writelines(json.dumps(row) + "\n" for row in rows)
+        sink.flush()  # and then nothing more comes, and nothing is closed
 
     def read() -> Any:
-        with open(pipe) as lines:
-            yield from map(json.loads, lines)
+        yield from map(json.loads, source)
 
     threading.Thread(target=feed, daemon=True).start()
     about = recorder(job, lambda steps: write_json(job.folder / "preflight.json", {"steps": steps}))

@@ -135,8 +135,8 @@ def too_good(run: Run, logs: int) -> Seen | None:
 
 
 def all_masked(run: Run, logs: int) -> Seen | None:
-    """1 where no label is trained on: by the probe, or by a loss and a gradient of 0 in every log line."""
-    if run.probe.get("masked_share", 0.0) >= 1.0:
+    """1 where no label is trained on: by the probe, by a loss and a gradient of 0, or where TRL left out every such row."""
+    if run.probe.get("masked_share", 0.0) >= 1.0 or "num_samples=0" in run.life.error:
         return Seen(1, "Every label is masked: there is nothing to learn from.")
     lines = [p.values for p in run.points if "grad_norm" in p.values and "reward" not in p.values]
     if len(lines) < logs or any(line["grad_norm"] != 0 or line.get("loss") for line in lines):
