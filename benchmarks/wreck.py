@@ -13,9 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from resource import RLIMIT_AS, RLIMIT_FSIZE, prlimit
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
 from pydantic import BaseModel
@@ -109,6 +110,12 @@ class Config(BaseModel):
     seed: int
 
 
+@cache
+def opened(pipe: str) -> TextIO:
+    """The pipe, opened once: a dataset is iterated several times, and each goes on where the last one left off."""
+    return open(pipe)
+
+
 def starved(config: Config, job: Job) -> dict[str, Any]:
     """SFT whose loader reads from a pipe that stays open and runs dry after 400 rows."""
     from datasets import Dataset, IterableDataset
@@ -118,15 +125,18 @@ def starved(config: Config, job: Job) -> dict[str, Any]:
 
     prepare_machine()
     rows = read_lines(Path(config.data))[:400]
-    reading, writing = os.pipe()
-    source, sink = os.fdopen(reading), os.fdopen(writing, "w")
+    pipe = job.folder / "rows"
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
 
     def feed() -> None:
-        sink.writelines(json.dumps(row) + "\n" for row in rows)
-        sink.flush()  # and then nothing more comes, and nothing is closed
+        with open(pipe, "w") as out:
+            out.writelines(json.dumps(row) + "\n" for row in rows)
+            out.flush()
+            time.sleep(3600)  # nothing more comes, and nothing is closed
 
     def read() -> Any:
-        yield from map(json.loads, source)
+        yield from map(json.loads, opened(str(pipe)))
 
     threading.Thread(target=feed, daemon=True).start()
     about = recorder(job, lambda steps: write_json(job.folder / "preflight.json", {"steps": steps}))
