@@ -305,10 +305,10 @@ BROKEN = (
     Case("entropy-collapse", lambda f, s: grpo(f, s, rewards=(dice,), learning_rate=1e-3, max_steps=48), "entropy_collapse", "warn", 48),
     Case("kl-blow-up", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=1e-3, beta=0.001), "kl_blow_up", "stop", 40, ("reward_hacking", "cut_off", "slowdown")),
     Case("entropy-for-nothing", lambda f, s: grpo(f, s, learning_rate=5e-3, warmup_steps=20), "entropy_collapse", "warn", 36, ("no_learning_rate",)),
-    Case("reward-collapse", lambda f, s: grpo(f, s, learning_rate=0.1, warmup_steps=20, max_steps=44), "reward_collapse", "stop", 44, ("entropy_collapse", "no_signal", "cut_off", "length_collapse", "gradient_spike")),
+    Case("reward-collapse", lambda f, s: grpo(f, s, learning_rate=0.1, warmup_steps=20, max_steps=44), "reward_collapse", "stop", 44, ("dead_gradients", "entropy_collapse", "no_signal", "cut_off", "length_collapse", "gradient_spike")),
     Case("dpo-displacement", lambda f, s: preference(f, s, learning_rate=2e-3), "dpo_displacement", "warn", 60),
     Case("dpo-nothing", lambda f, s: preference(f, s, swapped=0.5, learning_rate=1e-6), "dpo_no_preference", "warn", 60),
-    *(Case(name, make, rule, level, within, seeds=(0,)) for name, make, rule, level, within in WRECKS),
+    *(Case(name, make, rule, level, within, ("stalled",), (0,)) for name, make, rule, level, within in WRECKS),
 )  # fmt: skip
 CASES = {case.name: case for case in (*HEALTHY, *BROKEN)}
 

@@ -47,7 +47,7 @@ RULES = (
     Rule("plateau", r.plateau, {"info": (0.99, 5)}, H, "It has learned what this data and learning rate give; change one of them."),
     Rule("gradient_spike", r.gradient_spike, {"stop": (100, 10), "warn": (3, 10)}, DOCTOR, "Lower the learning rate, or clip gradients at 0.1 to 0.5."),
     Rule("dead_gradients", r.dead_gradients, {"stop": (0.7, 20), "warn": (0.4, 10)}, DOCTOR, "Nothing is learned: check the rewards' spread, the labels, and that an adapter is attached."),
-    Rule("no_learning_rate", r.no_learning_rate, {"warn": (0.5, 5)}, H, "The warm-up is longer than the run: shorten it."),
+    Rule("no_learning_rate", r.no_learning_rate, {"warn": (0.9, 10)}, H, "The warm-up is longer than the run: shorten it."),
     Rule("slow", r.slow, {"warn": (1, 5)}, H, "Use fewer steps, shorter rows or a faster machine."),
     Rule("slowdown", r.slowdown, {"warn": (3, 10)}, H, "See what else runs on the machine, and whether rows or completions grew."),
     Rule("dpo_displacement", r.displacement, {"warn": (1.5, 5)}, DISPLACED, "Both answers become less likely: lower the learning rate, raise beta, or add an SFT term."),

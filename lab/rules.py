@@ -201,7 +201,8 @@ def dead_gradients(run: Run, logs: int) -> Seen | None:
 def no_learning_rate(run: Run, logs: int) -> Seen | None:
     """Share of the steps after which the learning rate is still 0 or on its way up."""
     rates = run.values("learning_rate")
-    if len(rates) < logs or (rates[-1] <= rates[-logs] and max(rates) > 0):
+    reached = rates and max(rates) > 0 and (rates[-1] < max(rates) or rates[-1] <= rates[-logs:][0])
+    if len(rates) < logs or reached:
         return None
     return Seen(
         run.step / run.steps,

@@ -191,6 +191,11 @@ def test_a_healthy_rl_run_gets_nothing_and_losses_of_zero_are_fine():
     assert not rules(rl(entropy=lambda s: 0.15 + 0.35 / s, completions__mean_length=lambda s: 40.0 if s < 20 else 12.0))
 
 
+def test_a_short_run_with_a_warm_up_of_half_its_steps_is_no_finding():
+    points = run(lambda s: 2 - s / 40, steps=60, learning_rate=lambda s: min(s, 60 - s) / 1e4)
+    assert not [n for n in range(len(points) + 1) if rules(points[:n])]
+
+
 def test_dpo_that_ruins_both_answers_and_dpo_that_learns_nothing():
     def dpo(accuracy: Callable[[int], float], chosen: Callable[[int], float]) -> list[Point]:
         values = {"loss": lambda s: 0.6, "rewards/accuracies": accuracy, "rewards/chosen": lambda s: 0.0}
