@@ -32,6 +32,7 @@ SMALL = {
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_a_recorded_run_yields_its_finding_in_time_and_a_healthy_one_none(path: Path):
     run = read_run(path)
+    assert [p.step for p in run.points] == sorted(p.step for p in run.points), "two runs wrote into one file"
     case, found = CASES[run.case], replay(run)
     if case.broken:
         assert found.get((case.rule, case.level), 10**9) <= case.within, found
