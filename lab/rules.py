@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import isfinite, sqrt
-from statistics import correlation, mean, median
+from statistics import correlation, fmean, median
 from typing import Any
 
 from lab.backend import JobSpec, Point
@@ -82,7 +82,7 @@ class Run:
     def gained(self) -> bool:
         """Whether the reward is by more than its noise above where it began: then little of what looks bad is."""
         rewards = self.values("reward")
-        return len(rewards) >= 10 and mean(rewards[-5:]) - mean(rewards[:5]) > 2 * noise(rewards) / sqrt(5)
+        return len(rewards) >= 10 and fmean(rewards[-5:]) - fmean(rewards[:5]) > 2 * noise(rewards) / sqrt(5)
 
 
 Measure = Callable[[Run, int], Seen | None]
@@ -238,7 +238,7 @@ def displacement(run: Run, logs: int) -> Seen | None:
     """Times its first value that the chosen answers' improbability has grown to, while pairs are told apart well enough."""
     first, now = ends(run.values("logps/chosen"), logs)
     told = run.values("rewards/accuracies")[-logs:] or [1.0]  # KTO has no pairs
-    if not first or mean(told) < 0.6 or first - now < 5:
+    if not first or fmean(told) < 0.6 or first - now < 5:
         return None
     return Seen(now / first, f"Chosen answers went from {first:.3g} to {now:.3g} nats, although pairs are told apart.")
 
@@ -246,10 +246,11 @@ def displacement(run: Run, logs: int) -> Seen | None:
 def no_preference(run: Run, logs: int) -> Seen | None:
     """Share of the steps after which the right answer of a pair is still preferred in no more than 60 % of cases."""
     told = run.values("rewards/accuracies")[-logs:]
-    if len(told) < logs or mean(told) > 0.6:
+    if len(told) < logs or fmean(told) > 0.6:
         return None
     return Seen(
-        run.step / run.steps, f"The chosen answer wins {mean(told):.0%} of the pairs at step {run.step} of {run.steps}."
+        run.step / run.steps,
+        f"The chosen answer wins {fmean(told):.0%} of the pairs at step {run.step} of {run.steps}.",
     )
 
 
@@ -280,7 +281,7 @@ def no_signal(run: Run, logs: int) -> Seen | None:
     shares = [max(v["frac_reward_zero_std"], v.get("reward_std", 1.0) < 1e-3) for v in lines]
     if len(shares) < logs:
         return None
-    share = mean(shares[-logs:])
+    share = fmean(shares[-logs:])
     return Seen(
         share * (0.8 if run.gained else 1),
         f"{share:.0%} of the groups of the last {logs} log lines have equal rewards.",
@@ -391,6 +392,6 @@ def lost(values: Sequence[float], logs: int) -> tuple[float, float, float]:
     """(share of the best that is lost, best, now): the best mean over 10, the mean of the last `logs`; 0 within noise."""
     if len(values) < 10 + logs:
         return 0.0, 0.0, 0.0
-    best, now = max(mean(values[i : i + 10]) for i in range(len(values) - 9)), mean(values[-logs:])
+    best, now = max(fmean(values[i : i + 10]) for i in range(len(values) - 9)), fmean(values[-logs:])
     real = best > 0 and best - now > 3 * noise(values) / sqrt(10)
     return (1 - now / best if real else 0.0), best, now
