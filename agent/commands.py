@@ -19,6 +19,7 @@ from agent.sessions import DEMO, Request, find, open_session, state_of, summarie
 from agent.settings import Settings, SettingsError
 from agent.steering import decide, fork, halt, say
 from agent.webhook import watching
+from lab.confine import guard, landlock
 from record.events import Asked, Closed, Event
 from record.log import Log, LogError
 from record.report import report as write_report
@@ -140,6 +141,8 @@ def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int
     from agent.session import Busy, Session  # smolagents: 1 s that listing and showing need not wait for
 
     driven = Session(settings, session)
+    if output == "text":
+        print(guard(landlock()), file=sys.stderr)
     ended = threading.Event()
     printer = threading.Thread(target=_follow, args=(driven.log, after, output, ended), daemon=True)
     printer.start()

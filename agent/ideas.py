@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from lab.ladder import next_rung
+
 SMALL = 20_000_000  # parameters; below it a model is trained whole with a large learning rate
 MEDIUM = 1_000_000_000  # above it LoRA, after "LoRA Without Regret" (Thinking Machines, 2025)
 LARGEST_LR = 2e-2
@@ -25,6 +27,8 @@ class Idea:
     max_length: int
     lora_rank: int = 0
     model: str = "base"  # what is trained on: the base, or an earlier job's model
+    grad_accumulation: int = 1
+    gradient_checkpointing: bool = False
 
     def settings(self) -> dict[str, Any]:
         """Everything but the words."""
@@ -71,11 +75,23 @@ def first_idea(audit: dict[str, Any], own_rows: bool) -> Idea:
 
 def next_idea(trials: Sequence[Trial], audit: dict[str, Any]) -> Idea | None:
     """The first change, in an order set by the last trial's evidence, that leads to settings not tried yet."""
+    if "out_of_memory" in trials[-1].findings:
+        return lighter(trials[-1].idea)
     kept = [trial for trial in trials if trial.verdict == "keep"]
     changes = _changes((kept or trials)[-1], audit)
     tried = [trial.idea.settings() for trial in trials]
     ideas = (changes[name] for name in _order(trials[-1]) if name in changes)
     return next((idea for idea in ideas if idea.settings() not in tried), None)
+
+
+def lighter(idea: Idea) -> Idea | None:
+    """The same idea in less memory, one rung of the lab's ladder; None where only a bigger machine is left."""
+    changes, _ = next_rung("sft", idea.config())
+    if not changes:
+        return None
+    settings = ", ".join(f"{name} {value}" for name, value in changes.items())
+    words = idea.text.partition(" To fit into memory:")[0]
+    return replace(idea, **changes, text=f"{words} To fit into memory: {settings}.")
 
 
 def shortened(idea: Idea, steps: int) -> Idea | None:

@@ -1,201 +1,97 @@
-"""Say what is wrong with a running job, from its metrics and from what its trainer was really fed. Pure: no clock."""
+"""Say what is wrong with a running job: one table of rules with their thresholds. Pure: no clock.
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from math import isfinite, log
-from statistics import median
+To add a rule, write a measure in lab.rules and its line here. Precision and recall on real runs: docs/diagnosis.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from lab import rules as r
 from lab.backend import JobSpec, Point
 from lab.findings import Finding
+from lab.rules import Life, Measure, Run
+from record.events import Level
 
-# Thresholds. [H]: a heuristic of ours, held by the galleries of healthy and broken runs in the tests.
-DIVERGED_WARN, DIVERGED_STOP = 1.5, 2.0  # times the lowest smoothed loss so far [H]
-DIVERGED_FLOOR = 0.5  # nats that the loss must have risen as well: near 0 a ratio means nothing [H]
-DIVERGED_NOISE = 4.0  # times the noise of one log line, likewise: small batches over a long run wander by that much [H]
-WINDOW = 5  # log lines that a loss is smoothed over: one batch is noise
-BAD_START = 1.3  # times ln(vocabulary)-like start of 11 nats; text normally starts at 1 to 6 [H]
-TOO_GOOD = 0.98  # mean token accuracy in the first tenth of the steps: a leak, or nothing left to learn [H]
-OVERFIT_EVALS = 3  # evaluations in a row with a rising eval_loss while the training loss falls [H]
-PLATEAU_FROM, PLATEAU_TAIL, PLATEAU_GAIN = 0.6, 0.2, 0.01  # of the steps, of the steps, relative [H]
-STOP_TOKEN_STOP, STOP_TOKEN_WARN = 0.5, 0.99  # share of sampled rows whose last trained token ends the answer
-TRUNCATED_STOP, TRUNCATED_WARN = 0.20, 0.05  # share of rows longer than max_length [H]
+TRUNCATED_WARN, TRUNCATED_STOP = 0.05, 0.20  # share of rows longer than max_length [H]; preflight knows them, too
 
-Rule = Callable[[Sequence[Point], JobSpec, dict[str, Any]], Finding | None]
+# Where a threshold comes from. [H] is a heuristic of ours, held by the galleries of healthy and broken runs.
+H = "[H]"
+DOCTOR = "rldoctor 0.2.0"
+TRL = "TRL 1.16 source"
+DISPLACED = "likelihood displacement; the numbers are [H]"
+MECHANISM = "Entropy Mechanism 2505.22617; the numbers are [H]"
+SAMPLER = "TRL 1.16 logs it with vLLM; the numbers are [H]"
 
 
-def diagnose(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> list[Finding]:
+@dataclass(frozen=True)
+class Rule:
+    """A line of the table: from which value of its measure, over how many log lines, it is what level; and the advice."""
+
+    name: str
+    measure: Measure
+    limits: dict[Level, tuple[float, int]]  # the worst first
+    source: str
+    advice: str
+
+
+RULES = (
+    Rule("not_finite", r.not_finite, {"stop": (1, 3)}, TRL, "Halve the learning rate or more, keep gradients clipped, and train in bf16 or fp32."),
+    Rule("divergence", r.divergence, {"stop": (2, 5), "warn": (1.5, 5)}, H, "Lower the learning rate or warm up longer."),
+    Rule("all_masked", r.all_masked, {"stop": (1, 2)}, H, "Check the completion column and max_length: the answers may be cut off."),
+    Rule("stop_token_not_trained", r.stop_token_not_trained, {"stop": (0.5, 0), "warn": (0.01, 0)}, TRL, "End completions in the stop token, and raise max_length if they are cut off."),
+    Rule("truncated", r.truncated, {"stop": (TRUNCATED_STOP, 0), "warn": (TRUNCATED_WARN, 0)}, H, "Raise max_length to the 95th percentile or drop the long rows."),
+    Rule("overfit", r.overfit, {"warn": (3, 0)}, H, "Train shorter, or on more rows; use an earlier checkpoint."),
+    Rule("bad_start", r.bad_start, {"warn": (14, 1)}, H, "Check that tokenizer, template and weights belong together."),
+    Rule("too_good", r.too_good, {"warn": (0.98, 2)}, H, "Look for the answer inside the prompt, duplicates, or data it has seen."),
+    Rule("plateau", r.plateau, {"info": (0.99, 5)}, H, "It has learned what this data and learning rate give; change one of them."),
+    Rule("gradient_spike", r.gradient_spike, {"stop": (100, 10), "warn": (3, 10)}, DOCTOR, "Lower the learning rate, or clip gradients at 0.1 to 0.5."),
+    Rule("dead_gradients", r.dead_gradients, {"stop": (0.7, 20), "warn": (0.4, 10)}, DOCTOR, "Nothing is learned: check the rewards' spread, the labels, and that an adapter is attached."),
+    Rule("no_learning_rate", r.no_learning_rate, {"warn": (0.9, 10)}, H, "The warm-up is longer than the run: shorten it."),
+    Rule("slow", r.slow, {"warn": (1, 5)}, H, "Use fewer steps, shorter rows or a faster machine."),
+    Rule("slowdown", r.slowdown, {"warn": (3, 10)}, H, "See what else runs on the machine, and whether rows or completions grew."),
+    Rule("dpo_displacement", r.displacement, {"warn": (1.5, 5)}, DISPLACED, "Both answers become less likely: lower the learning rate, raise beta, or add an SFT term."),
+    Rule("dpo_no_preference", r.no_preference, {"warn": (0.5, 20)}, H, "Check that chosen and rejected are not swapped or alike, and raise the learning rate."),
+    Rule("no_eos", r.no_eos, {"stop": (1, 5)}, H, "The model never stops: wrong template or EOS token, or a limit that is too short. Fix it with SFT first."),
+    Rule("no_signal", r.no_signal, {"stop": (0.85, 20), "warn": (0.5, 10)}, DOCTOR, "Mix harder and easier prompts, sample more or hotter, or leave out prompts whose rewards are all equal (DAPO)."),
+    Rule("reward_collapse", r.reward_collapse, {"stop": (0.5, 20), "warn": (0.3, 10)}, H, "Go back to the best checkpoint, divide the learning rate by 2 to 5, or set beta to 0.01 to 0.04."),
+    Rule("component_lost", r.component_lost, {"warn": (0.3, 10)}, H, "One reward is bought with another: read completions, and weigh the rewards anew."),
+    Rule("reward_hacking", r.reward_hacking, {"warn": (0.6, 20)}, DOCTOR, "Read completions: is it padding? Reward correctness, or punish length."),
+    Rule("entropy_collapse", r.shrunk("entropy", "The entropy", 0.89), {"stop": (0.9, 5), "warn": (0.8, 5)}, MECHANISM, "Raise epsilon_high to 0.28 or the temperature, add an entropy bonus, or lower the learning rate."),
+    Rule("entropy_explosion", r.entropy_explosion, {"stop": (3, 5), "warn": (2, 5)}, H, "Lower the learning rate, and look for gibberish in the completions."),
+    Rule("kl_blow_up", r.usual("kl", "The KL divergence from the start"), {"stop": (2, 3), "warn": (0.5, 3)}, DOCTOR, "Raise beta or lower the learning rate."),
+    Rule("cut_off", r.usual("completions/clipped_ratio", "The share of completions cut off at the limit"), {"stop": (0.5, 20), "warn": (0.15, 10)}, DOCTOR, "Raise max_completion_length, punish overlong completions, or check the EOS token."),
+    Rule("length_collapse", r.shrunk("completions/mean_length", "The mean length", 0), {"stop": (0.9, 5), "warn": (0.5, 5)}, H, "Look for an empty or cheap answer that the reward pays for."),
+    Rule("over_clipping", r.usual("clip_ratio/region_mean", "The share of clipped tokens"), {"stop": (0.4, 5), "warn": (0.2, 5)}, DOCTOR, "Use fewer iterations on one batch, or a lower learning rate."),
+    Rule("tool_failure", r.usual("tools/failure_frequency", "The share of failed tool calls"), {"stop": (0.7, 10), "warn": (0.3, 5)}, H, "Mend the environment first."),
+    Rule("sampler_mismatch", r.usual("sampling/sampling_logp_difference/mean", "The difference of log-probabilities between sampler and trainer"), {"stop": (0.1, 5), "warn": (0.05, 5)}, SAMPLER, "Give sampler and trainer one dtype, sync weights, or truncate the ratio."),
+    Rule("stalled", r.stalled, {"stop": (3600, 100), "warn": (60, 10)}, H, "Look at its log and at what its loader reads from; cancel it if nothing moves."),
+    Rule("frozen", r.frozen, {"stop": (600, 0), "warn": (60, 0)}, H, "It is stopped, swapping or stuck in a call: cancel it and start it again."),
+    Rule("out_of_memory", r.said(r.MEMORY), {"stop": (1, 0)}, TRL, "Use a smaller batch with more accumulation, gradient checkpointing, or a bigger machine."),
+    Rule("no_disk", r.said(r.DISK), {"stop": (1, 0)}, H, "Free some disk, or keep fewer checkpoints (save_total_limit)."),
+    Rule("device_error", r.said(r.DEVICE), {"stop": (1, 0)}, H, "A token id beyond the vocabulary, or a broken device: try a few steps on a CPU."),
+)  # fmt: skip
+
+
+def diagnose(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any], life: Life | None = None) -> list[Finding]:
     """Everything wrong so far, worst first.
 
     Args:
         points: All metrics so far, in the order of steps.
         probe: The trainer's preflight.json; {} before it is there.
+        life: Signs of life of its process; None where nobody looked.
     """
-    found = [finding for rule in RULES if (finding := rule(points, spec, probe))]
+    run = Run(points, spec, probe, life or Life())
+    found = [finding for rule in RULES if (finding := judge(rule, run))]
     return sorted(found, key=lambda finding: finding.severity, reverse=True)
 
 
-def not_finite(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
-    bad = next(((p, k, v) for p in points for k, v in p.values.items() if not isfinite(v)), None)
-    if bad is None:
-        return None
-    point, name, value = bad
-    advice = "Halve the learning rate or more, keep gradients clipped, and train in bf16 or fp32."
-    return Finding(
-        "stop", "not_finite", f"{name} is {value} at step {point.step}.", advice, {"metric": name, "step": point.step}
-    )
-
-
-def divergence(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
-    losses = _series(points, "loss")
-    if len(losses) < 2 * WINDOW:
-        return None
-    values = [value for _, value in losses]
-    smooth = _smoothed(values)
-    lowest, now = min(smooth), smooth[-1]
-    least = max(DIVERGED_FLOOR, DIVERGED_NOISE * _noise(values))
-    if now < DIVERGED_WARN * lowest or now - lowest < least:
-        return None
-    level = "stop" if now >= DIVERGED_STOP * lowest and now - lowest >= 2 * least else "warn"
-    what = f"The loss is {now:.3g} at step {losses[-1][0]}, and its lowest was {lowest:.3g}."
-    return Finding(
-        level, "divergence", what, "Lower the learning rate or warm up longer.", {"now": now, "lowest": lowest}
-    )
-
-
-def bad_start(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
-    losses = _series(points, "loss")
-    limit = BAD_START * log(50_000)
-    if not losses or losses[0][1] < limit:
-        return None
-    what = f"The first loss is {losses[0][1]:.3g} nats, worse than guessing among 50,000 tokens ({log(50_000):.1f})."
-    return Finding(
-        "warn", "bad_start", what, "Check that tokenizer, template and weights belong together.", {"loss": losses[0][1]}
-    )
-
-
-def too_good(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
-    early = [(s, v) for s, v in _series(points, "mean_token_accuracy") if s <= _steps(points, probe) * 0.1]
-    if len(early) < 2 or min(v for _, v in early[-2:]) < TOO_GOOD:
-        return None
-    what = f"Token accuracy is {early[-1][1]:.3f} at step {early[-1][0]} already."
-    return Finding(
-        "warn",
-        "too_good",
-        what,
-        "Look for the answer inside the prompt, duplicates, or data it has seen.",
-        {"step": early[-1][0]},
-    )
-
-
-def all_masked(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
-    if probe and probe.get("masked_share", 0.0) >= 1.0:
-        what = "Every label is masked: there is nothing to learn from."
-    else:
-        still = [p for p in points if p.values.get("grad_norm") == 0.0 and not p.values.get("loss")]
-        if len(still) < 2 or len(still) < sum("grad_norm" in p.values for p in points):
-            return None
-        what = f"Loss and gradient are 0 in all {len(still)} log lines."
-    return Finding(
-        "stop", "all_masked", what, "Check the completion column and max_length: the answers may be cut off.", {}
-    )
-
-
-def overfit(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
-    evals, losses = _series(points, "eval_loss"), _series(points, "loss")
-    last = evals[-OVERFIT_EVALS - 1 :]
-    rising = len(last) == OVERFIT_EVALS + 1 and all(a[1] < b[1] for a, b in pairwise(last))
-    since = [value for step, value in losses if step >= last[0][0]] if rising else []
-    if len(since) < 2 or since[-1] >= since[0]:
-        return None
-    what = (
-        f"eval_loss rose from {last[0][1]:.4g} to {last[-1][1]:.4g} in {OVERFIT_EVALS} evaluations while the loss fell."
-    )
-    return Finding(
-        "warn", "overfit", what, "Train shorter, or on more rows; use an earlier checkpoint.", {"from_step": last[0][0]}
-    )
-
-
-def plateau(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
-    losses, total = _series(points, "loss"), _steps(points, probe)
-    if not losses or losses[-1][0] < total * PLATEAU_FROM:
-        return None
-    cut = losses[-1][0] - total * PLATEAU_TAIL
-    tail, before = [v for s, v in losses if s > cut], [v for s, v in losses if cut - total * PLATEAU_TAIL < s <= cut]
-    if len(tail) < WINDOW or len(before) < WINDOW or median(tail) < median(before) * (1 - PLATEAU_GAIN):
-        return None
-    what = f"The loss went from {median(before):.4g} to {median(tail):.4g} over the last fifth of the steps."
-    return Finding(
-        "info",
-        "plateau",
-        what,
-        "It has learned what this data and learning rate give; change one of them.",
-        {"step": losses[-1][0]},
-    )
-
-
-def stop_token_not_trained(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
-    share = probe.get("stop_token_trained")
-    if share is None or share >= STOP_TOKEN_WARN:
-        return None
-    level = "stop" if share < STOP_TOKEN_STOP else "warn"
-    what = f"Only {share:.0%} of the rows end in the stop token {probe.get('stop_token')!r}: the model will not learn to stop."
-    return Finding(
-        level,
-        "stop_token_not_trained",
-        what,
-        "End completions in the stop token, and raise max_length if they are cut off.",
-        {"share": share},
-    )
-
-
-def truncated(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
-    share = probe.get("truncated_share", 0.0)
-    if share <= TRUNCATED_WARN:
-        return None
-    level = "stop" if share > TRUNCATED_STOP else "warn"
-    what = f"{share:.0%} of the rows are longer than max_length; the longest has {probe.get('length_max')} tokens."
-    return Finding(
-        level, "truncated", what, "Raise max_length to the 95th percentile or drop the long rows.", {"share": share}
-    )
-
-
-def slow(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
-    timed = [p for p in points if p.at]
-    if len(timed) < WINDOW or timed[-1].step <= timed[0].step:
-        return None
-    pace = (timed[-1].at - timed[0].at) / (timed[-1].step - timed[0].step)
-    needed, allowed = pace * _steps(points, probe), spec.hours * 3600
-    if needed <= allowed:
-        return None
-    what = f"At {pace:.2g} s a step it needs {needed / 60:.0f} min, and it may run {allowed / 60:.0f} min."
-    return Finding("warn", "slow", what, "Use fewer steps, shorter rows or a faster machine.", {"seconds_a_step": pace})
-
-
-RULES: tuple[Rule, ...] = (
-    not_finite, divergence, all_masked, stop_token_not_trained, truncated, overfit, bad_start, too_good, slow, plateau,
-)  # fmt: skip
-
-
-def _series(points: Sequence[Point], name: str) -> list[tuple[int, float]]:
-    """(step, value) of one metric where it was logged and is finite."""
-    return [(p.step, p.values[name]) for p in points if name in p.values and isfinite(p.values[name])]
-
-
-def _smoothed(values: Sequence[float]) -> list[float]:
-    """Medians over WINDOW values: one bad batch does not move them."""
-    return [median(values[max(0, i - WINDOW + 1) : i + 1]) for i in range(WINDOW - 1, len(values))]
-
-
-def _noise(values: Sequence[float]) -> float:
-    """The standard deviation of one log line around its trend: robust, from the steps between neighbours.
-
-    The median of |a - b| of two normal values is 0.954 standard deviations.
-    """
-    return median(abs(b - a) for a, b in pairwise(values)) / 0.954
-
-
-def _steps(points: Sequence[Point], probe: dict[str, Any]) -> int:
-    """Total steps of the job, as far as anything says so."""
-    known = next((p.steps for p in reversed(points) if p.steps), None)
-    return known or probe.get("steps") or (points[-1].step if points else 0)
+def judge(rule: Rule, run: Run) -> Finding | None:
+    """What one rule says, at its worst level."""
+    for level, (limit, logs) in rule.limits.items():
+        seen = rule.measure(run, logs)
+        if seen and seen.value >= limit:
+            step = run.step if seen.step is None else seen.step
+            evidence = {"step": step, "value": seen.value, "limit": limit, "source": rule.source}
+            return Finding(level, rule.name, seen.what, rule.advice, evidence)
+    return None

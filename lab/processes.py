@@ -2,11 +2,13 @@
 
 import os
 import signal
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+UNWILLING = 10.0  # seconds that a launcher has: twice what it gives itself
 Identity = list  # [pid, when it began]: a pid alone may be somebody else's by now
 
 
@@ -44,3 +46,13 @@ def kill_group(pgid: int, what: signal.Signals = signal.SIGKILL) -> None:
     """Signal a whole process group; one that is gone is fine."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pgid, what)
+
+
+def end(launcher: subprocess.Popen) -> int:
+    """End a command that runs beside its launcher (lab.confine), with all that it started; returns its exit code."""
+    launcher.terminate()
+    try:
+        return launcher.wait(UNWILLING)
+    except subprocess.TimeoutExpired:
+        kill_group(launcher.pid)
+        return launcher.wait()

@@ -6,15 +6,18 @@ It keeps nothing that the log or a job's folder does not hold, so that a new one
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lab import forecast
+from lab import forecast, ladder
 from lab.backend import Backend, JobSpec, JobState, Point, read_json
+from lab.checkpoint import keep_best
 from lab.diagnose import diagnose
 from lab.errors import LabError
 from lab.findings import Finding
+from lab.pulse import Pulse
+from lab.rules import Life
 from lab.tidy import finite, readable
 from record.events import Ended, Event, Found, Launched, Progressed, Queued
 from record.journal import Journal
@@ -22,6 +25,7 @@ from record.log import Log
 from record.views import Job
 
 TICK = 0.25  # seconds
+UNASKED = 5.0  # seconds after which a job is judged again although nothing new came: silence says something, too
 ATTEMPTS = 3  # times that a trainer which was killed from outside is started again from its checkpoint
 OVERTIME = 60.0  # seconds beyond its hours after which a job whose runner died is ended from here
 
@@ -33,6 +37,8 @@ class _Watch:
     attempt: int
     offset: int = 0
     points: list[Point] = field(default_factory=list)
+    pulse: Pulse = field(default_factory=Pulse)
+    judged: float = 0.0  # on the monotonic clock
 
 
 class Supervisor:
@@ -86,7 +92,9 @@ class Supervisor:
         facts: list[Event] = _moved(job, state)
         facts += [_progressed(job, p, watch) for p in points if not job.has(p.step, p.values)]
         over = state.ended and not _killed(job, state)
-        new = self._findings(job, watch, spec, over) if points or state.ended or job.step == 0 else []
+        life = watch.pulse.look(spec.folder, state, bool(points))
+        due = time.monotonic() - watch.judged > UNASKED
+        new = self._findings(job, watch, spec, life, over) if points or state.ended or job.step == 0 or due else []
         facts += new
         if state.ended:
             facts += self._ending(job, [*job.findings, *new], state, spec)
@@ -98,15 +106,22 @@ class Supervisor:
         if not state.ended and any(f.level == "stop" for f in [*job.findings, *new]):  # also one of before a restart
             self._backend.cancel(spec.folder)
 
-    def _findings(self, job: Job, watch: _Watch, spec: JobSpec, over: bool) -> list[Found]:
-        """What the rules and the job's own kill criterion say that they have not said of it before."""
-        probe = read_json(spec.folder / "preflight.json")
+    def _findings(self, job: Job, watch: _Watch, spec: JobSpec, life: Life, over: bool) -> list[Found]:
+        """What the rules and the job's own kill criterion say that they have not said of it before.
+
+        Before the first stop finding is said, and so before the trainer is asked to save, its best checkpoint is kept.
+        """
+        watch.judged = time.monotonic()
         if job.recipe == "evaluate":
             return []
         known = {(found.rule, found.level) for found in job.findings}
-        said = diagnose(watch.points, spec, probe) if probe or watch.points else []
+        said = diagnose(watch.points, spec, read_json(spec.folder / "preflight.json"), life)
         said += forecast.judge(watch.points, job.expects, over)
-        new = [f for f in said if (f.rule, f.level) not in known]
+        new = [_with_settings(f, job) for f in said if (f.rule, f.level) not in known]
+        stop = next((f for f in new if f.level == "stop"), None)
+        if stop and not any(level == "stop" for _, level in known):
+            kept = keep_best(spec.folder, watch.points)
+            new[new.index(stop)] = stop if kept is None else _with_kept(stop, kept, job)
         return [found(finding, job.id) for finding in new]
 
     def _ending(self, job: Job, findings: list[Found], state: JobState, spec: JobSpec) -> list[Event]:
@@ -132,7 +147,7 @@ class Supervisor:
             "warn",
             "trainer_killed",
             f"The trainer was killed by signal {state.signal} at step {job.step}.",
-            "It starts again from its last checkpoint; if this repeats, give it a smaller batch: the machine's memory may be short.",
+            f"It starts again from its last checkpoint. If it repeats, memory may be short. {ladder.next_rung(job.recipe, job.config)[1]}",
             {"signal": state.signal, "step": job.step, "attempt": job.attempt},
         )
         again = Launched(
@@ -140,6 +155,24 @@ class Supervisor:
             call=job.call, attempt=job.attempt + 1, expects=job.expects, folder=job.folder,
         )  # fmt: skip
         return [ended, found(finding, job.id), again]
+
+
+def _with_settings(finding: Finding, job: Job) -> Finding:
+    """With the settings to change after a job ran out of memory, or to try after its reward fell; any other as it is."""
+    if finding.rule == "out_of_memory":
+        changes, advice = ladder.next_rung(job.recipe, job.config)
+        return replace(finding, advice=advice, evidence=finding.evidence | {"settings": changes})
+    if finding.rule == "reward_collapse":
+        tries = ladder.ablation(job.recipe, job.config)
+        said = " | ".join(", ".join(f"{name} = {value}" for name, value in one.items()) for one in tries)
+        advice = f"{finding.advice} An ablation would say what it was, one run each with: {said}."
+        return replace(finding, advice=advice, evidence=finding.evidence | {"ablation": tries})
+    return finding
+
+
+def _with_kept(finding: Finding, step: int, job: Job) -> Finding:
+    advice = f"{finding.advice} Its best checkpoint, of step {step}, is kept as the model of {job.id}: evaluate it."
+    return replace(finding, advice=advice, evidence=finding.evidence | {"kept_step": step})
 
 
 def found(finding: Finding, job: str | None = None) -> Found:

@@ -1,17 +1,16 @@
-"""A session's folder of files, and commands run in it: an allow-listed environment, a deadline, one process group.
+"""A session's folder of files, and commands run in it: confined (lab.reach), with a deadline, and gone when they end."""
 
-Not a sandbox: a command runs as our user and may read what our user may read. What it is not given: keys, and our
-environment.
-"""
-
+import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from lab.errors import BadInput
-from lab.processes import kill_group
+from lab.processes import end
+from lab.reach import Reach
 
 SHOWN = 25_000  # characters of output that the brain sees: a quarter from the head, the rest from the tail
 LARGEST = 64 * 2**20  # bytes of output after which a command is ended
@@ -32,9 +31,10 @@ class Output:
 class Workspace:
     """Files under one root. Every path given is relative to it and stays in it."""
 
-    def __init__(self, root: Path, env: Mapping[str, str]):
+    def __init__(self, root: Path, env: Mapping[str, str], landlock: int | None = None):
+        """`root` is HOME/sessions/ID/workspace; `landlock` the newest ABI to use, None the kernel's, 0 none."""
         self.root = root.resolve()
-        self._env = dict(env)
+        self._reach = Reach(self.root.parent, env, landlock)
 
     def path(self, name: str) -> Path:
         """A path inside the workspace. Raises BadInput for one that leads out, also through a link."""
@@ -60,7 +60,9 @@ class Workspace:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_name(f".{path.name}.tmp")
-            draft.write_text(text)
+            draft.unlink(missing_ok=True)  # a command may have left a link of this name
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w") as file:
+                file.write(text)
             draft.replace(path)
         except OSError as error:
             raise BadInput(f"{name!r} could not be written ({error.strerror}).") from error
@@ -69,56 +71,66 @@ class Workspace:
     def keep(self, name: str, text: str) -> str:
         """Keep a long output in a file of the workspace; returns what of it the brain sees."""
         file = self.write(f".outputs/{name}.txt", text)
-        return shorten(file, self.root)
+        with open(file, "rb") as source:
+            return shorten(source, file.relative_to(self.root))
 
     def names(self) -> list[str]:
         """Every file, relative, sorted; hidden ones left out."""
         files = (p.relative_to(self.root) for p in self.root.rglob("*") if p.is_file())
         return sorted(str(p) for p in files if not any(part.startswith(".") for part in p.parts))
 
-    def run(self, command: str, seconds: float, check: Callable[[], None] = lambda: None) -> Output:
+    def run(
+        self, command: str, seconds: float, check: Callable[[], None] = lambda: None, reads: Iterable[Path] = ()
+    ) -> Output:
         """Run a shell command and wait for it; `check` runs every POLL seconds and may raise to stop it.
 
-        When it returns or raises, nothing of the command's process group is left.
+        When it returns or raises, nothing that the command started is left. It may read `reads`, too. Raises BadInput
+        when a command has made a folder unusable that every command needs.
         """
-        folder = self.path(".outputs")
-        folder.mkdir(exist_ok=True)
+        try:
+            folder = self.path(".outputs")
+            folder.mkdir(exist_ok=True)
+            env = self._reach.environment(self.root)
+        except OSError as error:
+            raise BadInput(f"{error.filename} cannot be used ({error.strerror}); delete it.") from error
         file = folder / f"{time.time_ns()}.txt"
         started = time.monotonic()
-        with open(file, "wb") as sink:
+        with open(file, "x+b") as sink:
             process = subprocess.Popen(
-                ["bash", "-c", command],
+                [*self._reach.command(self.root, reads), "bash", "-c", command],
                 cwd=self.root,
-                env=self._env,
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        ended_by = ""
-        try:
-            while process.poll() is None and not ended_by:
-                check()
-                if time.monotonic() - started > seconds:
-                    ended_by = f"ended after its {seconds:g} s"
-                elif file.stat().st_size > LARGEST:
-                    ended_by = f"ended because it printed more than {LARGEST >> 20} MiB"
-                else:
-                    time.sleep(POLL)
-        finally:
-            kill_group(process.pid)
-            code = process.wait()
-        took = time.monotonic() - started
-        return Output(None if ended_by else code, shorten(file, self.root), took, file, ended_by)
+            ended_by = ""
+            try:
+                while process.poll() is None and not ended_by:
+                    check()
+                    if time.monotonic() - started > seconds:
+                        ended_by = f"ended after its {seconds:g} s"
+                    elif os.fstat(sink.fileno()).st_size > LARGEST:
+                        ended_by = f"ended because it printed more than {LARGEST >> 20} MiB"
+                    else:
+                        time.sleep(POLL)
+            finally:
+                code = end(process)
+            took = time.monotonic() - started
+            text = shorten(
+                sink, file.relative_to(self.root)
+            )  # never by its name: the command may have put a link there
+        return Output(None if ended_by else code, text, took, file, ended_by)
 
 
-def shorten(file: Path, root: Path) -> str:
-    """The output in a file as the brain sees it: whole, or its head and tail and where the rest is."""
-    size = file.stat().st_size
-    with open(file, "rb") as source:
-        if size <= SHOWN:
-            return source.read().decode(errors="replace")
-        head = source.read(SHOWN // 4).decode(errors="replace")
-        source.seek(size - SHOWN * 3 // 4)
-        tail = source.read().decode(errors="replace")
-    return f"{head}\n[… {size - SHOWN} bytes left out; all of it is in {file.relative_to(root)} …]\n{tail}"
+def shorten(source: BinaryIO, name: Path) -> str:
+    """The output in an open file as the brain sees it: whole, or its head and tail and where the rest is."""
+    size = source.seek(0, os.SEEK_END)
+    source.seek(0)
+    if size <= SHOWN:
+        return source.read().decode(errors="replace")
+    head = source.read(SHOWN // 4).decode(errors="replace")
+    source.seek(size - SHOWN * 3 // 4)
+    tail = source.read().decode(errors="replace")
+    return f"{head}\n[… {size - SHOWN} bytes left out; all of it is in {name} …]\n{tail}"

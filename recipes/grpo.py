@@ -41,7 +41,6 @@ class Config(Rewarded):
     mask_truncated: bool = False  # an answer that was cut off teaches nothing
     warmup_steps: int = Field(3, ge=0)  # runs are short
     eval_fraction: float = Field(0.0, ge=0, lt=1)  # answers cost more than gradients; `evaluate` measures dev
-    log_steps: PositiveInt = 1
     engine: Literal["transformers", "vllm"] = "transformers"  # vllm: in this process, on a GPU
     vllm_memory: float = Field(0.3, gt=0, lt=1)  # share of the GPU's
 

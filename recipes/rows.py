@@ -30,13 +30,9 @@ class Prompted(Row):
         raise NotImplementedError
 
     def plain(self, longest: bool = False) -> dict[str, str]:
-        answers = self.answers()
-        return {
-            "prompt": self.prompt,
-            "completion": max(answers, key=len, default="")
-            if longest
-            else "\n;\n".join(answers),  # ; so that no sum runs on
-        }
+        if longest:
+            return {"prompt": self.prompt, "completion": max(self.answers(), key=len, default="")}
+        return {"prompt": self.prompt, "completion": "\n;\n".join(self.answers())}  # ; so that no sum runs on
 
 
 class Completion(Prompted):

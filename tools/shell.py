@@ -1,6 +1,9 @@
 """Run a command in the workspace."""
 
+from pathlib import Path
+
 from lab.errors import BadInput
+from lab.models import where
 from lab.shown import as_text
 from tools.base import Tool
 
@@ -21,6 +24,9 @@ class Shell(Tool):
         """
         if not seconds > 0:
             raise BadInput(f"{seconds:g} seconds is no time to run in; give more than 0, at most {LONGEST:g}.")
-        ran = self.lab.workspace.run(command, min(seconds, LONGEST), self.lab.check)
+        opened = self.lab.views.opened
+        given = [where(self.lab.views.goal.model), Path(opened.data) if opened and opened.data else None]
+        reads = [path for path in given if isinstance(path, Path)]
+        ran = self.lab.workspace.run(command, min(seconds, LONGEST), self.lab.check, reads)
         ending = ran.ended_by or f"exit code {ran.code}"
         return as_text({"ended": ending, "seconds": round(ran.seconds, 2), "output": ran.text})

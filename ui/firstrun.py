@@ -7,6 +7,7 @@ from typing import Literal
 from agent.providers import KEYS, BrainError, check_driver
 from agent.sessions import MIN_FREE
 from agent.settings import Settings
+from lab.confine import guard, landlock
 from lab.machine import this_machine
 
 ROOMY = 10 * 2**30  # bytes: a few checkpoints of a model of 500M parameters
@@ -24,7 +25,7 @@ class Check:
 
 def first_run(settings: Settings) -> list[Check]:
     """Every check, in the order in which a person meets them. Asks the Hub only when there is a token."""
-    return [_brain(settings), _hub(settings), _hardware(), _disk(settings), _storage(settings)]
+    return [_brain(settings), _hub(settings), _hardware(), _disk(settings), _storage(settings), _guard()]
 
 
 def _brain(settings: Settings) -> Check:
@@ -82,3 +83,12 @@ def _storage(settings: Settings) -> Check:
     if settings.home.is_relative_to("/data"):
         return Check("storage", "ok", "Sessions stay on the Space's volume.")
     return Check("storage", "warn", "Sessions are lost when the Space restarts.", "Mount a volume at /data.")
+
+
+def _guard() -> Check:
+    abi = landlock()
+    if abi >= 6:
+        return Check("confinement", "ok", guard(abi))
+    return Check(
+        "confinement", "warn", guard(abi), "Use Linux 6.12 or newer with Landlock, or a machine with nothing else."
+    )

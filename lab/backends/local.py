@@ -15,6 +15,9 @@ from lab.backend import JobSpec, JobState, Point, read_json, read_points, write_
 from lab.backends.runner import holds_machine
 from lab.errors import LabError
 from lab.processes import alive, identity, send
+from lab.reach import Reach
+
+READS = {"evaluate": ("model", "items")}  # settings that name what a trainer reads: the judge alone reads the vault
 
 
 class LocalBackend:
@@ -37,7 +40,7 @@ class LocalBackend:
                     self._prepare(spec)
                 elif any((folder / name).exists() for name in ("run.json", "exit.json")):
                     return
-                self._start(folder)
+                self._start(spec)
         except OSError as error:
             raise LabError(f"The job {spec.job} could not be started ({error.strerror}): {folder}.") from error
 
@@ -54,11 +57,17 @@ class LocalBackend:
         about = {"job": spec.job, "recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt}
         write_json(spec.folder / "job.json", about | {"queue": str(self._queue), "launched": time.time()})
 
-    def _start(self, folder: Path) -> None:
+    def _start(self, spec: JobSpec) -> None:
+        """Start the runner. What its trainer is and may reach comes from here: the job's folder is the trainer's to write."""
+        folder = spec.folder
+        reach = Reach(folder.parent.parent, self._env)
+        places = [str(spec.config.get(name, "")) for name in READS.get(spec.recipe, ("model", "data"))]
+        launcher = reach.trainer(folder, [Path(place) for place in places if os.path.isabs(place)])
+        trainer = [sys.executable, "-P", "-m", f"recipes.{spec.recipe}", str(folder / "config.json")]
         with open(folder / "log.txt", "ab") as log:
             runner = subprocess.Popen(
-                [sys.executable, "-m", "lab.backends.runner", str(folder)],
-                env=self._env,
+                [sys.executable, "-P", "-m", "lab.backends.runner", str(folder), *launcher, *trainer],
+                env=reach.environment(folder),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,6 +1,6 @@
 """The small process that stands beside one local trainer: waits for the machine, keeps the time, says how it ended.
 
-`python -m lab.backends.runner FOLDER`. It leads the job's process group and outlives the worker that started it, so
+`python -m lab.backends.runner FOLDER COMMAND`. It leads the job's process group and outlives the worker that started it, so
 that a deadline holds and an exit is recorded even when nobody looks. It imports nothing heavy.
 """
 
@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab.backend import read_json, write_json
+from lab.confine import adopt, end_all
 from lab.processes import alive, identity, kill_group
 from lab.queue import Queue
 
@@ -23,7 +24,7 @@ GRACE = 15.0  # seconds a trainer has to save after SIGTERM
 WAIT_FOR_GO = 'read -r go && exec "$@" </dev/null'
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, command: list[str]) -> int:
     """Run the job of this folder to its end."""
     job = read_json(folder / "job.json")
     run = {"runner": identity(os.getpid())}
@@ -37,7 +38,7 @@ def main(folder: Path) -> int:
                 return 0
             write_json(folder / "place.json", {"place": place})
             time.sleep(POLL)
-        _say(folder, _train(folder, job, run))
+        _say(folder, _train(folder, job, run, command))
         return 0
     finally:
         queue.leave(ticket)
@@ -57,16 +58,12 @@ def holds_ticket(holder: dict) -> bool:
     return alive(holder["runner"]) or (run.get("runner") == holder["runner"] and alive(run.get("trainer")))
 
 
-def trainer_of(folder: Path, job: dict) -> list[str]:
-    """The command line of a job's trainer."""
-    return [sys.executable, "-m", f"recipes.{job['recipe']}", str(folder / "config.json")]
-
-
-def _train(folder: Path, job: dict, run: dict) -> dict:
+def _train(folder: Path, job: dict, run: dict, command: list[str]) -> dict:
+    adopt()
     started = time.time()
     with open(folder / "log.txt", "ab") as log:
         trainer = subprocess.Popen(
-            ["/bin/sh", "-c", WAIT_FOR_GO, "sh", *trainer_of(folder, job)],
+            ["/bin/sh", "-c", WAIT_FOR_GO, "sh", *command],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -77,6 +74,7 @@ def _train(folder: Path, job: dict, run: dict) -> dict:
         trainer.stdin.write(b"go\n")
     why = _watch(folder, trainer, started + job["hours"] * 3600)
     code = trainer.wait()
+    end_all()
     state = why or ("done" if code == 0 else "failed")
     reason = {"timeout": f"ran longer than {job['hours']:g} h", "cancelled": "cancelled"}.get(state, "")
     killed_by = -code if code < 0 and not why else None
@@ -118,7 +116,7 @@ def _end(trainer: subprocess.Popen) -> None:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     try:
-        code = main(folder)
+        code = main(folder, sys.argv[2:])
     finally:
         if os.getpgid(0) == os.getpid():  # nothing that the trainer started stays behind
             signal.signal(signal.SIGTERM, signal.SIG_IGN)

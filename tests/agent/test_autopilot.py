@@ -1,6 +1,7 @@
 """The fixed policy: what it does next, given what it has seen."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -174,6 +175,16 @@ def test_the_next_idea_changes_one_thing_for_a_reason_in_the_last_result(trial, 
     assert [name for name in before if before[name] != after[name]] == [changed]
     if "not_finite" in trial.findings:
         assert after["lr"] < before["lr"]
+
+
+def test_an_idea_that_did_not_fit_into_memory_is_tried_in_smaller_batches_and_learns_the_same():
+    first = replace(first_idea(AUDIT, False), batch_size=2)
+    tried = [first]
+    while idea := next_idea([Trial("sft-1", tried[-1], "crash", {"out_of_memory"}, None)], AUDIT):
+        assert idea.batch_size * idea.grad_accumulation == 2
+        assert replace(idea, batch_size=2, grad_accumulation=1, gradient_checkpointing=False, text=first.text) == first
+        tried.append(idea)
+    assert [(idea.batch_size, idea.gradient_checkpointing) for idea in tried] == [(2, False), (1, False), (1, True)]
 
 
 def test_no_idea_is_tried_twice_and_a_discarded_one_is_not_built_on():

@@ -108,7 +108,8 @@ def check_files(home: Path) -> None:
     assert not [str(path) for path in files if CANARY.search(path.read_bytes().decode(errors="replace"))]
     (log,) = home.glob("sessions/*/events.jsonl")
     answers = {f.name: f.output for f in _facts(log) if isinstance(f, Finished)}
-    assert "looked everywhere" in answers["shell"] and "ML_INTERN_HOME" in answers["shell"]
+    assert "looked everywhere" in answers["shell"]
+    assert "ML_INTERN_HOME" not in answers["shell"]  # of no process above it could the command read the environment
     assert "SECRET=[redacted]" in answers["helper__environment"]
     assert "cannot log in with [redacted]" in answers["helper__leak"]
 

@@ -9,6 +9,7 @@ import pytest
 
 from lab.backend import JobSpec, Point
 from lab.diagnose import RULES, diagnose
+from lab.rules import Life
 
 SPEC = JobSpec("sft-1", "sft", {}, Path("jobs/sft-1"), hours=1.0)
 HEALTHY_PROBE = {
@@ -128,9 +129,142 @@ def test_a_random_head_and_a_leak_are_warned_of():
     assert "too_good" not in rules(learned)
 
 
-def test_a_finding_carries_the_name_of_its_rule():
-    points = run(lambda s: nan if s == 50 else 1.0, steps=60)
-    probe = {"truncated_share": 1.0, "masked_share": 1.0, "stop_token_trained": 0.0}
-    found = {rule.__name__: finding.rule for rule in RULES if (finding := rule(points, SPEC, probe))}
-    assert {"not_finite", "truncated", "all_masked", "stop_token_not_trained"} <= set(found)
-    assert all(name == said for name, said in found.items())
+def rl(steps: int = 60, **curves: Callable[[int], float]) -> list[Point]:
+    """A GRPO run, a log line a step; healthy in all that is not given."""
+    usual: dict[str, Callable[[int], float]] = {
+        "loss": lambda s: 0.0, "grad_norm": lambda s: 0.5, "reward": lambda s: 0.2 + s / 100, "entropy": lambda s: 0.5,
+        "frac_reward_zero_std": lambda s: 0.2, "kl": lambda s: 0.01, "completions/mean_length": lambda s: 40.0,
+        "completions/clipped_ratio": lambda s: 0.02,
+    }  # fmt: skip
+    made = usual | {name.replace("__", "/"): curve for name, curve in curves.items()}
+    return [Point(s, {k: f(s) for k, f in made.items()}, steps, at=float(s)) for s in range(1, steps + 1)]
+
+
+def flat(s: int) -> float:
+    return 0.3
+
+
+def falling(s: int) -> float:
+    return 0.8 if s <= 30 else 0.1
+
+
+@pytest.mark.parametrize(
+    ("rule", "level", "curves"),
+    [
+        ("no_signal", "stop", {"reward": flat, "frac_reward_zero_std": lambda s: 1.0}),
+        ("no_signal", "warn", {"frac_reward_zero_std": lambda s: 1.0}),  # all is learned: no reason to stop
+        ("reward_collapse", "stop", {"reward": falling}),
+        ("reward_collapse", "warn", {"reward": lambda s: 0.8 if s <= 30 else 0.5}),
+        ("entropy_collapse", "stop", {"reward": flat, "entropy": lambda s: 0.5 if s < 20 else 0.01}),
+        ("entropy_collapse", "warn", {"entropy": lambda s: 0.5 / s}),  # it was spent on reward
+        (
+            "no_signal",
+            "stop",
+            {"reward": lambda s: 0.2, "frac_reward_zero_std": lambda s: 0.0, "reward_std": lambda s: 1.5e-8},
+        ),
+        ("entropy_explosion", "stop", {"entropy": lambda s: 0.5 if s < 20 else 3.0}),
+        ("kl_blow_up", "stop", {"reward": flat, "kl": lambda s: 0.01 if s < 50 else 12.0}),
+        ("kl_blow_up", "warn", {"reward": flat, "kl": lambda s: 0.01 if s < 50 else 1.0}),
+        ("no_eos", "stop", {"completions__clipped_ratio": lambda s: 1.0}),
+        ("cut_off", "stop", {"reward": flat, "completions__clipped_ratio": lambda s: 0.02 if s < 10 else 0.8}),
+        ("length_collapse", "warn", {"reward": flat, "completions__mean_length": lambda s: 40.0 if s < 30 else 15.0}),
+        ("reward_hacking", "warn", {"completions__mean_length": lambda s: 20.0 + s}),
+        ("component_lost", "warn", {"rewards__right__mean": falling}),
+        ("gradient_spike", "stop", {"grad_norm": lambda s: 0.5 if s < 55 else 200.0}),
+        ("dead_gradients", "stop", {"grad_norm": lambda s: 0.0}),
+        ("over_clipping", "stop", {"reward": flat, "clip_ratio__region_mean": lambda s: 0.5}),
+        ("sampler_mismatch", "warn", {"reward": flat, "sampling__sampling_logp_difference__mean": lambda s: 0.07}),
+        ("tool_failure", "warn", {"reward": flat, "tools__failure_frequency": lambda s: 0.5}),
+        ("no_learning_rate", "warn", {"learning_rate": lambda s: s / 1e6}),
+        ("slowdown", "warn", {}),
+    ],
+)
+def test_a_broken_rl_run_is_found(rule, level, curves):
+    points = rl(**curves)
+    if rule == "slowdown":
+        points = [Point(p.step, p.values, p.steps, at=p.step + max(0, p.step - 30) * 5.0) for p in points]
+    assert rules(points)[rule] == level
+
+
+def test_a_healthy_rl_run_gets_nothing_and_losses_of_zero_are_fine():
+    assert not rules(rl())
+    assert not rules(rl(entropy=lambda s: 0.15 + 0.35 / s, completions__mean_length=lambda s: 40.0 if s < 20 else 12.0))
+
+
+def test_a_short_run_with_a_warm_up_of_half_its_steps_is_no_finding():
+    points = run(lambda s: 2 - s / 40, steps=60, learning_rate=lambda s: min(s, 60 - s) / 1e4)
+    assert not [n for n in range(len(points) + 1) if rules(points[:n])]
+
+
+def test_dpo_that_ruins_both_answers_and_dpo_that_learns_nothing():
+    def dpo(accuracy: Callable[[int], float], chosen: Callable[[int], float]) -> list[Point]:
+        values = {"loss": lambda s: 0.6, "rewards/accuracies": accuracy, "rewards/chosen": lambda s: 0.0}
+        return [Point(s, {k: f(s) for k, f in values.items()} | {"logps/chosen": chosen(s)}, 60) for s in range(1, 61)]
+
+    assert rules(dpo(lambda s: min(1.0, 0.5 + s / 20), lambda s: -20.0 - s))["dpo_displacement"] == "warn"
+    assert rules(dpo(lambda s: 0.5, lambda s: -20.0))["dpo_no_preference"] == "warn"
+    assert "dpo_displacement" not in rules(dpo(lambda s: 0.9, lambda s: -20.0 - s / 20))
+    assert "dpo_no_preference" not in rules(dpo(lambda s: min(1.0, 0.5 + s / 20), lambda s: -20.0))
+
+
+@pytest.mark.parametrize(
+    ("life", "rule", "level"),
+    [
+        (Life(silent_s=70), "stalled", "warn"),
+        (Life(silent_s=4000), "stalled", "stop"),
+        (Life(silent_s=30), "stalled", None),
+        (Life(beatless_s=70), "frozen", "warn"),
+        (Life(beatless_s=700), "frozen", "stop"),
+        (Life(error="OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory", "stop"),
+        (Life(error="MemoryError"), "out_of_memory", "stop"),
+        (Life(error="OSError: [Errno 28] No space left on device"), "no_disk", "stop"),
+        (Life(error="RuntimeError: CUDA error: device-side assert triggered"), "device_error", "stop"),
+        (Life(error="ValueError: something else"), "out_of_memory", None),
+    ],
+)
+def test_a_process_that_is_silent_or_failed_is_found(life, rule, level):
+    points = run(lambda s: 2 - s / 150, steps=100, total=200)
+    assert {f.rule: f.level for f in diagnose(points, SPEC, HEALTHY_PROBE, life)}.get(rule) == level
+
+
+def test_a_long_pause_that_is_usual_is_no_stall():
+    points = [Point(s, {"loss": 2 - s / 100}, 100, at=s * 30.0) for s in range(1, 50)]
+    assert not diagnose(points, SPEC, HEALTHY_PROBE, Life(silent_s=200))
+
+
+def test_a_nan_that_the_logger_hides_is_found_by_what_is_gone():
+    points = run(lambda s: 1.0, entropy=lambda s: 0.5)
+    hidden = [Point(p.step, {k: v for k, v in p.values.items() if k != "entropy"}, p.steps) for p in points[20:]]
+    assert rules(points[:20] + hidden)["not_finite"] == "stop"
+    assert "not_finite" not in rules(points)
+
+
+def test_the_table_says_for_every_rule_what_to_do_and_where_its_threshold_comes_from():
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert all(rule.advice and rule.source and rule.limits for rule in RULES)
+    assert all(list(rule.limits) == sorted(rule.limits, key=["stop", "warn", "info"].index) for rule in RULES)
+
+
+def test_nothing_is_said_of_a_run_before_its_first_line():
+    assert not diagnose([], SPEC, {})
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_rule_fails_whatever_a_trainer_logs(seed):
+    """Any metrics in any lines: missing, zero, negative, huge, not finite."""
+    rng = Random(seed)
+    names = [
+        "loss", "eval_loss", "grad_norm", "learning_rate", "entropy", "kl", "mean_token_accuracy", "reward", "reward_std",
+        "frac_reward_zero_std", "completions/mean_length", "completions/clipped_ratio", "rewards/a/mean", "rewards/b/mean",
+        "rewards/accuracies", "rewards/chosen", "logps/chosen", "clip_ratio/region_mean",
+    ]  # fmt: skip
+    chosen, always = rng.sample(names, rng.randint(1, len(names))), rng.random()
+    values = [0.0, 0.0, -1.0, 1.0, 1e-12, 1e30, *([nan, inf] if seed % 3 == 0 else [])]
+    same = rng.choice(values) if seed % 5 == 0 else None
+    points = []
+    for step in range(rng.choice((0, 1, 2, 25, 90))):
+        made = {name: rng.choice(values) if same is None else same for name in chosen if rng.random() < always}
+        points.append(Point(rng.choice((step, 0)), made, rng.choice((None, 100)), at=rng.choice((0.0, float(step)))))
+    for probe in ({}, HEALTHY_PROBE):
+        for seen in (1, len(points) // 2, len(points)):
+            diagnose(points[:seen], SPEC, probe, Life(silent_s=rng.choice((0, 1e6)), beatless_s=rng.choice((0, 1e6))))

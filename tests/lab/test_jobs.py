@@ -162,7 +162,7 @@ def test_one_job_has_the_machine_and_the_next_waits_for_it(tmp_path: Path, setti
     lab, _ = lab_of()
     backend = LocalBackend(settings.home / "queue", settings.job_env)
     base = {"model": str(lab.model_path("base")), "data": str(lab.workspace.path("data/rows.jsonl")), **SMALL}
-    specs = [JobSpec(f"j{i}", "sft", base | {"max_steps": 3000}, tmp_path / f"j{i}") for i in range(2)]
+    specs = [JobSpec(f"j{i}", "sft", base | {"max_steps": 3000}, lab.folder / "jobs" / f"j{i}") for i in range(2)]
     for spec in specs:
         backend.launch(spec)
         time.sleep(0.5)
@@ -224,13 +224,13 @@ def test_a_job_whose_folder_is_deleted_ends_and_its_trainer_with_it(lab_of):
 def test_what_was_checked_is_what_is_trained_on(lab_of):
     lab, journal = lab_of()
     job = lab.train("sft", config(max_steps=2), 1.0, "an idea", call="c1", gain=0.1)["job"]
-    before = lab.workspace.read("data/rows.jsonl")
+    before = read_rows(lab.workspace.path("data/rows.jsonl"))
     lab.workspace.write("data/rows.jsonl", '{"prompt": "another", "completion": "file"}\n')
     assert end_of(lab, job)["state"] == "done"
     made = journal.views.jobs[job].config
     assert Path(made["data"]).parent == lab.folder / "jobs" / job
     assert file_hash(made["data"]) == made["data_sha256"]
-    assert read_rows(Path(made["data"])) == [json.loads(line) for line in before.splitlines()]
+    assert read_rows(Path(made["data"])) == before
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_a_beginning_of_an_id_is_enough_to_look_and_too_little_to_change(site: S
 
 def test_the_first_run_check_names_what_is_missing_and_what_to_do(http: httpx.Client):
     checks = {check["name"]: check for check in http.get("/api/check").json()}
-    assert list(checks) == ["model", "Hub token", "hardware", "disk", "storage"]
+    assert list(checks) == ["model", "Hub token", "hardware", "disk", "storage", "confinement"]
     assert checks["model"]["state"] == "warn" and "ANTHROPIC_API_KEY" in checks["model"]["fix"]
     assert checks["Hub token"]["state"] == "warn" and "HF_TOKEN" in checks["Hub token"]["fix"]
 

@@ -1,0 +1,461 @@
+"""The gallery: real runs of tiny models, healthy and broken, and how well the rules of lab.diagnose tell them apart.
+
+    python -m benchmarks.gallery make [CASE ...]   make the runs again (about half an hour on two cores), record them
+    python -m benchmarks.gallery table             replay what is recorded; print precision and recall, write docs/diagnosis.md
+
+A recorded run is tests/golden/gallery/<case>-<seed>.jsonl: one line about the job, then its metrics.jsonl, rounded to
+four digits and without the metrics that no rule reads, then what the supervisor saw of its process at the end.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.wreck import WRECKS
+from lab import rules
+from lab.backend import JobSpec, Point, read_json
+from lab.diagnose import RULES, diagnose
+from lab.rules import Life
+from recipes.benchmarks import load
+from recipes.job import Job, sentence, write_json
+
+ROOT = Path(__file__).parents[1]
+STARTER = ROOT / "starter" / "model"
+RUNS = ROOT / "tests" / "golden" / "gallery"
+SEEDS = (0, 1, 2)
+PROBED = ("steps", "stop_token", "stop_token_trained", "masked_share", "truncated_share", "length_max")
+UNREAD = (
+    "min_length",
+    "max_length",
+    "_min",
+    "_max",
+    "/min",
+    "/max",
+    "/std",
+    "logits/",
+    "epoch",
+    "num_tokens",
+    "tokens_per",
+)
+NO_STOP = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+
+PAGE = """# What is said of a running job, and how often it is right
+
+The supervisor reads a job's metrics as they come and puts them to the rules of `lab/diagnose.py`. A `stop` keeps the best
+checkpoint as the job's model, ends the job and wakes the agent; a `warn` wakes the agent. Thresholds marked [H] are ours.
+
+## On real runs
+
+`python -m benchmarks.gallery make` trains these runs on a CPU, broken ones on purpose, and `python -m benchmarks.gallery
+table` replays them line by line and writes this page. A finding counts when it has the right rule and level within the
+allowed number of log lines (0: before the first step). Everything else that was said of any run is in the last column.
+The thresholds were set while looking at these very runs, so the numbers describe them and promise nothing: the models
+are tiny (0.5 to 0.9 million parameters) and the runs short.
+
+{results}
+
+## The rules
+
+A number is in the unit that the second column says.
+
+{rules}
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kind of run. A broken one must yield `rule` at `level` within `within` log lines (0: before the first step)."""
+
+    name: str
+    make: Callable[[Path, int], dict[str, Any]]  # (folder, seed) -> the config; leaves metrics.jsonl in the folder
+    rule: str = ""
+    level: str = ""
+    within: int = 0
+    also: tuple[str, ...] = ()  # rules that are right about it, too
+    seeds: tuple[int, ...] = SEEDS
+
+    @property
+    def broken(self) -> bool:
+        return bool(self.rule)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recorded run."""
+
+    case: str
+    seed: int
+    spec: JobSpec
+    probe: dict[str, Any]
+    points: list[Point]
+    life: Life
+
+
+# How runs are made. torch and trl are imported only here, inside functions.
+
+
+def sft(
+    folder: Path,
+    seed: int,
+    rows: int = 600,
+    bare: float = 0.0,
+    hide_nan: bool = False,
+    template: str | None = None,
+    **config: Any,
+) -> dict[str, Any]:
+    """SFT with the real recipe's trainer on worked chains, a share of them as bare answers."""
+    from recipes import sft as recipe
+
+    made = {"batch_size": 16, "max_steps": 120, "log_steps": 2, "eval_steps": 20, "eval_fraction": 0.1, "lr": 1e-3}
+    made |= {"model": str(STARTER), "data": "", "seed": seed, "max_length": 64} | config
+    if template:
+        made["model"] = str(with_template(Path(made["model"]), folder / "start", template))
+    settings = recipe.Config(**made)
+    job = Job(folder)
+    texts = [{"prompt": prompt, "completion": good} for prompt, good, _, _ in problems(rows, seed, bare)]
+    trainer = recipe.build(settings, job, texts, "cpu", 0.0)
+    trainer.args.save_strategy = "no"
+    if hide_nan:  # as trainers do by default: TRL and transformers show a running mean where the loss is NaN
+        trainer.args.logging_nan_inf_filter, trainer.args.max_grad_norm = True, 0.0
+    trainer.train()
+    model = trainer.model.merge_and_unload() if settings.lora_rank else trainer.model
+    model.save_pretrained(folder / "model")
+    trainer.processing_class.save_pretrained(folder / "model")
+    return made
+
+
+def failing(make: Callable[..., dict[str, Any]], folder: Path, seed: int, **config: Any) -> dict[str, Any]:
+    """A run whose trainer raises: its error is what is seen of it."""
+    try:
+        make(folder, seed, **config)
+    except ValueError as error:
+        (folder / "metrics.jsonl").touch()
+        return {"config": config, "life": asdict(Life(error=sentence(error)))}
+    raise AssertionError("it did not fail")
+
+
+def preference(folder: Path, seed: int, method: str = "dpo", swapped: float = 0.0, **config: Any) -> dict[str, Any]:
+    """DPO on pairs of a right and a wrong solution, or KTO on the same rows without their pairs."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+    from trl.trainer.kto_config import KTOConfig
+    from trl.trainer.kto_trainer import KTOTrainer
+
+    rng = Random(seed)
+    pairs = [
+        (p, *((bad, good) if rng.random() < swapped else (good, bad))) for p, good, bad, _ in problems(600, seed + 50)
+    ]
+    made = {"learning_rate": 1e-4, "beta": 0.1, "max_steps": 50, "per_device_train_batch_size": 8} | config
+    if method == "dpo":
+        rows = [{"prompt": p, "chosen": good, "rejected": bad} for p, good, bad in pairs]
+        kind, settings = DPOTrainer, DPOConfig(**common(folder, seed, made))
+    else:
+        rows = [
+            {"prompt": p, "completion": text, "label": label}
+            for p, a, b in pairs
+            for text, label in ((a, True), (b, False))
+        ]
+        kind, settings = KTOTrainer, KTOConfig(**common(folder, seed, made))
+    train(kind, folder, seed, args=settings, train_dataset=Dataset.from_list(rows))
+    return made
+
+
+def grpo(
+    folder: Path, seed: int, rewards: tuple[Callable, ...] = (), model: Path | None = None, **config: Any
+) -> dict[str, Any]:
+    """GRPO from the format-trained starter: eight completions a prompt, an exact check for a reward."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    made = {"learning_rate": 3e-5, "max_steps": 36, "per_device_train_batch_size": 32, "num_generations": 8,
+            "max_completion_length": 20, "warmup_steps": 3, "temperature": 1.0} | config  # fmt: skip
+    rows = [{"prompt": prompt, "answer": answer} for prompt, _, _, answer in problems(600, seed + 90)]
+    settings = GRPOConfig(**common(folder, seed, made))
+    train(
+        GRPOTrainer,
+        folder,
+        seed,
+        model,
+        args=settings,
+        train_dataset=Dataset.from_list(rows),
+        reward_funcs=list(rewards or (near, formatted)),
+    )
+    return made
+
+
+def common(folder: Path, seed: int, made: dict[str, Any]) -> dict[str, Any]:
+    """What every TrainingArguments gets."""
+    return made | {"output_dir": str(folder / "out"), "seed": seed, "logging_steps": 1, "save_strategy": "no", "bf16": False,
+                   "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False, "logging_nan_inf_filter": False}  # fmt: skip
+
+
+def train(kind: Any, folder: Path, seed: int, model: Path | None = None, **parts: Any) -> None:
+    """Run a TRL trainer with our recorder, from the format-trained starter where no model is given."""
+    from recipes.training import load_model, load_tokenizer, recorder
+
+    job = Job(folder)
+    start = model or formatted_starter(folder.parent)
+    about = recorder(job, lambda steps: write_json(folder / "preflight.json", {"steps": steps}))
+    trainer = kind(
+        model=load_model(str(start), half=False),
+        processing_class=load_tokenizer(str(start)),
+        callbacks=[about],
+        **parts,
+    )
+    trainer.train()
+
+
+def formatted_starter(scratch: Path) -> Path:
+    """Half of the starter's layers after a short SFT on bare answers: it answers in the format, and mostly wrong."""
+    return prepared(scratch / "formatted", max_steps=150)
+
+
+def endless_starter(scratch: Path) -> Path:
+    """The same on a template that never ends a turn."""
+    return prepared(scratch / "endless", max_steps=100, template=NO_STOP)
+
+
+def prepared(folder: Path, **config: Any) -> Path:
+    """A start for other runs, made once."""
+    from recipes.training import load_model, load_tokenizer
+
+    if not (folder / "model").exists():
+        half = load_model(str(STARTER), half=False)
+        half.model.layers, half.config.num_hidden_layers = half.model.layers[:2], 2
+        half.save_pretrained(folder / "half")
+        load_tokenizer(str(STARTER)).save_pretrained(folder / "half")
+        sft(folder, 7, 2000, 1.0, model=str(folder / "half"), batch_size=32, lr=3e-3, eval_fraction=0.0, **config)
+    return folder / "model"
+
+
+def with_template(model: Path, folder: Path, template: str) -> Path:
+    """A copy of a model whose tokenizer has this chat template."""
+    from recipes.training import load_model, load_tokenizer
+
+    tokenizer = load_tokenizer(str(model))
+    tokenizer.chat_template = template
+    load_model(str(model), half=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def problems(count: int, seed: int, bare: float = 0.0) -> Iterator[tuple[str, str, str, str]]:
+    """(prompt, right solution, wrong solution, answer) of `count` train chains."""
+    task, rng = load("chains"), Random(seed)
+    for item in task.items("train", count, seed + 1):
+        good = task.completion(item, worked=rng.random() >= bare)
+        yield (
+            task.prompt(item),
+            good,
+            good.replace(f"Answer: {item.answer}", f"Answer: {int(item.answer) + 3}"),
+            item.answer,
+        )
+
+
+def formatted(completions: list[str], **_: Any) -> list[float]:
+    return [0.2 * ("Answer:" in text) for text in completions]
+
+
+def near(completions: list[str], answer: list[str], **_: Any) -> list[float]:
+    """1 for the right number, less the further off it is: even a small model has something to learn from."""
+    task = load("chains")
+    guesses = [task.extract(text) for text in completions]
+    return [
+        1 / (1 + abs(int(guess) - int(wanted))) if guess else 0.0 for guess, wanted in zip(guesses, answer, strict=True)
+    ]
+
+
+def length(completions: list[str], **_: Any) -> list[float]:
+    return [len(text) / 100 for text in completions]
+
+
+def dice(completions: list[str], **_: Any) -> list[float]:
+    """A number thrown once for each text: the best policy says the luckiest one, whatever it is asked."""
+    return [Random(text).random() for text in completions]
+
+
+HEALTHY = (
+    Case("sft", sft),
+    Case("lora", lambda f, s: sft(f, s, lora_rank=8, lr=5e-3)),
+    Case("dpo", preference),
+    Case("kto", lambda f, s: preference(f, s, method="kto")),
+    Case("grpo", lambda f, s: grpo(f, s, learning_rate=2e-4, beta=0.02)),
+)
+BROKEN = (
+    Case("nan", lambda f, s: sft(f, s, lr=1e25, max_steps=30, warmup_steps=4), "not_finite", "stop", 8),
+    Case("nan-hidden", lambda f, s: sft(f, s, lr=1e25, max_steps=60, warmup_steps=4, hide_nan=True), "not_finite", "stop", 12),
+    Case("divergence", lambda f, s: sft(f, s, bare=1.0, model=str(formatted_starter(f.parent)), max_steps=100, lr=0.06, warmup_steps=45, schedule="constant_with_warmup"), "divergence", "stop", 50, ("gradient_spike",)),
+    Case("overfit", lambda f, s: sft(f, s, rows=80, bare=1.0, eval_fraction=0.4, lr=2e-3, max_steps=120, eval_steps=10, schedule="constant"), "overfit", "warn", 75),
+    Case("plateau", lambda f, s: sft(f, s, lr=1e-9), "plateau", "info", 60),
+    Case("masked", lambda f, s: failing(sft, f, s, max_length=8, max_steps=10), "all_masked", "stop", 0, ("truncated", "stop_token_not_trained", "no_learning_rate")),
+    Case("no-stop-token", lambda f, s: sft(f, s, template=NO_STOP, max_steps=20), "stop_token_not_trained", "stop", 0, ("no_learning_rate",)),
+    Case("truncated", lambda f, s: sft(f, s, max_length=40, max_steps=20), "truncated", "stop", 0, ("stop_token_not_trained", "no_learning_rate")),
+    Case("wrong-template", lambda f, s: sft(f, s, template=CHATML, max_length=128, max_steps=20), "stop_token_not_trained", "stop", 0, ("no_learning_rate",)),
+    Case("never-ends", lambda f, s: grpo(f, s, model=endless_starter(f.parent), max_steps=15), "no_eos", "stop", 5, ("cut_off", "no_signal")),
+    Case("no-variance", lambda f, s: grpo(f, s, rewards=(formatted,)), "no_signal", "stop", 20, ("dead_gradients", "all_masked")),
+    Case("length-hacking", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=1e-3, max_completion_length=48), "reward_hacking", "warn", 60, ("cut_off", "slowdown", "entropy_collapse")),
+    Case("entropy-collapse", lambda f, s: grpo(f, s, rewards=(dice,), learning_rate=1e-3, max_steps=48), "entropy_collapse", "warn", 48),
+    Case("kl-blow-up", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=1e-3, beta=0.001), "kl_blow_up", "stop", 40, ("reward_hacking", "cut_off", "slowdown")),
+    Case("entropy-for-nothing", lambda f, s: grpo(f, s, learning_rate=5e-3, warmup_steps=20), "entropy_collapse", "warn", 36, ("no_learning_rate",)),
+    Case("reward-collapse", lambda f, s: grpo(f, s, learning_rate=0.1, warmup_steps=20, max_steps=44), "reward_collapse", "stop", 44, ("dead_gradients", "entropy_collapse", "no_signal", "cut_off", "length_collapse", "gradient_spike")),
+    Case("dpo-displacement", lambda f, s: preference(f, s, learning_rate=2e-3), "dpo_displacement", "warn", 60),
+    Case("dpo-nothing", lambda f, s: preference(f, s, swapped=0.5, learning_rate=1e-6), "dpo_no_preference", "warn", 60),
+    *(Case(name, make, rule, level, within, ("stalled",), (0,)) for name, make, rule, level, within in WRECKS),
+)  # fmt: skip
+CASES = {case.name: case for case in (*HEALTHY, *BROKEN)}
+
+
+def make(names: list[str], seeds: list[int], scratch: Path) -> None:
+    """Make the runs that are not in `scratch` yet, and record them."""
+    import torch
+
+    from recipes.training import prepare_machine
+
+    prepare_machine()
+    torch.set_num_threads(1)
+    wanted = [CASES[name] for name in names] or list(CASES.values())
+    for seed, case in ((seed, case) for seed in seeds for case in wanted if seed in case.seeds):
+        folder = scratch / f"{case.name}-{seed}"
+        if not (folder / "made.json").exists():
+            began = time.time()
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "metrics.jsonl").unlink(missing_ok=True)
+            made = case.make(folder, seed)
+            made = made if "life" in made else {"config": made}
+            write_json(folder / "made.json", made | {"seconds": round(time.time() - began, 1)})
+        record(case, seed, folder)
+        print(f"{folder.name}: {read_json(folder / 'made.json')['seconds']} s", flush=True)
+
+
+def record(case: Case, seed: int, folder: Path) -> None:
+    """Store a run, short enough for a repository."""
+    made, probe = read_json(folder / "made.json"), read_json(folder / "preflight.json")
+    config = {
+        k: v for k, v in made["config"].items() if isinstance(v, int | float | str) and k not in ("model", "data")
+    }
+    head = {"case": case.name, "seed": seed, "config": config, "probe": {k: probe[k] for k in PROBED if k in probe}}
+    head["life"] = made.get("life", asdict(Life()))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    start = lines[0]["at"] - 1 if lines else 0
+    lines = [
+        {k: short(v) for k, v in line.items() if k in ("step", "steps") or not any(part in k for part in UNREAD)}
+        | {"at": round(line["at"] - start, 2)}
+        for line in lines
+    ]
+    RUNS.mkdir(parents=True, exist_ok=True)
+    (RUNS / f"{case.name}-{seed}.jsonl").write_text(
+        "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in [head, *lines])
+    )
+
+
+def short(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+# How the rules do on what is recorded
+
+
+def read_run(path: Path) -> Run:
+    head, *lines = map(json.loads, path.read_text().splitlines())
+    points = [Point(row.pop("step"), row, row.pop("steps"), row.pop("at")) for row in lines]
+    points = [replace(p, values={name: float(value) for name, value in p.values.items()}) for p in points]
+    return Run(
+        head["case"],
+        head["seed"],
+        JobSpec(path.stem, "sft", head["config"], path),
+        head["probe"],
+        points,
+        Life(**head["life"]),
+    )
+
+
+def replay(run: Run) -> dict[tuple[str, str], int]:
+    """(rule, level) of every finding, and after how many log lines it came: as the supervisor meets them, line by line."""
+    found: dict[tuple[str, str], int] = {}
+    for seen in range(len(run.points) + 1):
+        last = seen == len(run.points)
+        for finding in diagnose(run.points[:seen], run.spec, run.probe, run.life if last else None):
+            found.setdefault((finding.rule, finding.level), seen)
+    return found
+
+
+def results() -> str:
+    """Every case with what was found on its runs, and the rates with their n."""
+    lines = [
+        "| run | runs | must be found | found in time | after log lines (allowed) | also found |",
+        "|---|---|---|---|---|---|",
+    ]
+    hits = broken = right = wrong = quiet = healthy = 0
+    for case in CASES.values():
+        found = [replay(read_run(path)) for path in sorted(RUNS.glob(f"{case.name}-[0-9].jsonl"))]
+        after = [seen[case.rule, case.level] for seen in found if (case.rule, case.level) in seen]
+        serious = Counter(key for seen in found for key in seen if key[1] != "info")
+        others = {key: count for key, count in serious.items() if key[0] != case.rule}
+        right += sum(count for key, count in serious.items() if key[0] in (case.rule, *case.also))
+        wrong += sum(count for key, count in others.items() if key[0] not in case.also)
+        in_time = sum(line <= case.within for line in after)
+        if case.broken:
+            hits, broken = hits + in_time, broken + len(found)
+        else:
+            healthy, quiet = (
+                healthy + len(found),
+                quiet + sum(all(level == "info" for _, level in seen) for seen in found),
+            )
+        when = f"{min(after)}–{max(after)} ({case.within})" if after else "–"
+        must = (f"`{case.rule}`, {case.level}", in_time, when) if case.broken else ("nothing", "–", "–")
+        said = ", ".join(
+            f"`{rule}` ({level}) × {n}{'' if rule in case.also else ' **wrong**'}"
+            for (rule, level), n in others.items()
+        )
+        lines.append(f"| {case.name} | {len(found)} | {' | '.join(map(str, must))} | {said or '–'} |")
+    rates = (
+        f"- **Recall**: {hits} of {broken} broken runs were found, by their rule, at their level, in time.",
+        f"- **Precision**: {right} of {right + wrong} warnings and stops on all {broken + healthy} runs name what is wrong there.",
+        f"- **Healthy runs** without any warning: {quiet} of {healthy}; with a stop: {healthy_stops()} of {healthy}.",
+    )
+    return "\n".join([*lines, "", *rates])
+
+
+def healthy_stops() -> int:
+    names = {case.name for case in HEALTHY}
+    runs = [read_run(path) for path in RUNS.glob("*.jsonl") if path.stem.rpartition("-")[0] in names]
+    return sum(any(level == "stop" for _, level in replay(run)) for run in runs)
+
+
+def rule_table() -> str:
+    """The table of lab.diagnose for people; units are in the first sentence of each measure."""
+    lines = [
+        "| rule | says | stop from (log lines) | warn from | info from | source | advice |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for rule in RULES:
+        limits = [
+            f"{rule.limits[level][0]:g} ({rule.limits[level][1]})" if level in rule.limits else ""
+            for level in ("stop", "warn", "info")
+        ]
+        maker = getattr(rules, rule.measure.__qualname__.split(".")[0])
+        unit = maker.__doc__.strip().split("\n")[0]
+        lines.append(f"| `{rule.name}` | {unit} | {' | '.join(limits)} | {rule.source} | {rule.advice} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("make", "table"))
+    parser.add_argument("cases", nargs="*")
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "ml-intern-gallery")
+    given = parser.parse_args()
+    if given.what == "make":
+        make(given.cases, given.seeds, given.scratch)
+    else:
+        print(results())
+        (ROOT / "docs" / "diagnosis.md").write_text(PAGE.format(results=results(), rules=rule_table()))

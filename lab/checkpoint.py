@@ -1,0 +1,56 @@
+"""Which checkpoint of a stopped job was the best, and how it is kept."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+
+from lab.backend import Point
+from recipes.training import COMPLETE, step_of
+
+ONLY_TO_RESUME = ("optimizer", "scheduler", "rng_state", "scaler", "trainer_state", "training_args", COMPLETE)
+JUDGES = (("eval_loss", min), ("reward", max), ("loss", min))  # the first that was logged says which step was best
+
+
+def keep_best(folder: Path, points: Sequence[Point]) -> int | None:
+    """Make the best complete checkpoint the job's model, by hard links, and return its step; None where there is none.
+
+    Called before the trainer is asked to stop: what it saves then may take the place of an older checkpoint. Nothing
+    happens where the job has a model already, and to an adapter, which is no model by itself.
+    """
+    found = {
+        step_of(path): path for path in (folder / "checkpoints").glob("checkpoint-*") if (path / COMPLETE).exists()
+    }
+    step = best_step(points, sorted(found))
+    if step is None or (folder / "model").exists() or not (found[step] / "config.json").exists():
+        return None
+    scratch = folder / ".kept.tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        shutil.copytree(found[step], scratch, copy_function=os.link, ignore=lambda _, names: _resume_files(names))
+        scratch.rename(folder / "model")
+    except OSError:  # the trainer deleted it meanwhile, or has just written its own
+        shutil.rmtree(scratch, ignore_errors=True)
+        return None
+    return step
+
+
+def best_step(points: Sequence[Point], steps: Sequence[int]) -> int | None:
+    """The best of these steps by the metric that judges; a step is worth what was logged last up to it.
+
+    Steps from the first value on that is not finite are worth nothing.
+    """
+    broken = min((p.step for p in points if not all(isfinite(v) for v in p.values.values())), default=None)
+    sound = [step for step in steps if broken is None or step < broken]
+    for name, better in JUDGES:
+        logged = [(p.step, p.values[name]) for p in points if name in p.values and isfinite(p.values[name])]
+        worth = {step: [v for s, v in logged if s <= step][-1:] for step in sound}
+        judged = {step: values[0] for step, values in worth.items() if values}
+        if judged:
+            return better(judged, key=lambda step: judged[step])
+    return sound[-1] if sound else None
+
+
+def _resume_files(names: list[str]) -> set[str]:
+    return {name for name in names if name.startswith(ONLY_TO_RESUME)}

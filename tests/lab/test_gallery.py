@@ -1,0 +1,204 @@
+"""The rules on the recorded gallery (see benchmarks.gallery), and broken runs that are made here and now."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from resource import RLIMIT_AS, RLIMIT_FSIZE, prlimit
+
+import psutil
+import pytest
+
+from benchmarks.gallery import BROKEN, CASES, HEALTHY, RUNS, read_run, replay
+from lab.backend import JobState, Point, read_json
+from lab.checkpoint import best_step, keep_best
+from lab.ladder import ablation, next_rung
+from lab.pulse import Pulse
+from recipes.training import COMPLETE
+from tests.scripted import open_lab
+
+RECORDED = sorted(RUNS.glob("*.jsonl"))
+SMALL = {
+    "data": "data/rows.jsonl",
+    "batch_size": 8,
+    "max_length": 64,
+    "log_steps": 2,
+    "eval_steps": 1000,
+    "save_steps": 10,
+}
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_a_recorded_run_yields_its_finding_in_time_and_a_healthy_one_none(path: Path):
+    run = read_run(path)
+    assert [p.step for p in run.points] == sorted(p.step for p in run.points), "two runs wrote into one file"
+    case, found = CASES[run.case], replay(run)
+    if case.broken:
+        assert found.get((case.rule, case.level), 10**9) <= case.within, found
+    else:
+        serious = [(rule, level) for rule, level in found if level != "info"]
+        assert not [rule for rule, level in serious if level == "stop"] and len(serious) <= 1, found
+
+
+def test_the_gallery_is_whole():
+    recorded = {path.stem.rpartition("-")[0] for path in RECORDED}
+    assert recorded == set(CASES)
+    assert len(HEALTHY) == 5 and all(
+        (RUNS / f"{case.name}-{seed}.jsonl").exists() for case in HEALTHY for seed in (0, 1, 2)
+    )
+    assert len({case.rule for case in BROKEN}) >= 15
+
+
+@pytest.fixture
+def lab(settings, new_session):
+    """A lab with a running supervisor and 200 prepared rows."""
+    made, supervisor, _ = open_lab(settings, new_session()[0])
+    made.prepare("rows", "task", 200, 0.5)
+    supervisor.start()
+    yield made
+    made.cancel_all()
+    supervisor.stop()
+
+
+def until(done: Callable[[], object], seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.005)
+
+
+def end_of(lab, job: str) -> dict:
+    while (status := lab.wait(job, 120))["state"] == "running":
+        pass
+    return status
+
+
+def held(lab, job: str) -> psutil.Process:
+    """The trainer of a job, stopped before its first step."""
+    folder = lab.folder / "jobs" / job
+    until(lambda: (folder / "preflight.json").exists())
+    trainer = psutil.Process(read_json(folder / "run.json")["trainer"][0])
+    trainer.suspend()
+    return trainer
+
+
+def stops(status: dict) -> dict[str, str]:
+    return {f["rule"]: f["advice"] for f in status["findings"] if f["level"] == "stop"}
+
+
+@pytest.mark.slow
+def test_a_job_without_memory_says_what_to_change_and_nothing_else_changes(lab):
+    job = lab.train("sft", SMALL | {"batch_size": 64, "max_steps": 50}, 1.0, "", "c1", gain=0.1)["job"]
+    trainer = held(lab, job)
+    most = trainer.memory_info().vms + 2**25  # 32 MiB more than it has
+    prlimit(trainer.pid, RLIMIT_AS, (most, most))
+    trainer.resume()
+    status = end_of(lab, job)
+    assert status["state"] == "failed"
+    assert "batch_size = 32, grad_accumulation = 2. The effective batch stays 64." in stops(status)["out_of_memory"]
+    (found,) = [f for f in lab.views.jobs[job].findings if f.rule == "out_of_memory"]
+    assert found.evidence["settings"] == {"batch_size": 32, "grad_accumulation": 2}
+
+
+@pytest.mark.slow
+def test_a_job_that_cannot_write_its_checkpoint_says_so(lab):
+    job = lab.train("sft", SMALL | {"max_steps": 50, "save_steps": 4}, 1.0, "", "c1", gain=0.1)["job"]
+    trainer = held(lab, job)
+    prlimit(trainer.pid, RLIMIT_FSIZE, (2**16, 2**16))  # metrics fit into 64 KiB, a checkpoint does not
+    trainer.resume()
+    status = end_of(lab, job)
+    assert status["state"] == "failed" and "Free some disk" in stops(status)["no_disk"]
+
+
+@pytest.mark.slow
+def test_a_run_that_becomes_nan_is_stopped_and_its_best_checkpoint_can_be_measured(lab):
+    """A warm-up that never ends: the learning rate grows until nothing is finite."""
+    config = SMALL | {
+        "max_steps": 4000,
+        "warmup_steps": 4000,
+        "lr": 1e28,
+        "save_steps": 1,
+        "log_steps": 1,
+        "save_total_limit": 5,
+    }
+    kill = {"metric": "loss", "step": 3, "above": 1e-9}  # and if it stays finite, its own forecast ends it
+    job = lab.train("sft", config, 1.0, "", "c1", gain=0.1, kill=kill)["job"]
+    status = end_of(lab, job)
+    assert status["state"] == "failed" and stops(status)
+    kept = [f.evidence["kept_step"] for f in lab.views.jobs[job].findings if "kept_step" in f.evidence]
+    assert len(kept) == 1 and any(f"of step {kept[0]}, is kept" in advice for advice in stops(status).values())
+    assert (lab.model_path(job) / "model.safetensors").exists()
+
+
+def checkpoint(folder: Path, step: int) -> None:
+    made = folder / "checkpoints" / f"checkpoint-{step}"
+    made.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "optimizer.pt", COMPLETE):
+        (made / name).write_text(f"{name} of {step}")
+
+
+def test_the_best_checkpoint_is_kept_without_what_only_a_resume_needs(tmp_path: Path):
+    for step in (10, 20, 30):
+        checkpoint(tmp_path, step)
+    losses = {5: 3.0, 10: 2.0, 20: 1.0, 30: 1.5}
+    points = [Point(step, {"eval_loss": loss}, 40) for step, loss in losses.items()]
+    assert keep_best(tmp_path, points) == 20
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
+    assert (tmp_path / "model" / "config.json").read_text() == "config.json of 20"
+    assert keep_best(tmp_path, points) is None  # a model that is there stays
+
+
+def test_no_checkpoint_after_a_value_that_is_not_finite_is_the_best():
+    points = [
+        Point(1, {"reward": 0.1}),
+        Point(10, {"reward": 0.3}),
+        Point(20, {"reward": 0.9, "grad_norm": float("nan")}),
+    ]
+    assert best_step(points, [10, 20, 30]) == 10
+    assert best_step(points, [20]) is None
+    assert best_step([], [10, 20]) == 20
+
+
+def test_the_ladder_keeps_the_effective_batch_and_ends_at_a_bigger_machine():
+    config = {"batch_size": 12, "grad_accumulation": 2, "max_length": 99, "data": "d"}
+    rungs = []
+    while changes := next_rung("sft", config)[0]:
+        config |= changes
+        rungs.append(tuple(changes.values()))
+    assert rungs == [(6, 4), (3, 8), (1, 24), (True,)]
+    assert (config["max_length"], config["data"]) == (99, "d")
+    assert "a bigger machine" in next_rung("sft", config)[1]
+    assert next_rung("nothing of ours", {})[0] == {} == next_rung("evaluate", {})[0]
+    assert next_rung("sft", {})[0] == {"batch_size": 32, "grad_accumulation": 2}  # the recipe's defaults: 64 and 1
+
+
+def test_a_collapsed_reward_offers_runs_that_differ_in_one_setting():
+    assert ablation("sft", {"lr": 3e-4}) == [{"lr": 1e-4}]
+    assert ablation("nothing of ours", {"lr": 3e-4, "beta": 0.0}) == [{"lr": 1e-4}, {"beta": 0.04}]
+    assert ablation("nothing of ours", {"beta": 0.1}) == []
+
+
+def test_a_process_that_beats_is_alive_and_one_that_stops_is_not(tmp_path: Path):
+    running, pulse = JobState("running"), Pulse()
+    (tmp_path / "heartbeat").touch()
+    pulse.look(tmp_path, running, True)
+    time.sleep(0.2)
+    life = pulse.look(tmp_path, running, False)
+    assert life.silent_s >= 0.2 and life.beatless_s >= 0.2
+    os.utime(tmp_path / "heartbeat", (1, 1))  # a clock that was set back is a beat, too
+    life = pulse.look(tmp_path, running, True)
+    assert (life.silent_s, life.beatless_s) == (0, 0)
+    assert pulse.look(tmp_path, JobState("failed", reason="MemoryError"), False).error == "MemoryError"
+    assert pulse.look(tmp_path, JobState("queued"), False).silent_s == 0
+
+
+@pytest.mark.slow
+def test_a_stopped_process_has_no_pulse(lab):
+    job = lab.train("sft", SMALL | {"max_steps": 5000}, 1.0, "", "c1", gain=0.1)["job"]
+    trainer, pulse, folder = held(lab, job), Pulse(), lab.folder / "jobs" / job
+    pulse.look(folder, JobState("running"), False)
+    time.sleep(5)  # a heart beats every two seconds
+    assert pulse.look(folder, JobState("running"), False).beatless_s > 4
+    trainer.send_signal(signal.SIGCONT)
+    until(lambda: pulse.look(folder, JobState("running"), False).beatless_s < 1)
