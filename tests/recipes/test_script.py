@@ -136,6 +136,7 @@ def test_an_error_of_the_script_is_its_last_line_and_its_traceback_is_in_the_log
 @pytest.mark.slow
 def test_a_plain_loop_that_logs_to_trackio_is_watched_and_its_nan_ends_it(settings, new_session):
     lab, supervisor, journal = open_lab(settings, new_session()[0])
+    (settings.home / "trackio").mkdir()  # a trainer may write there, but not make it
     lab.workspace.write("loop.py", LOOP)
     lab.workspace.write("rows.jsonl", "\n".join(map(json.dumps, ROWS)))
     supervisor.start()
