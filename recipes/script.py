@@ -5,7 +5,8 @@ that it was launched with, its own included. Its environment says the rest:
 
     JOB_DATA, JOB_MODEL, JOB_SEED   what to train on, the folder or Hub id to start from, and the seed, which is set
     JOB_OUTPUT                      where it saves the model and its tokenizer, to be loaded by AutoModelForCausalLM
-    JOB_CHECKPOINTS, JOB_RESUME     the output_dir of a Trainer, and the checkpoint to go on from, "" without one
+    JOB_CHECKPOINTS, JOB_RESUME     the output_dir of a Trainer, and the checkpoint to go on from, "" without one; give
+                                    the Trainer its tokenizer as processing_class, and each is a whole model
     JOB_DEADLINE                    unix time at which it is ended; absent where nobody has set one
 
 What a transformers Trainer logs is the job's curve, and so is trackio.log({"loss": 2.1}, step=1) of a plain loop.

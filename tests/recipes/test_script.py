@@ -37,12 +37,11 @@ arguments = TrainingArguments(
 )
 model = AutoModelForCausalLM.from_pretrained(os.environ["JOB_MODEL"])
 collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
-trainer = Trainer(model, arguments, train_dataset=fed, data_collator=collator)
+trainer = Trainer(model, arguments, train_dataset=fed, data_collator=collator, processing_class=tokenizer)
 trainer.train(resume_from_checkpoint=os.environ["JOB_RESUME"] or None)
 """
 SAVES = """
 trainer.save_model(os.environ["JOB_OUTPUT"])
-tokenizer.save_pretrained(os.environ["JOB_OUTPUT"])
 """
 HALF = """
 import os, torch
