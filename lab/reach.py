@@ -62,6 +62,8 @@ class Reach:
     def trainer(self, folder: Path, reads: Iterable[Path]) -> list[str]:
         """The launcher of a trainer with this job folder. It becomes the trainer, whose pid stays."""
         curves = [Path(self._env["TRACKIO_DIR"])] if "TRACKIO_DIR" in self._env else []
+        for made in curves:  # a trainer may write in it, and not beside it
+            made.mkdir(parents=True, exist_ok=True)
         return self._launcher([], reads, [folder, *curves])
 
     def _launcher(self, flags: list[str], reads: Iterable[Path], writes: list[Path]) -> list[str]:

@@ -165,7 +165,7 @@ def _with_settings(finding: Finding, job: Job) -> Finding:
     if finding.rule == "reward_collapse":
         tries = ladder.ablation(job.recipe, job.config)
         said = " | ".join(", ".join(f"{name} = {value}" for name, value in one.items()) for one in tries)
-        advice = f"{finding.advice} An ablation would say what it was, one run each with: {said}."
+        advice = f"{finding.advice} A `sweep` over these configs would say what it was: {said}."
         return replace(finding, advice=advice, evidence=finding.evidence | {"ablation": tries})
     return finding
 

@@ -28,7 +28,7 @@ def known() -> set[str]:
     arguments = {name for tool in TOOLS for name in tool.inputs}
     settings = {name for recipe in RECIPES.values() for name in recipe.model_fields}
     settings |= set(evaluate.Config.model_fields) | set(Scored.model_fields)
-    rules = {rule.__name__ for rule in diagnose.RULES}  # a rule's findings carry its name
+    rules = {rule.name for rule in diagnose.RULES}  # a rule's findings carry its name
     rules |= {
         name for name, rule in vars(preflight).items() if isfunction(rule) and rule.__module__ == preflight.__name__
     }

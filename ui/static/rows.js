@@ -7,6 +7,7 @@ import { argument, seconds } from "./words.js";
 const TOOLS = {
   shell: ["terminal", "Run"],
   train: ["chart", "Train"],
+  sweep: ["chart", "Sweep"],
   evaluate: ["scale", "Evaluate"],
   promote: ["flag", "Judge"],
   wait: ["clock", "Wait"],
