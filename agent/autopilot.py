@@ -131,7 +131,7 @@ def look_back(messages: list[Any]) -> Lookback:
 
 def decide(past: Lookback) -> Move:
     """The policy: baseline, audit, then idea by idea until the target, the budget or the ideas run out."""
-    if not past.named("plan"):
+    if not past.named("plan") or not past.named("audit_data"):
         return Move(_opening(past), (("plan", _plan(1)), ("audit_data", {})))
     for split in ("heldout", "dev"):
         if past.score("base", split) is None:
@@ -204,9 +204,8 @@ def _smaller(past: Lookback, refused: Exchange, tried: list[Idea]) -> Idea | Non
     fits = re.search(r"at most (\d+) steps", refused.text)
     if refused.name != "train" or TOO_LONG not in refused.text or not fits:
         return None
-    config = refused.arguments["config"]
-    idea = Idea.of(refused.arguments["idea"], past.rows()[config["data"]], config)
-    smaller = None if "to fit into the time" in idea.text else shortened(idea, int(fits[1]))
+    idea = _idea(past, refused)
+    smaller = None if idea is None or "to fit into the time" in idea.text else shortened(idea, int(fits[1]))
     return None if smaller is None or smaller.settings() in [idea.settings() for idea in tried] else smaller
 
 
@@ -227,18 +226,27 @@ def _end(past: Lookback, why: str) -> Move:
 
 
 def _trials(past: Lookback) -> list[Trial]:
-    """Every idea that was launched, with how it ended."""
+    """Every idea of this policy's kind that was launched, with how it ended."""
     trials = []
-    rows = past.rows()
     verdicts = {e.arguments["model"]: e.result["verdict"] for e in past.done("promote")}
     for launch in past.done("train"):
-        job, config = launch.result["job"], launch.arguments["config"]
+        job, idea = launch.result["job"], _idea(past, launch)
+        if idea is None:
+            continue
         status, score = past.status(job), past.score(job, "dev")
         share = score["finished_share"] if score else None
         rules = {finding["rule"] for finding in status["findings"]} if status else set()
-        idea = Idea.of(launch.arguments["idea"], rows[config["data"]], config)
         trials.append(Trial(job, idea, verdicts.get(job, "crash"), rules, share))
     return trials
+
+
+def _idea(past: Lookback, launch: Exchange) -> Idea | None:
+    """The idea behind a launch; None for one of another driver, which may train what this policy does not know."""
+    config = launch.arguments["config"]
+    try:
+        return Idea.of(launch.arguments.get("idea", ""), past.rows()[config["data"]], config)
+    except (KeyError, TypeError):
+        return None
 
 
 def _opening(past: Lookback) -> str:

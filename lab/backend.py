@@ -1,10 +1,12 @@
 """What a job is and what a machine must be able to do with one. A job is a folder: config in; metrics, log, result out."""
 
 import json
+import os
+import stat
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "timeout"]
 
@@ -76,33 +78,56 @@ class Backend(Protocol):
 
 
 def read_points(path: Path, after: int) -> tuple[list[Point], int]:
-    """Points in a metrics.jsonl from byte offset `after`; a torn last line is left for the next call."""
+    """Points in a metrics.jsonl from byte offset `after`; a torn last line is left for the next call.
+
+    A line that is none is left out: a disk that was full for a moment leaves half of one.
+    """
     try:
-        with open(path, "rb") as file:
+        with own_file(path, os.O_RDONLY) as file:
             file.seek(after)
             data = file.read()
-    except FileNotFoundError:
+    except OSError:
         return [], after
     whole = data[: data.rfind(b"\n") + 1]
-    rows = [json.loads(line) for line in whole.splitlines() if line.strip()]
-    return [_point(row) for row in rows], after + len(whole)
+    points = [_point(line) for line in whole.splitlines()]
+    return [point for point in points if point], after + len(whole)
 
 
-def _point(row: dict[str, Any]) -> Point:
-    values = {k: float(v) for k, v in row.items() if k not in ("step", "steps", "at") and v is not None}
-    return Point(int(row["step"]), values, row.get("steps"), float(row.get("at", 0.0)))
+def _point(line: bytes) -> Point | None:
+    try:
+        row = json.loads(line)
+        values = {k: float(v) for k, v in row.items() if k not in ("step", "steps", "at") and v is not None}
+        return Point(int(row["step"]), values, row.get("steps"), float(row.get("at", 0.0)))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def own_file(path: Path, flags: int) -> BinaryIO:
+    """Open a file of a job's folder. That is its trainer's to write: a link may lead out of it, a pipe would hold us up.
+
+    Raises OSError for these and for whatever else is no regular file.
+    """
+    at = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(at).st_mode):
+        os.close(at)
+        raise OSError(f"{path} is no file.")
+    return os.fdopen(at, "rb" if flags == os.O_RDONLY else "ab")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file that is written atomically; {} when it is not there."""
+    """A JSON object from a file that is written atomically; {} when it is not there, or is none."""
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+        with own_file(path, os.O_RDONLY) as file:
+            value = json.loads(file.read())
+    except (OSError, ValueError):
         return {}
+    return value if isinstance(value, dict) else {}
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON object so that a reader sees all of it or the old one."""
     draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(json.dumps(value, indent=1, default=str))
+    draft.unlink(missing_ok=True)  # it may be a link
+    with own_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
+        file.write(json.dumps(value, indent=1, default=str).encode())
     draft.replace(path)

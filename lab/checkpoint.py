@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
@@ -10,7 +11,8 @@ from lab.backend import Point
 from recipes.training import COMPLETE, step_of
 
 ONLY_TO_RESUME = ("optimizer", "scheduler", "rng_state", "scaler", "trainer_state", "training_args", COMPLETE)
-JUDGES = (("eval_loss", min), ("reward", max), ("loss", min))  # the first that was logged says which step was best
+# The first that was logged says which step was best; the losses of GRPO say nothing.
+JUDGES = (("eval_reward", max), ("reward", max), ("eval_loss", min), ("loss", min))
 
 
 def keep_best(folder: Path, points: Sequence[Point]) -> int | None:
@@ -28,12 +30,29 @@ def keep_best(folder: Path, points: Sequence[Point]) -> int | None:
     scratch = folder / ".kept.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        shutil.copytree(found[step], scratch, copy_function=os.link, ignore=lambda _, names: _resume_files(names))
+        scratch.mkdir()
+        _link_files(found[step], scratch)
         scratch.rename(folder / "model")
     except OSError:  # the trainer deleted it meanwhile, or has just written its own
         shutil.rmtree(scratch, ignore_errors=True)
         return None
     return step
+
+
+def _link_files(checkpoint: Path, target: Path) -> None:
+    """Hard links to a checkpoint's own files. A trainer may have put links in their place: none of them is followed."""
+    above = os.open(checkpoint.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    here = None
+    try:
+        here = os.open(checkpoint.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+        for name in os.listdir(here):
+            regular = stat.S_ISREG(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode)
+            if regular and not name.startswith(ONLY_TO_RESUME):
+                os.link(name, target / name, src_dir_fd=here, follow_symlinks=False)
+    finally:
+        for at in (above, here):
+            if at is not None:
+                os.close(at)
 
 
 def best_step(points: Sequence[Point], steps: Sequence[int]) -> int | None:
@@ -50,7 +69,3 @@ def best_step(points: Sequence[Point], steps: Sequence[int]) -> int | None:
         if judged:
             return better(judged, key=lambda step: judged[step])
     return sound[-1] if sound else None
-
-
-def _resume_files(names: list[str]) -> set[str]:
-    return {name for name in names if name.startswith(ONLY_TO_RESUME)}

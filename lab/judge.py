@@ -13,9 +13,18 @@ from record.views import Job, Views
 
 
 def seal_of(task: str, items: Path, model: Path | str) -> Seal:
-    """The seal that a score must have; its model is "" for a Hub id, whose files only the judge has."""
+    """The seal that a score must have; its model is "" for a Hub id, whose files only the judge has.
+
+    Raises Refused for a model with links to items: its judge may read them, and a chat template may quote what it reads.
+    """
+    if isinstance(model, Path) and any(_leads_to(items.parent, file) for file in model.rglob("*")):
+        raise Refused(f"The model in {model} has a link to a folder or to items of the evaluation; train it again.")
     own = model_hash(model) if isinstance(model, Path) else ""
     return Seal(judge=judge_hash(task), split=file_hash(items), model=own)
+
+
+def _leads_to(vault: Path, file: Path) -> bool:
+    return file.is_symlink() and (file.is_dir() or file.resolve().is_relative_to(vault.resolve()))
 
 
 def same(sealed: Seal, expected: Seal) -> bool:

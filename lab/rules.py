@@ -120,10 +120,9 @@ def divergence(run: Run, logs: int) -> Seen | None:
 
 
 def bad_start(run: Run, logs: int) -> Seen | None:
-    """Nats of the first loss; guessing among 50,000 tokens costs 10.8."""
-    return (
-        Seen(run.losses[0], f"The first loss is {run.losses[0]:.3g} nats: worse than guessing.") if run.losses else None
-    )
+    """Nats of the first loss; guessing among 50,000 tokens costs 10.8. The losses of DPO's kin are no nats."""
+    first = 0.0 if "rewards/chosen" in run.curves else next(iter(run.losses), 0.0)
+    return Seen(first, f"The first loss is {first:.3g} nats: worse than guessing.")
 
 
 def too_good(run: Run, logs: int) -> Seen | None:
@@ -181,21 +180,24 @@ def plateau(run: Run, logs: int) -> Seen | None:
 
 
 def gradient_spike(run: Run, logs: int) -> Seen | None:
-    """Times the median gradient norm, of the least of the last three; only above 8 robust standard deviations."""
+    """Times the median gradient norm, of the least of the last three; only above 8 robust standard deviations.
+
+    A norm of 0 is no usual one: that of GRPO is 0 until the first reward.
+    """
     norms = run.values("grad_norm")
-    before, now = norms[-4 * logs : -3], min(norms[-3:], default=0.0)
+    before, now = [norm for norm in norms[-4 * logs : -3] if norm], min(norms[-3:], default=0.0)
     if len(before) < logs or now - median(before) <= 8 * 1.4826 * median(abs(v - median(before)) for v in before):
         return None
     return Seen(now / max(median(before), 1e-9), f"The gradient norm is {now:.3g}; {median(before):.3g} was usual.")
 
 
 def dead_gradients(run: Run, logs: int) -> Seen | None:
-    """Share of the last log lines whose gradient norm is 0."""
-    norms = run.values("grad_norm")[-logs:]
-    share = norms.count(0.0) / logs
-    return (
-        Seen(share, f"The gradient is 0 in {share:.0%} of the last {logs} log lines.") if len(norms) == logs else None
-    )
+    """Share of the last log lines whose gradient norm is 0; at most 0.69 where the reward rose, or the loss fell to 0."""
+    norms, losses = run.values("grad_norm")[-logs:], run.losses
+    share = norms.count(0.0) / logs if len(norms) == logs else 0.0
+    learned = run.gained or (losses and losses[0] > 0 == losses[-1])  # all that there was
+    what = f"The gradient is 0 in {share:.0%} of the last {logs} log lines."
+    return Seen(min(share, 0.69) if learned else share, what)
 
 
 def no_learning_rate(run: Run, logs: int) -> Seen | None:
@@ -212,7 +214,7 @@ def no_learning_rate(run: Run, logs: int) -> Seen | None:
 
 def slow(run: Run, logs: int) -> Seen | None:
     """Times its hours that the job will need at its pace."""
-    timed = [p for p in run.points if p.at]
+    timed = [p for p in run.points if p.at and p.step]  # what is sampled before step 1 takes its time once
     if len(timed) < logs or timed[-1].step <= timed[0].step:
         return None
     pace = (timed[-1].at - timed[0].at) / (timed[-1].step - timed[0].step)
@@ -303,13 +305,10 @@ def shrunk(name: str, words: str, spent: float) -> Measure:
 
 
 def no_eos(run: Run, logs: int) -> Seen | None:
-    """Least share of completions that are cut off, over the first log lines."""
-    shares = run.values("completions/clipped_ratio")[:logs]
-    return (
-        Seen(min(shares), f"No completion of the first {logs} log lines ended by itself.")
-        if len(shares) == logs
-        else None
-    )
+    """Least share of completions that are cut off, over the first log lines; a distilled one need not end."""
+    shares = run.values("completions/clipped_ratio")[:logs] if "reward" in run.curves else []
+    least = min(shares) if len(shares) == logs else 0.0
+    return Seen(least, f"No completion of the first {logs} log lines ended by itself.")
 
 
 def reward_collapse(run: Run, logs: int) -> Seen | None:
@@ -389,9 +388,13 @@ def ends(values: Sequence[float], logs: int) -> tuple[float, float]:
 
 
 def lost(values: Sequence[float], logs: int) -> tuple[float, float, float]:
-    """(share of the best that is lost, best, now): the best mean over 10, the mean of the last `logs`; 0 within noise."""
+    """(share of the best that is lost, best, now): the mean of the last `logs`, the best mean over 10 before; 0 within noise.
+
+    Where means were below 0, it is the share of the way from the lowest of them.
+    """
     if len(values) < 10 + logs:
         return 0.0, 0.0, 0.0
-    best, now = max(fmean(values[i : i + 10]) for i in range(len(values) - 9)), fmean(values[-logs:])
+    before, now = [fmean(values[i : i + 10]) for i in range(len(values) - logs - 9)], fmean(values[-logs:])
+    best, low = max(before), min(0.0, *before)
     real = best > 0 and best - now > 3 * noise(values) / sqrt(10)
-    return (1 - now / best if real else 0.0), best, now
+    return ((best - now) / (best - low) if real else 0.0), best, now

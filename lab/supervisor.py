@@ -6,6 +6,7 @@ It keeps nothing that the log or a job's folder does not hold, so that a new one
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -64,24 +65,30 @@ class Supervisor:
 
     def _run(self) -> None:
         while not self._stop.wait(TICK):
-            try:
-                self.tick()
-            except Exception:  # a boundary: one bad tick must not leave the jobs unwatched
-                logging.getLogger(__name__).exception("a tick of the supervisor failed")
-                time.sleep(2)
+            self._guarded(self.tick)
 
     def tick(self) -> None:
         """Look at every running job once."""
         for job in self._journal.views.running:
-            watch = self._watches.get(job.id)
-            if watch is None or watch.attempt != job.attempt:
-                try:
-                    self._backend.launch(spec_of(job, self._folder))  # nothing happens to one that runs or has ended
-                except LabError as error:  # the log says that it runs, so it is tried again
-                    logging.getLogger(__name__).warning("%s", error)
-                    continue
-                watch = self._watches[job.id] = _Watch(job.attempt)
-            self._look(job, watch)
+            self._guarded(self._watch, job)
+
+    def _guarded(self, work: Callable[..., None], *given: Any) -> None:
+        try:
+            work(*given)
+        except Exception:  # a boundary: what cannot be looked at must not leave the other jobs unwatched
+            logging.getLogger(__name__).exception("the supervisor failed")
+            self._stop.wait(2)
+
+    def _watch(self, job: Job) -> None:
+        watch = self._watches.get(job.id)
+        if watch is None or watch.attempt != job.attempt:
+            try:
+                self._backend.launch(spec_of(job, self._folder))  # nothing happens to one that runs or has ended
+            except LabError as error:  # the log says that it runs, so it is tried again
+                logging.getLogger(__name__).warning("%s", error)
+                return
+            watch = self._watches[job.id] = _Watch(job.attempt)
+        self._look(job, watch)
 
     def _look(self, job: Job, watch: _Watch) -> None:
         spec = spec_of(job, self._folder)
@@ -207,7 +214,7 @@ def _progressed(job: Job, point: Point, watch: _Watch) -> Progressed:
 
 def _eta(point: Point, points: list[Point]) -> float | None:
     """Seconds to the last step, from the pace between the first and this point; None before two points are there."""
-    first = points[0]
+    first = next((p for p in points if p.step), point)  # what is sampled before step 1 takes its time once
     if not point.steps or point.step <= first.step or point.at <= first.at:
         return None
     pace = (point.at - first.at) / (point.step - first.step)

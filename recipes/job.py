@@ -181,7 +181,9 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
+    scratch.unlink(missing_ok=True)  # it may be a link that somebody else left
+    with scratch.open("x", encoding="utf-8") as file:
+        file.write(text)
     os.replace(scratch, path)
 
 

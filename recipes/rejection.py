@@ -54,8 +54,8 @@ def sample(config: Config, job: Job, rows: list[dict[str, Any]]) -> list[dict[st
             done += answered(config, rows[start : start + size], start, model, tokenizer)
             with file.open("a", encoding="utf-8") as out:
                 out.write("".join(map(as_line, done[start:])))
-            right = [score >= config.accept for line in done for score in line["scores"]]
-            job.log(0, config.max_steps or 0, accepted=sum(right) / len(right), sampled=len(right))
+        right = [score >= config.accept for line in done for score in line["scores"]]
+        job.log(0, config.max_steps or 0, accepted=sum(right) / len(right), sampled=len(right))  # a step is logged once
     return done
 
 

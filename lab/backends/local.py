@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lab.backend import JobSpec, JobState, Point, read_json, read_points, write_json
-from lab.backends.runner import holds_machine
+from lab.backend import JobSpec, JobState, Point, own_file, read_json, read_points, write_json
+from lab.backends.runner import LOG, holds_machine
 from lab.errors import LabError
 from lab.processes import alive, identity, send
 from lab.reach import Reach
@@ -33,7 +33,8 @@ class LocalBackend:
         folder = spec.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with open(folder / ".launch", "w") as lock:
+            _take_links_away(folder)
+            with own_file(folder / ".launch", os.O_WRONLY | os.O_CREAT) as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # the agent and the supervisor may both want to start it
                 attempt = read_json(folder / "job.json").get("attempt")
                 if attempt != spec.attempt:
@@ -64,7 +65,7 @@ class LocalBackend:
         places = [str(spec.config.get(name, "")) for name in READS.get(spec.recipe, ("model", "data"))]
         launcher = reach.trainer(folder, [Path(place) for place in places if os.path.isabs(place)])
         trainer = [sys.executable, "-P", "-m", f"recipes.{spec.recipe}", str(folder / "config.json")]
-        with open(folder / "log.txt", "ab") as log:
+        with own_file(folder / "log.txt", LOG) as log:
             runner = subprocess.Popen(
                 [sys.executable, "-P", "-m", "lab.backends.runner", str(folder), *launcher, *trainer],
                 env=reach.environment(folder),
@@ -112,18 +113,19 @@ class LocalBackend:
 
     def log_tail(self, folder: Path, chars: int = 4000) -> str:
         """The last characters of what the trainer printed."""
-        path = folder / "log.txt"
-        if not path.exists():
+        try:
+            with own_file(folder / "log.txt", os.O_RDONLY) as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - chars))
+                return file.read().decode(errors="replace")
+        except OSError:
             return ""
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - chars))
-            return file.read().decode(errors="replace")
 
     def cancel(self, folder: Path) -> None:
         """Ask the job to save and stop. Returns at once; `state` says when it has."""
         run = read_json(folder / "run.json")
         folder.mkdir(parents=True, exist_ok=True)  # of a job that is logged and not yet started
-        (folder / "cancel").touch()
+        with suppress(FileExistsError):
+            os.close(os.open(folder / "cancel", os.O_WRONLY | os.O_CREAT | os.O_EXCL))  # touch() would follow a link
         if run and not alive(run.get("runner")):  # nobody is left to pass it on
             send(run.get("trainer"), signal.SIGTERM)
 
@@ -140,6 +142,13 @@ class LocalBackend:
             return said
         lines = self.log_tail(folder).strip().splitlines()
         return lines[-1][:300] if lines else f"exit code {over.get('code')}"
+
+
+def _take_links_away(folder: Path) -> None:
+    """What an earlier attempt's trainer left at the top of its folder, and what would lead our own writing elsewhere."""
+    for path in folder.iterdir():
+        if path.is_symlink() or path.is_fifo():
+            path.unlink(missing_ok=True)
 
 
 def _last_sign(folder: Path) -> float:

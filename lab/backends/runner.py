@@ -12,12 +12,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from lab.backend import read_json, write_json
+from lab.backend import own_file, read_json, write_json
 from lab.confine import adopt, end_all
 from lab.processes import alive, identity, kill_group
 from lab.queue import Queue
 
 POLL = 0.1  # seconds
+LOG = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 GRACE = 15.0  # seconds a trainer has to save after SIGTERM
 # A trainer begins when its folder says who it is. If we die before that, its line is never written and the pipe closes:
 # no trainer runs that nobody knows of. `exec` keeps the process, and so its identity.
@@ -61,7 +62,7 @@ def holds_ticket(holder: dict) -> bool:
 def _train(folder: Path, job: dict, run: dict, command: list[str]) -> dict:
     adopt()
     started = time.time()
-    with open(folder / "log.txt", "ab") as log:
+    with own_file(folder / "log.txt", LOG) as log:
         trainer = subprocess.Popen(
             ["/bin/sh", "-c", WAIT_FOR_GO, "sh", *command],
             stdin=subprocess.PIPE,

@@ -196,6 +196,24 @@ def test_no_idea_is_tried_twice_and_a_discarded_one_is_not_built_on():
     assert len(seen) == 7  # each of the usual moves once, all from the one that was kept
 
 
+def test_it_takes_over_from_another_driver_whatever_that_one_has_done():
+    def gone() -> Talk:
+        return (
+            Talk().answer("plan", {"steps": []}, {"steps": 1}).score("base", "heldout", 0.0).score("base", "dev", 0.0)
+        )
+
+    assert calls(gone().next) == ["plan", "audit_data"]
+    config = {"data": "data/pairs.jsonl", "beta": 0.1}
+    talk = gone().answer("train", {"recipe": "dpo", "config": config}, {"job": "dpo-1"})
+    talk.answer("wait", {"job": "dpo-1"}, {"job": "dpo-1", "state": "done", "reason": "", "findings": []})
+    talk.score("dpo-1", "dev", 0.1)
+    talk.answer("promote", {"model": "dpo-1"}, {"model": "dpo-1", "verdict": "keep", "best": "dpo-1"})
+    talk.answer("audit_data", {}, AUDIT)
+    assert "train" in calls(talk.next)
+    told = TOO_LONG.format(40)
+    assert calls(talk.answer("train", {"recipe": "dpo", "config": config}, told).next) == ["plan", "evaluate"]
+
+
 def test_the_same_messages_give_the_same_answer_and_it_says_what_it_is():
     talk = Talk().begun()
     first, second = Autopilot().generate(talk.messages), Autopilot().generate(talk.messages)

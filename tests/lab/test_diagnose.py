@@ -171,7 +171,7 @@ def falling(s: int) -> float:
         ("reward_hacking", "warn", {"completions__mean_length": lambda s: 20.0 + s}),
         ("component_lost", "warn", {"rewards__right__mean": falling}),
         ("gradient_spike", "stop", {"grad_norm": lambda s: 0.5 if s < 55 else 200.0}),
-        ("dead_gradients", "stop", {"grad_norm": lambda s: 0.0}),
+        ("dead_gradients", "stop", {"reward": flat, "grad_norm": lambda s: 0.0}),
         ("over_clipping", "stop", {"reward": flat, "clip_ratio__region_mean": lambda s: 0.5}),
         ("sampler_mismatch", "warn", {"reward": flat, "sampling__sampling_logp_difference__mean": lambda s: 0.07}),
         ("tool_failure", "warn", {"reward": flat, "tools__failure_frequency": lambda s: 0.5}),
@@ -189,6 +189,38 @@ def test_a_broken_rl_run_is_found(rule, level, curves):
 def test_a_healthy_rl_run_gets_nothing_and_losses_of_zero_are_fine():
     assert not rules(rl())
     assert not rules(rl(entropy=lambda s: 0.15 + 0.35 / s, completions__mean_length=lambda s: 40.0 if s < 20 else 12.0))
+
+
+HALF = {"loss": lambda s: 1 - s / 40 if s < 40 else 0.0, "grad_norm": lambda s: 0.5 if s < 40 else 0.0}
+SOLVED = {"reward": lambda s: min(1, s / 40), "frac_reward_zero_std": lambda s: min(1, s / 40)}
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        rl(100, reward=lambda s: max(0, s - 12) / 90, grad_norm=lambda s: 0.3 if s > 12 else 0.0),
+        rl(100, grad_norm=lambda s: 0.3 if s < 40 else 0.0, **SOLVED),
+        rl(100, reward=lambda s: s / 40 - 1),
+        rl(100, reward=lambda s: 0.9 if s > 40 else 0.0),
+        [Point(s, {k: f(s) for k, f in HALF.items()} | {"rewards/chosen": s / 9}, 100) for s in range(1, 100)],
+        [Point(s, {"loss": 9 / s, "grad_norm": 1.0, "completions/clipped_ratio": 1.0}, 60) for s in range(1, 61)],
+    ],
+    ids=["the first reward is late", "all is learned", "a reward below 0 rises", "it jumps", "hinge", "distillation"],
+)
+def test_no_run_that_learns_is_stopped(points):
+    assert not [n for n in range(len(points) + 1) if "stop" in rules(points[:n]).values()]
+
+
+def test_a_reward_below_zero_collapses_by_the_way_that_it_came():
+    assert rules(rl(100, reward=lambda s: s / 40 - 1 if s < 50 else -0.9))["reward_collapse"] == "stop"
+    assert "reward_collapse" not in rules(rl(100, reward=lambda s: min(0.05, s / 40 - 1) if s < 60 else 0.01))
+
+
+def test_what_is_sampled_before_step_1_makes_no_run_slow_and_a_loss_of_pairs_has_no_worst_start():
+    sampled = [Point(0, {"accepted": 0.5}, None, at=60.0 * s) for s in range(40)]
+    trained = [Point(s, {"loss": 1.0}, 2000, at=2400 + s / 10) for s in range(1, 60, 5)]
+    assert not rules(sampled + trained)
+    assert not rules([Point(s, {"loss": 25.0 / s, "rewards/chosen": s / 9}, 60) for s in range(1, 60)])
 
 
 def test_a_short_run_with_a_warm_up_of_half_its_steps_is_no_finding():

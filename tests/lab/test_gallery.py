@@ -160,6 +160,14 @@ def test_no_checkpoint_after_a_value_that_is_not_finite_is_the_best():
     assert best_step([], [10, 20]) == 20
 
 
+def test_the_reward_says_which_checkpoint_of_grpo_was_best_and_not_its_losses():
+    points = [Point(10, {"reward": 0.1, "eval_loss": 0.001}), Point(20, {"reward": 0.9, "eval_loss": 0.002})]
+    assert best_step(points, [10, 20]) == 20
+    points[0] = Point(10, points[0].values | {"eval_reward": 0.8})
+    points[1] = Point(20, points[1].values | {"eval_reward": 0.3})
+    assert best_step(points, [10, 20]) == 10
+
+
 def test_the_ladder_keeps_the_effective_batch_and_ends_at_a_bigger_machine():
     config = {"batch_size": 12, "grad_accumulation": 2, "max_length": 99, "data": "d"}
     rungs = []

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psutil
 import pytest
 
 from lab.backend import JobSpec, read_json, write_json
@@ -341,22 +340,31 @@ def test_a_kill_criterion_that_was_never_tested_is_a_warning_at_the_end(lab_of):
 
 
 def test_a_runner_that_dies_before_it_knows_its_trainer_leaves_none(tmp_path: Path, settings, lab_of):
-    """The runner is held at the very moment: its draft of run.json is a pipe that nobody reads."""
+    """The runner is stopped at the very moment: its trainer is there, and run.json does not say so yet."""
     lab, _ = lab_of()
-    backend, folder = LocalBackend(settings.home / "queue", settings.job_env), tmp_path / "j"
-    queue = Queue(settings.home / "queue", holds_ticket)
-    ticket = queue.enter({"job": str(tmp_path / "first"), "runner": identity(os.getpid())})
+    backend, queue = (
+        LocalBackend(settings.home / "queue", settings.job_env),
+        Queue(settings.home / "queue", holds_ticket),
+    )
     base = {"model": str(lab.model_path("base")), "data": str(lab.workspace.path("data/rows.jsonl")), **SMALL}
-    backend.launch(JobSpec("j", "sft", base | {"max_steps": 3000}, folder))
-    until(lambda: backend.state(folder).place == 1)
-    os.mkfifo(folder / ".run.json.tmp")
-    queue.leave(ticket)
-    runner = psutil.Process(read_json(folder / "run.json")["runner"][0])
-    until(runner.children)
-    trainer = identity(runner.children()[0].pid)
-    time.sleep(0.5)  # it may have begun by now
-    assert "trainer" not in read_json(folder / "run.json")
-    runner.kill()
+    for number in range(20):  # the moment is short
+        ticket = queue.enter({"job": str(tmp_path / "first"), "runner": identity(os.getpid())})
+        folder = tmp_path / f"j{number}"
+        backend.launch(JobSpec("j", "sft", base | {"max_steps": 3000}, folder))
+        until(lambda: backend.state(folder).place == 1)  # noqa: B023
+        runner = read_json(folder / "run.json")["runner"][0]
+        children = Path(f"/proc/{runner}/task/{runner}/children")
+        queue.leave(ticket)
+        while not (born := children.read_text().split()):
+            pass
+        os.kill(runner, signal.SIGSTOP)
+        trainer = identity(int(born[0]))
+        time.sleep(0.5)  # it may have begun by now
+        if met := "trainer" not in read_json(folder / "run.json"):
+            break
+        os.killpg(runner, signal.SIGKILL)
+    assert met
+    os.kill(runner, signal.SIGKILL)
     try:
         until(lambda: not alive(trainer), 5)
     finally:

@@ -36,6 +36,19 @@ def test_an_evaluation_whose_seal_holds_is_a_score(tmp_path: Path):
     assert score.low < 0.75 < score.high and score.seal == SEAL
 
 
+@pytest.mark.parametrize("name", ["chat_template.jinja", "additional_chat_templates"])
+def test_a_model_that_would_quote_the_items_is_not_measured(tmp_path: Path, name: str):
+    items, model = tmp_path / "vault" / "chains" / "heldout.jsonl", tmp_path / "sft-1" / "model"
+    write_rows(items, ITEMS)
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    (model / "tokenizer.json").symlink_to(model / "config.json")  # as the Hub's cache does it
+    seal_of("chains", items, model)
+    (model / name).symlink_to(items if "." in name else tmp_path)
+    with pytest.raises(Refused, match="has a link to"):
+        seal_of("chains", items, model)
+
+
 def test_the_model_of_a_hub_id_is_what_the_judge_loaded(tmp_path: Path):
     asked = SEAL.model_copy(update={"model": ""})
     assert score_of(evaluated(tmp_path), tmp_path, "base", "accuracy", asked).seal.model == "m"

@@ -96,7 +96,7 @@ def test_sigterm_saves_and_a_resume_ends_in_the_same_weights(recipe, tmp_path):
 
 
 def test_answers_that_are_on_disk_are_not_sampled_again(tmp_path):
-    from recipes.rejection import Config, sample
+    from recipes.rejection import Config, as_line, sample
     from recipes.training import read_rows
 
     path = with_rows(tmp_path / "whole", ROWS["rejection"], **WRITES, samples=2, sample_batch=16)
@@ -105,10 +105,11 @@ def test_answers_that_are_on_disk_are_not_sampled_again(tmp_path):
     lines = (tmp_path / "whole" / "samples.jsonl").read_text().splitlines(keepends=True)
     assert [json.loads(line) for line in lines] == whole
     (tmp_path / "cut").mkdir()
-    cut = "".join(lines[:19]) + lines[19][:30]  # killed in its third batch of eight
+    marked = [line | {"scores": [7.0, 7.0]} for line in whole[:16]]
+    cut = "".join(map(as_line, marked)) + "".join(lines[16:19]) + lines[19][:30]  # killed in its third batch of eight
     (tmp_path / "cut" / "samples.jsonl").write_text(cut)
-    assert sample(config, Job(tmp_path / "cut"), read_rows(config)) == whole
-    assert len(metric(tmp_path / "cut", "sampled")) == 4  # of six batches
+    assert sample(config, Job(tmp_path / "cut"), read_rows(config)) == marked + whole[16:]
+    assert metric(tmp_path / "cut", "sampled") == [2.0 * len(whole)]  # a step is logged once, and tells all of them
 
 
 @pytest.mark.parametrize("recipe", METHODS)
