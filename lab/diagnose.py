@@ -160,8 +160,23 @@ def truncated(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> 
     )
 
 
+def fitted(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
+    """The trainer's own measurement before step one (see recipes.probe)."""
+    settings = probe.get("fitted")
+    if not settings:
+        return None
+    runs = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    what = f"The config did not fit into memory with the longest rows; it runs with {runs}."
+    return Finding(
+        "warn", "fitted", what, "As many rows a step as before, and slower; use these from now on.", settings
+    )
+
+
 def slow(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Finding | None:
     timed = [p for p in points if p.at]
+    if not points and (eta := probe.get("eta_s", 0.0)) > spec.hours * 3600:
+        what = f"Its first steps say that it needs {eta / 60:.0f} min, and it may run {spec.hours * 60:.0f} min."
+        return Finding("warn", "slow", what, "Use fewer steps, shorter rows or a faster machine.", {"eta_s": eta})
     if len(timed) < WINDOW or timed[-1].step <= timed[0].step:
         return None
     pace = (timed[-1].at - timed[0].at) / (timed[-1].step - timed[0].step)
@@ -173,7 +188,8 @@ def slow(points: Sequence[Point], spec: JobSpec, probe: dict[str, Any]) -> Findi
 
 
 RULES: tuple[Rule, ...] = (
-    not_finite, divergence, all_masked, stop_token_not_trained, truncated, overfit, bad_start, too_good, slow, plateau,
+    not_finite, divergence, all_masked, stop_token_not_trained, truncated, fitted, overfit, bad_start, too_good, slow,
+    plateau,
 )  # fmt: skip
 
 

@@ -118,7 +118,11 @@ def _three_steps(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device
     trainer.train()
     whole = config.grad_accumulation / passes
     worst = clock.seconds[1]
-    seen = {"peak_mb": _peak_mb(device), "step_s": round(worst * whole, 4), "usual_s": round(clock.seconds[-1] * whole, 4)}
+    seen = {
+        "peak_mb": _peak_mb(device),
+        "step_s": round(worst * whole, 4),
+        "usual_s": round(clock.seconds[-1] * whole, 4),
+    }
     if len(clock.tokens) == STEPS:
         seen["tokens_per_second_worst"] = round((clock.tokens[1] - clock.tokens[0]) / worst, 1)
     del trainer, clock
