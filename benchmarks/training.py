@@ -32,18 +32,18 @@ WORDS = 320  # the starter's
 
 # hidden width, layers, width between, heads, vocabulary; length, batch, and further settings
 CASES: list[tuple[tuple[int, ...], int, int, dict[str, Any]]] = [
-    ((128, 4, 384, 4, WORDS), 128, 64, {}),
+    ((128, 4, 384, 4, WORDS), 128, 32, {}),
+    ((128, 4, 384, 4, WORDS), 256, 16, {}),
     ((128, 4, 384, 4, WORDS), 256, 32, {}),
-    ((128, 4, 384, 4, WORDS), 256, 64, {}),
-    ((128, 4, 384, 4, WORDS), 256, 64, {"gradient_checkpointing": True}),
-    ((256, 4, 1024, 8, WORDS), 128, 16, {}),
-    ((256, 4, 1024, 8, WORDS), 256, 16, {"grad_accumulation": 2}),
-    ((256, 8, 768, 4, 8_000), 128, 16, {}),
-    ((256, 8, 768, 4, 8_000), 128, 16, {"lora_rank": 8}),
-    ((384, 8, 1024, 6, 16_000), 64, 16, {}),
-    ((512, 6, 1536, 8, WORDS), 128, 8, {}),
+    ((128, 4, 384, 4, WORDS), 256, 32, {"gradient_checkpointing": True}),
+    ((256, 4, 1024, 8, WORDS), 128, 8, {}),
+    ((256, 4, 1024, 8, WORDS), 256, 8, {"grad_accumulation": 2}),
+    ((256, 8, 768, 4, 8_000), 128, 8, {}),
+    ((256, 8, 768, 4, 8_000), 128, 8, {"lora_rank": 8}),
+    ((384, 8, 1024, 6, 16_000), 64, 8, {}),
+    ((512, 6, 1536, 8, WORDS), 128, 4, {}),
     ((512, 8, 1536, 8, 8_000), 64, 4, {}),
-    ((512, 8, 1536, 8, WORDS), 256, 16, {"packing": True}),
+    ((512, 8, 1536, 8, WORDS), 256, 4, {"packing": True}),
 ]
 
 
@@ -147,22 +147,19 @@ def forecast(number: int) -> dict[str, float]:
         shape = shape_of(json.loads(made.to_json_string()))
         assert shape
         _drawn(LlamaForCausalLM, made, model)
-        fed = rows(30 * batch, (length // 4, length - 8))
+        fed = rows(300, (length // 4, length - 8))
         settings: dict[str, Any] = {"model": str(model), "max_length": length, "batch_size": batch, "max_steps": 30}
         settings |= {"eval_fraction": 0.0, "save_steps": 10_000} | more
         told = config(Path(home) / "job", fed, **settings)
-        before = _rss()
-        began = time.time()
         result = sft.train(told, Job(Path(home) / "job"), fed)
         seen = json.loads((Path(home) / "job" / "preflight.json").read_text())
-        trained = time.time() - began if not result["tokens"] else result["tokens"] / result["tokens_per_second"]
+        trained = result["tokens"] / result["tokens_per_second"]
     longest = length if told.packing else seen["length_max"]
     expected = needed(shape, told.model_dump(), longest, "cpu")
     return {
         "parameters": shape.parameters,
         "foretold": (expected - RUNTIME["cpu"]) / MIB,
-        "peak": peak_rss_mb() - before,
-        "runtime": before,
+        "peak": peak_rss_mb() - RUNTIME["cpu"] / MIB,
         "eta": seen["eta_s"],
         "took": trained,
     }
@@ -177,10 +174,6 @@ def _drawn(kind: Any, made: Any, folder: Path) -> None:
         (folder / name).write_bytes((STARTER / name).read_bytes())
 
 
-def _rss() -> int:
-    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) // 1024
-
-
 def forecasts() -> str:
     lines = ["| case | M parameters | foretold MiB | peak MiB | off | with the runtime | foretold s | took s | off |"]
     lines += ["|" + "---|" * 9]
@@ -192,7 +185,7 @@ def forecasts() -> str:
         )  # fmt: skip
         got = json.loads(child.stdout.strip().splitlines()[-1])
         memory.append(got["foretold"] / got["peak"] - 1)
-        whole = (got["foretold"] + RUNTIME["cpu"] / MIB) / (got["peak"] + got["runtime"]) - 1
+        whole = (got["foretold"] + RUNTIME["cpu"] / MIB) / (got["peak"] + RUNTIME["cpu"] / MIB) - 1
         total.append(whole)
         times.append(got["eta"] / got["took"] - 1)
         name = f"{sizes[0]} × {sizes[1]}, {batch} × {length}{''.join(f', {k} {v}' for k, v in more.items())}"

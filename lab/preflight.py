@@ -157,10 +157,10 @@ def no_memory(
     if space is None:
         return None
     full = {name: field.default for name, field in recipe.model_fields.items()} | config
-    length, name = _tokens(rows, full, count_tokens), recipe.__module__.rpartition(".")[2]
+    length = _tokens(rows, full, count_tokens)
 
     def needs(**settings: Any) -> int:
-        return needed(space.shape, full | settings, length, space.device, name, space.size)
+        return needed(space.shape, full | settings, length, space.device, recipe.METHOD, space.size)
 
     room, choices = space.bytes * USABLE, list(rungs(full))
     fit = next((choice for choice in choices if needs(**choice) <= room), None)

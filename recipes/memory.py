@@ -11,16 +11,20 @@ from typing import Any, Literal
 Device = Literal["cpu", "cuda"]
 
 MIB = 2**20
-# Before a model is loaded. cpu: Python with torch and TRL 1.16, measured; cuda: the context, about [H].
-RUNTIME = {"cpu": 640 * MIB, "cuda": 600 * MIB}
+# Without a model. cpu: Python, torch and TRL 1.16, measured; cuda: the context [H].
+RUNTIME = {"cpu": 490 * MIB, "cuda": 600 * MIB}
+PEFT = 100 * MIB  # its import on top, measured
+# What the heap holds for each byte that is asked of it. cpu: glibc 2.36 with tensors of 1 to 32 MiB, measured, and 1.0
+# with MALLOC_MMAP_THRESHOLD_=65536, which takes twice as long; cuda: not measured.
+SLACK = {"cpu": 1.45, "cuda": 1.0}
 # What a layer keeps a token, in bytes times (hidden width, width between): transformers 5.23's Llama, read off with
 # torch.autograd.graph.saved_tensors_hooks. A count by hand of its float32 gives the same: two norms keep 3 widths each,
 # attention q, k, v, what it sums to and that once more turned round, the MLP 4 of its own. bfloat16 is autocast's.
 KEPT = {"float32": (44, 16), "bfloat16": (39, 8), "bfloat16 LoRA": (31, 8)}
 HEAD_TOKENS, HEAD_WORDS, HEAD_COPIES = 4096, 32768, 8  # TRL 1.16 never makes all logits: tiles of this size, and copies
 UNGATED = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "bloom", "falcon", "phi")  # two matrices an MLP, not three
-TEXTS = {"dpo": 2, "kto": 2, "reward": 2}  # a row: two answers; KTO's second is the KL's
-MODELS = {"dpo": 2, "kto": 2, "distill": 2}  # the reference or the teacher; with LoRA the base serves as reference
+TEXTS = {"DPO": 2, "KTO": 2, "a reward model": 2}  # a row: two answers; KTO's second is the KL's
+MODELS = {"DPO": 2, "KTO": 2, "distillation": 2}  # the reference or the teacher; with LoRA the base serves as reference
 
 
 @dataclass(frozen=True)
@@ -67,40 +71,42 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
 
 
 def needed(
-    shape: Shape, settings: Mapping[str, Any], length: int, device: Device, recipe: str = "sft", size: int | None = None
+    shape: Shape, settings: Mapping[str, Any], length: int, device: Device, method: str = "SFT", size: int | None = None
 ) -> int:
     """Bytes at the peak of a training step.
 
     Args:
         settings: batch_size, grad_accumulation, gradient_checkpointing and lora_rank; the rest is not looked at.
         length: Tokens of the longest row.
+        method: A recipe's METHOD.
         size: Parameters, where the files of the model say so.
     """
     size, rank = size or shape.parameters, settings["lora_rank"]
     half = device == "cuda" and rank > 0  # see load_model: only a base that is not trained is kept in bfloat16
-    models = 1 if rank and recipe != "distill" else MODELS.get(recipe, 1)
+    models = 1 if rank and method != "distillation" else MODELS.get(method, 1)
     trained = shape.adapter(rank) if rank else size
     fixed = models * size * (2 if half else 4) + 8 * trained
-    kept, working = _activations(shape, settings, length, device, recipe)
+    kept, working = _activations(shape, settings, length, device, method)
     gradients = 4 * trained
     # they grow while the activations go; with accumulation those of the pass before are there all the time
     peak = gradients + kept if settings["grad_accumulation"] > 1 else max(gradients, kept)
-    return RUNTIME[device] + fixed + peak + working
+    runtime = RUNTIME[device] + (PEFT if rank and device == "cpu" else 0)
+    return runtime + fixed + peak + working
 
 
 def _activations(
-    shape: Shape, settings: Mapping[str, Any], length: int, device: Device, recipe: str
+    shape: Shape, settings: Mapping[str, Any], length: int, device: Device, method: str
 ) -> tuple[int, int]:
     """Bytes kept for the backward pass, and bytes in use only while one layer or the head is worked on."""
-    tokens = settings["batch_size"] * TEXTS.get(recipe, 1) * length
+    tokens = settings["batch_size"] * TEXTS.get(method, 1) * length
     half = ("bfloat16 LoRA" if settings["lora_rank"] else "bfloat16") if device == "cuda" else "float32"
     a_width, a_inner = KEPT[half]
-    layer = tokens * (a_width * max(shape.hidden, shape.heads) + a_inner * shape.inner)
+    layer = SLACK[device] * tokens * (a_width * max(shape.hidden, shape.heads) + a_inner * shape.inner)
     head = min(tokens, HEAD_TOKENS) * min(shape.words, HEAD_WORDS) * 4 * HEAD_COPIES
-    ends = 4 * tokens * shape.hidden * 4  # embeddings, the last norm, and the gradient of both
+    ends = SLACK[device] * 4 * tokens * shape.hidden * 4  # embeddings, the last norm, and the gradient of both
     if settings["gradient_checkpointing"]:
-        return 4 * tokens * shape.hidden * shape.layers + ends, max(2 * layer, head)
-    return shape.layers * layer + ends, max(layer // 2, head)
+        return int(4 * tokens * shape.hidden * shape.layers + ends), int(max(2.5 * layer, head))  # 2.5: measured
+    return int(shape.layers * layer + ends), int(max(layer / 2, head))
 
 
 def rungs(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from recipes.job import out_of_memory, peak_rss_mb
-from recipes.memory import needed, rungs, shape_of
+from recipes.memory import Shape, needed, rungs, shape_of
 
 STEPS = 3  # usual rows, so that AdamW has its moments; the longest, for memory; usual ones again, for the time
 FROM = 10 * STEPS  # steps of a job that is measured: the probe costs a tenth of it at most
@@ -44,7 +44,7 @@ def measure(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str
     steps = config.max_steps or ceil(len(rows) / (config.batch_size * config.grad_accumulation)) * config.epochs
     if not config.PROBED or steps < FROM:
         return {}
-    *others, last = _choices(config, device)
+    *others, last = _choices(config, rows, tokenizer, device)
     for choice in others:
         try:
             return _three_steps(choice, rows, tokenizer, device, build) | _fitted(config, choice)
@@ -71,20 +71,29 @@ def foretold(measured: dict[str, Any], config: Any, steps: int, held: int) -> di
     return measured | {"eta_s": round(measured["usual_s"] * steps + passes * pass_s, 1)}
 
 
-def _choices(config: Any, device: str) -> list[Any]:
+def _choices(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str) -> list[Any]:
     """The config, and those that need less. A CPU's kernel kills who takes too much, so there the estimate goes first."""
     made = [one for rung in rungs(config.model_dump()) if (one := _with(config, rung))]
-    if device == "cuda":
+    shape = None if device == "cuda" else _shape(config.model)
+    if not shape:
         return made
     from psutil import virtual_memory
+
+    room = virtual_memory().available / LEFT_OUT
+    longest = max(len(tokenizer(str(row))["input_ids"]) for row in _longest(rows, 8))
+    length = min(longest, config.max_length)
+    needs = (needed(shape, one.model_dump(), length, "cpu", config.METHOD) for one in made)
+    first = next((at for at, need in enumerate(needs) if need <= room), len(made) - 1)
+    return made[first:]
+
+
+def _shape(model: str) -> Shape | None:
     from transformers import AutoConfig
 
-    shape = shape_of(AutoConfig.from_pretrained(config.model).to_dict())
-    room = virtual_memory().available / LEFT_OUT
-    fit = [
-        at for at, one in enumerate(made) if not shape or needed(shape, one.model_dump(), one.max_length, "cpu") <= room
-    ]
-    return made[fit[0] :] if fit else made[-1:]
+    try:
+        return shape_of(AutoConfig.from_pretrained(model).to_dict())
+    except (OSError, ValueError):  # loading the model will say it
+        return None
 
 
 def _with(config: Any, rung: dict[str, Any]) -> Any:
@@ -105,9 +114,8 @@ def _three_steps(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device
     passes = min(config.grad_accumulation, 2)  # the second finds the gradients of the first in memory
     count = min(config.batch_size * passes, len(rows))
     usual = Random(0).sample(rows, count)
-    longest = sorted(rows, key=lambda row: len(str(row)), reverse=True)[:count]
-    fed = [*usual, *longest, *usual]
-    if getattr(config, "packing", False):
+    fed = [*usual, *_longest(rows, count), *usual]
+    if config.model_dump().get("packing"):
         fed = _enough(rows, STEPS * count * config.max_length, tokenizer)
     _forget_peak(device)
     clock = _clock(device)
@@ -128,6 +136,11 @@ def _three_steps(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device
     del trainer, clock
     _free(device)
     return seen
+
+
+def _longest(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """By characters, all columns together."""
+    return sorted(rows, key=lambda row: len(str(row)), reverse=True)[:count]
 
 
 def _enough(rows: list[dict[str, Any]], tokens: int, tokenizer: Any) -> list[dict[str, Any]]:

@@ -195,7 +195,7 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
         "lr_scheduler_type": config.schedule,
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
-        "bf16": device == "cuda",
+        "bf16": device == "cuda" and has_bfloat16(),
         "seed": config.seed,
         "data_seed": config.seed,
         "logging_steps": config.log_steps,
@@ -213,6 +213,13 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
         "disable_tqdm": True,
         "dataloader_pin_memory": device == "cuda",
     }
+
+
+def has_bfloat16() -> bool:
+    """Whether the GPU computes in it: from Ampere on. A T4 trains in float32, where nothing overflows."""
+    import torch
+
+    return torch.cuda.get_device_capability() >= (8, 0)
 
 
 def lora(config: Any) -> Any:

@@ -134,3 +134,13 @@ def test_a_finding_carries_the_name_of_its_rule():
     found = {rule.__name__: finding.rule for rule in RULES if (finding := rule(points, SPEC, probe))}
     assert {"not_finite", "truncated", "all_masked", "stop_token_not_trained"} <= set(found)
     assert all(name == said for name, said in found.items())
+
+
+def test_what_the_trainer_measured_before_step_one_is_said_at_once():
+    assert rules([], {"eta_s": 3599.0}) == {}
+    assert rules([], {"eta_s": 3700.0}) == {"slow": "warn"}  # of one hour
+    settings = {"batch_size": 16, "grad_accumulation": 4, "gradient_checkpointing": False}
+    (found,) = diagnose([], SPEC, HEALTHY_PROBE | {"fitted": settings})
+    assert (found.level, found.rule) == ("warn", "fitted")
+    assert "batch_size = 16, grad_accumulation = 4" in found.what
+    assert found.evidence == settings

@@ -10,7 +10,15 @@ from recipes import probe, sft
 from recipes.job import read_lines
 from tests.recipes.rig import ROOT, STARTER, metric, run_sft, sft_folder
 
-SETTINGS = {"batch_size": 8, "max_steps": probe.FROM, "log_steps": 1, "save_steps": 100, "eval_steps": 15}
+SETTINGS = {
+    "batch_size": 2,
+    "grad_accumulation": 2,
+    "max_steps": probe.FROM,
+    "log_steps": 1,
+    "save_steps": 100,
+    "eval_steps": 15,
+    "rows": 64,
+}
 LIMITED = """
 import sys
 from pathlib import Path
@@ -47,9 +55,9 @@ def test_memory_and_time_are_measured_before_step_one(measured):
     seen = preflight(folder)
     assert 100 < seen["peak_mb"] <= result["peak_rss_mb"] + 1
     assert 0 < seen["usual_s"] <= 4 * seen["step_s"]
-    assert seen["tokens_per_second_worst"] * seen["step_s"] <= 8 * (seen["length_max"] + 1)  # of 8 rows
+    assert seen["tokens_per_second_worst"] * seen["step_s"] <= 4 * (seen["length_max"] + 1)  # of 4 rows
     lines = [line for line in read_lines(folder / "metrics.jsonl") if "loss" in line]
-    assert seen["eta_s"] == pytest.approx(lines[-1]["at"] - lines[0]["at"], rel=0.8)  # others share these cores
+    assert seen["eta_s"] == pytest.approx(lines[-1]["at"] - lines[0]["at"], rel=0.9)  # others share these cores
     assert "fitted" not in seen
 
 
@@ -107,7 +115,7 @@ def test_a_batch_that_does_not_fit_is_halved_with_as_many_rows_a_step(tmp_path):
 
 def test_only_the_batch_and_its_like_are_changed():
     config = sft.Config(model=str(STARTER), data="d", batch_size=4, lr=1e-4, max_length=64)
-    choices = probe._choices(config, "cuda")
+    choices = probe._choices(config, [], None, "cuda")
     assert [c.batch_size for c in choices] == [4, 2, 1, 1]
     others = [c.model_dump(exclude={"batch_size", "grad_accumulation", "gradient_checkpointing"}) for c in choices]
     assert all(other == others[0] for other in others)
