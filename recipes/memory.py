@@ -103,6 +103,8 @@ def _activations(
     a_width, a_inner = KEPT[half]
     layer = SLACK[device] * tokens * (a_width * max(shape.hidden, shape.heads) + a_inner * shape.inner)
     head = min(tokens, HEAD_TOKENS) * min(shape.words, HEAD_WORDS) * 4 * HEAD_COPIES
+    if not settings["lora_rank"]:
+        head += 2 * shape.words * shape.hidden * 4  # its gradient, summed in float32 and then once more
     ends = SLACK[device] * 4 * tokens * shape.hidden * 4  # embeddings, the last norm, and the gradient of both
     if settings["gradient_checkpointing"]:
         return int(4 * tokens * shape.hidden * shape.layers + ends), int(max(2.5 * layer, head))  # 2.5: measured

@@ -8,7 +8,7 @@ import pytest
 
 from recipes import probe, sft
 from recipes.job import read_lines
-from tests.recipes.rig import ROOT, STARTER, metric, run_sft, sft_folder
+from tests.recipes.rig import ROOT, STARTER, metric, run_sft, sft_folder, with_rows
 
 SETTINGS = {
     "batch_size": 2,
@@ -97,20 +97,19 @@ def test_evaluations_are_part_of_the_time():
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux only")
 def test_a_batch_that_does_not_fit_is_halved_with_as_many_rows_a_step(tmp_path):
-    """256 rows of 128 tokens keep 4 layers × (44 × 128 + 16 × 384) bytes a token: 1.5 GiB, and 0.9 are allowed."""
-    rows = [{"prompt": "Go on:", "completion": "7 " * 120} for _ in range(300)]
-    long = {"batch_size": 256, "max_steps": probe.FROM, "max_length": 128, "eval_fraction": 0, "save_steps": 100}
-    config = sft_folder(tmp_path, **long)
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    """64 rows of 120 tokens keep 4 layers × (44 × 128 + 16 × 384) bytes a token: 345 MiB, and 256 are allowed."""
+    rows = [{"prompt": "Go on:", "completion": "7 " * 120} for _ in range(100)]
+    long = {"batch_size": 64, "max_steps": probe.FROM, "max_length": 128, "eval_fraction": 0, "save_steps": 100}
+    config = with_rows(tmp_path, rows, **long)
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path), "900"], cwd=ROOT, capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", LIMITED, str(tmp_path), "256"], cwd=ROOT, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr[-2000:]
     fitted = preflight(tmp_path)["fitted"]
-    assert fitted["batch_size"] < 256
-    assert fitted["batch_size"] * fitted["grad_accumulation"] == 256
+    assert fitted["batch_size"] < 64
+    assert fitted["batch_size"] * fitted["grad_accumulation"] == 64
     assert metric(tmp_path, "num_tokens")[-1] > 0
-    assert json.loads(config.read_text())["batch_size"] == 256
+    assert json.loads(config.read_text())["batch_size"] == 64
 
 
 def test_only_the_batch_and_its_like_are_changed():
