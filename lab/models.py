@@ -58,9 +58,10 @@ def config_of(model: Path | str) -> dict[str, Any] | None:
     file = Path(model) / "config.json"
     try:
         if not file.is_file():
-            from huggingface_hub import hf_hub_download
+            from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-            file = Path(hf_hub_download(str(model), "config.json", etag_timeout=PATIENCE))
+            cached = try_to_load_from_cache(str(model), "config.json")
+            file = Path(cached if isinstance(cached, str) else hf_hub_download(str(model), "config.json"))
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # the Hub's errors are of these kinds
         return None
