@@ -1,9 +1,10 @@
 """What our SFT costs beside bare TRL, and how right its forecasts are: `python -m benchmarks.training [--rounds 3]`.
 
 Speed: arms take turns in one process, on the starter model; tokens of text a second of training, padding not counted.
-"bare TRL" is the same SFTConfig without our recorder, probe and checks; "TRL's defaults" is SFTConfig() with the same
-number of rows. Forecasts: one process for each of twelve random models and settings; memory before anything is loaded
-against the peak of its steps and of the whole process, and the time that the probe foretells against the time that training then takes.
+"bare TRL" is the same SFTConfig without our recorder, probe and checks; "TRL's defaults" is SFTConfig() in float32, on
+the same rows. Forecasts: one process for each of twelve random models and settings; memory before anything is loaded
+against the peak of its steps and of the whole process, and the time that the probe foretells against the time that
+training then takes, which means something on a quiet machine only.
 """
 
 import argparse
@@ -79,7 +80,8 @@ def defaults(folder: Path, fed: list[dict[str, str]]) -> float:
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    args = SFTConfig(output_dir=str(folder), num_train_epochs=1, report_to="none", save_strategy="no")
+    settings: dict[str, Any] = {"bf16": False, "report_to": "none", "save_strategy": "no"}  # no bf16 on a CPU
+    args = SFTConfig(output_dir=str(folder), num_train_epochs=1, **settings)
     return _timed(SFTTrainer(model=str(STARTER), args=args, train_dataset=Dataset.from_list(fed)))
 
 
@@ -93,7 +95,7 @@ ARMS: dict[str, Callable[[Path, list, list], float]] = {
     "bare TRL": lambda folder, short, mixed: bare(folder, short),
     "mixed lengths: TRL's defaults": lambda folder, short, mixed: defaults(folder, mixed),
     "mixed lengths: ours": lambda folder, short, mixed: ours(folder, mixed),
-    "mixed lengths: ours, packed": lambda folder, short, mixed: ours(folder, mixed, packing=True, batch_size=32),
+    "mixed lengths: ours, packed": lambda folder, short, mixed: ours(folder, mixed[::4], packing=True, batch_size=32),
 }
 
 
@@ -108,13 +110,11 @@ def speed(rounds: int, count: int) -> str:
     lines = ["| arm | tokens/s, median | least | most |", "|---|---|---|---|"]
     lines += [f"| {name} | {median(got):.0f} | {min(got):.0f} | {max(got):.0f} |" for name, got in made.items()]
     us, other, trl, ours_mixed, packed = made.values()
-    best = max(median(_ratios(ours_mixed, trl)), median(_ratios(packed, trl)))
     lines += [
         "",
         _verdict("ours / bare TRL", _ratios(us, other), GOAL),
         _verdict("mixed lengths, ours / TRL's defaults", _ratios(ours_mixed, trl), GOAL_MIXED),
         _verdict("mixed lengths, ours packed / TRL's defaults", _ratios(packed, trl), GOAL_MIXED),
-        f"the better of the two: {best:.2f}",
     ]
     return "\n".join(lines)
 
@@ -217,7 +217,7 @@ def _within(name: str, off: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=1024)
+    parser.add_argument("--rows", type=int, default=384)
     parser.add_argument("--only", choices=("speed", "forecasts"))
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     told = parser.parse_args()

@@ -62,11 +62,10 @@ def again(file: Path) -> dict[str, Any]:
 
 
 def foretold(measured: dict[str, Any], config: Any, steps: int, held: int) -> dict[str, Any]:
-    """`measured` with `eta_s`: seconds for all steps and evaluations. Saving is not counted."""
+    """`measured` with `eta_s`: seconds for all steps and evaluations of the config that runs. Saving is not counted."""
     if "usual_s" not in measured:
         return measured
-    batch = measured.get("fitted", {}).get("batch_size", config.batch_size)
-    passes = ceil(held / batch) * ceil(steps / config.eval_steps)
+    passes = ceil(held / config.batch_size) * ceil(steps / config.eval_steps)
     pass_s = measured["usual_s"] / config.grad_accumulation * FORWARD
     return measured | {"eta_s": round(measured["usual_s"] * steps + passes * pass_s, 1)}
 
