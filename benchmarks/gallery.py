@@ -14,12 +14,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from benchmarks.wreck import WRECKS
-from lab import rules
 from lab.backend import JobSpec, Point, read_json
 from lab.diagnose import RULES, diagnose
 from lab.rules import Life
@@ -441,7 +441,7 @@ def rule_table() -> str:
             f"{rule.limits[level][0]:g} ({rule.limits[level][1]})" if level in rule.limits else ""
             for level in ("stop", "warn", "info")
         ]
-        maker = getattr(rules, rule.measure.__qualname__.split(".")[0])
+        maker = getattr(import_module(rule.measure.__module__), rule.measure.__qualname__.split(".")[0])
         unit = maker.__doc__.strip().split("\n")[0]
         lines.append(f"| `{rule.name}` | {unit} | {' | '.join(limits)} | {rule.source} | {rule.advice} |")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lab import rewards as rl
 from lab import rules as r
 from lab.backend import JobSpec, Point
 from lab.findings import Finding
@@ -41,6 +42,7 @@ RULES = (
     Rule("all_masked", r.all_masked, {"stop": (1, 2)}, H, "Check the completion column and max_length: the answers may be cut off."),
     Rule("stop_token_not_trained", r.stop_token_not_trained, {"stop": (0.5, 0), "warn": (0.01, 0)}, TRL, "End completions in the stop token, and raise max_length if they are cut off."),
     Rule("truncated", r.truncated, {"stop": (TRUNCATED_STOP, 0), "warn": (TRUNCATED_WARN, 0)}, H, "Raise max_length to the 95th percentile or drop the long rows."),
+    Rule("fitted", r.fitted, {"warn": (1, 0)}, H, "As many rows a step as before, and slower; use these settings from now on."),
     Rule("overfit", r.overfit, {"warn": (3, 0)}, H, "Train shorter, or on more rows; use an earlier checkpoint."),
     Rule("bad_start", r.bad_start, {"warn": (14, 1)}, H, "Check that tokenizer, template and weights belong together."),
     Rule("too_good", r.too_good, {"warn": (0.98, 2)}, H, "Look for the answer inside the prompt, duplicates, or data it has seen."),
@@ -52,19 +54,19 @@ RULES = (
     Rule("slowdown", r.slowdown, {"warn": (3, 10)}, H, "See what else runs on the machine, and whether rows or completions grew."),
     Rule("dpo_displacement", r.displacement, {"warn": (1.5, 5)}, DISPLACED, "Both answers become less likely: lower the learning rate, raise beta, or add an SFT term."),
     Rule("dpo_no_preference", r.no_preference, {"warn": (0.5, 20)}, H, "Check that chosen and rejected are not swapped or alike, and raise the learning rate."),
-    Rule("no_eos", r.no_eos, {"stop": (1, 5)}, H, "The model never stops: wrong template or EOS token, or a limit that is too short. Fix it with SFT first."),
-    Rule("no_signal", r.no_signal, {"stop": (0.85, 20), "warn": (0.5, 10)}, DOCTOR, "Mix harder and easier prompts, sample more or hotter, or leave out prompts whose rewards are all equal (DAPO)."),
-    Rule("reward_collapse", r.reward_collapse, {"stop": (0.5, 20), "warn": (0.3, 10)}, H, "Go back to the best checkpoint, divide the learning rate by 2 to 5, or set beta to 0.01 to 0.04."),
-    Rule("component_lost", r.component_lost, {"warn": (0.3, 10)}, H, "One reward is bought with another: read completions, and weigh the rewards anew."),
-    Rule("reward_hacking", r.reward_hacking, {"warn": (0.6, 20)}, DOCTOR, "Read completions: is it padding? Reward correctness, or punish length."),
-    Rule("entropy_collapse", r.shrunk("entropy", "The entropy", 0.89), {"stop": (0.9, 5), "warn": (0.8, 5)}, MECHANISM, "Raise epsilon_high to 0.28 or the temperature, add an entropy bonus, or lower the learning rate."),
-    Rule("entropy_explosion", r.entropy_explosion, {"stop": (3, 5), "warn": (2, 5)}, H, "Lower the learning rate, and look for gibberish in the completions."),
-    Rule("kl_blow_up", r.usual("kl", "The KL divergence from the start"), {"stop": (2, 3), "warn": (0.5, 3)}, DOCTOR, "Raise beta or lower the learning rate."),
-    Rule("cut_off", r.usual("completions/clipped_ratio", "The share of completions cut off at the limit"), {"stop": (0.5, 20), "warn": (0.15, 10)}, DOCTOR, "Raise max_completion_length, punish overlong completions, or check the EOS token."),
-    Rule("length_collapse", r.shrunk("completions/mean_length", "The mean length", 0), {"stop": (0.9, 5), "warn": (0.5, 5)}, H, "Look for an empty or cheap answer that the reward pays for."),
-    Rule("over_clipping", r.usual("clip_ratio/region_mean", "The share of clipped tokens"), {"stop": (0.4, 5), "warn": (0.2, 5)}, DOCTOR, "Use fewer iterations on one batch, or a lower learning rate."),
-    Rule("tool_failure", r.usual("tools/failure_frequency", "The share of failed tool calls"), {"stop": (0.7, 10), "warn": (0.3, 5)}, H, "Mend the environment first."),
-    Rule("sampler_mismatch", r.usual("sampling/sampling_logp_difference/mean", "The difference of log-probabilities between sampler and trainer"), {"stop": (0.1, 5), "warn": (0.05, 5)}, SAMPLER, "Give sampler and trainer one dtype, sync weights, or truncate the ratio."),
+    Rule("no_eos", rl.no_eos, {"stop": (1, 5)}, H, "The model never stops: wrong template or EOS token, or a limit that is too short. Fix it with SFT first."),
+    Rule("no_signal", rl.no_signal, {"stop": (0.85, 20), "warn": (0.5, 10)}, DOCTOR, "Mix harder and easier prompts, sample more or hotter, or leave out prompts whose rewards are all equal (DAPO)."),
+    Rule("reward_collapse", rl.reward_collapse, {"stop": (0.5, 20), "warn": (0.3, 10)}, H, "Go back to the best checkpoint, divide the learning rate by 2 to 5, or set beta to 0.01 to 0.04."),
+    Rule("component_lost", rl.component_lost, {"warn": (0.3, 10)}, H, "One reward is bought with another: read completions, and weigh the rewards anew."),
+    Rule("reward_hacking", rl.reward_hacking, {"warn": (0.6, 20)}, DOCTOR, "Read completions: is it padding? Reward correctness, or punish length."),
+    Rule("entropy_collapse", rl.shrunk("entropy", "The entropy", 0.89), {"stop": (0.9, 5), "warn": (0.8, 5)}, MECHANISM, "Raise epsilon_high to 0.28 or the temperature, add an entropy bonus, or lower the learning rate."),
+    Rule("entropy_explosion", rl.entropy_explosion, {"stop": (3, 5), "warn": (2, 5)}, H, "Lower the learning rate, and look for gibberish in the completions."),
+    Rule("kl_blow_up", rl.usual("kl", "The KL divergence from the start"), {"stop": (2, 3), "warn": (0.5, 3)}, DOCTOR, "Raise beta or lower the learning rate."),
+    Rule("cut_off", rl.usual("completions/clipped_ratio", "The share of completions cut off at the limit"), {"stop": (0.5, 20), "warn": (0.15, 10)}, DOCTOR, "Raise max_completion_length, punish overlong completions, or check the EOS token."),
+    Rule("length_collapse", rl.shrunk("completions/mean_length", "The mean length", 0), {"stop": (0.9, 5), "warn": (0.5, 5)}, H, "Look for an empty or cheap answer that the reward pays for."),
+    Rule("over_clipping", rl.usual("clip_ratio/region_mean", "The share of clipped tokens"), {"stop": (0.4, 5), "warn": (0.2, 5)}, DOCTOR, "Use fewer iterations on one batch, or a lower learning rate."),
+    Rule("tool_failure", rl.usual("tools/failure_frequency", "The share of failed tool calls"), {"stop": (0.7, 10), "warn": (0.3, 5)}, H, "Mend the environment first."),
+    Rule("sampler_mismatch", rl.usual("sampling/sampling_logp_difference/mean", "The difference of log-probabilities between sampler and trainer"), {"stop": (0.1, 5), "warn": (0.05, 5)}, SAMPLER, "Give sampler and trainer one dtype, sync weights, or truncate the ratio."),
     Rule("stalled", r.stalled, {"stop": (3600, 100), "warn": (60, 10)}, H, "Look at its log and at what its loader reads from; cancel it if nothing moves."),
     Rule("frozen", r.frozen, {"stop": (600, 0), "warn": (60, 0)}, H, "It is stopped, swapping or stuck in a call: cancel it and start it again."),
     Rule("out_of_memory", r.said(r.MEMORY), {"stop": (1, 0)}, TRL, "Use a smaller batch with more accumulation, gradient checkpointing, or a bigger machine."),

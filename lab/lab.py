@@ -20,15 +20,16 @@ from lab.errors import BadInput, LabError, NotThere, Refused
 from lab.forecast import expectation
 from lab.integrity import Index
 from lab.judge import same, score_of, seal_of, verdict_on
-from lab.machine import this_machine
-from lab.models import parameters, token_counter, where
-from lab.preflight import preflight, wrong_columns
+from lab.machine import memory, this_machine
+from lab.models import config_of, parameters, token_counter, where
+from lab.preflight import Space, preflight, wrong_columns
 from lab.supervisor import found, spec_of
 from lab.tasks import Vault, read_rows, write_rows
 from lab.workspace import Workspace
 from recipes.benchmarks import Split
 from recipes.catalogue import RECIPES  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
 from recipes.job import problems
+from recipes.memory import shape_of
 from recipes.seal import file_hash
 from record.events import Event, Expectation, Launched, Noted
 from record.journal import Journal
@@ -124,7 +125,9 @@ class Lab:
         takes, count = self.estimate(recipe, full, rows), token_counter(full["model"])
         expects = expectation(gain, kill, takes.seconds / 3600 if takes else None)
         free = shutil.disk_usage(self.folder).free
-        findings = preflight(rows, full, self._index(), count, free, left, takes, RECIPES[recipe])
+        findings = preflight(
+            rows, full, self._index(), count, free, left, takes, RECIPES[recipe], _space(full["model"])
+        )
         findings += script.look(source, self._index())
         self._journal.append(*(found(finding) for finding in findings))
         if stop := next((finding for finding in findings if finding.level == "stop"), None):
@@ -287,6 +290,12 @@ class Lab:
 
     def _seed(self) -> int:
         return self.views.opened.seed if self.views.opened else 0
+
+
+def _space(model: Path | str) -> Space | None:
+    """What a job on this model has to fit into."""
+    shape = shape_of(config_of(model) or {})
+    return Space(*memory(), shape, parameters(model)) if shape else None
 
 
 def _serious(job: Job) -> int:

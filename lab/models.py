@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from lab.errors import BadInput
 from lab.tidy import given_path
@@ -50,6 +51,20 @@ def parameters(model: Path | str) -> int | None:
             header = json.loads(source.read(int.from_bytes(source.read(8), "little")))
         total += sum(prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
     return total or None
+
+
+def config_of(model: Path | str) -> dict[str, Any] | None:
+    """A model's config.json, of a Hub id from the cache or the Hub; None where it cannot be had."""
+    file = Path(model) / "config.json"
+    try:
+        if not file.is_file():
+            from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+            cached = try_to_load_from_cache(str(model), "config.json")
+            file = Path(cached if isinstance(cached, str) else hf_hub_download(str(model), "config.json"))
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # the Hub's errors are of these kinds
+        return None
 
 
 def token_counter(model: str) -> Callable[[Sequence[str]], list[int]] | None:

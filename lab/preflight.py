@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lab.clock import MARGIN, Count, Estimate, Room
@@ -9,6 +10,7 @@ from lab.diagnose import TRUNCATED_STOP, TRUNCATED_WARN
 from lab.findings import Finding
 from lab.integrity import Index
 from recipes import sft
+from recipes.memory import Device, Shape, needed, rungs
 from recipes.training import TrainingConfig
 from record.words import duration
 
@@ -17,7 +19,20 @@ REPEATED_WARN = 0.30  # share of rows that are copies of another [H]
 CONFLICTING_INFO = 0.05  # share of rows whose prompt has several completions [H]
 DISK_WARN, DISK_STOP = 2**30, 256 * 2**20  # bytes free
 TOO_LONG = "does not fit into the time that is left"  # how a refusal for time reads
+USABLE, UNSURE = 0.9, 1.15  # of the memory, what a job may plan with [H]; how far off an estimate may be
+CHARACTERS = 3  # a token, where nobody can count them; English has about 4 [H]
+LORA = {"lora_rank": 16}
 LR_RANGE = (1e-7, 3e-2)  # outside it nothing is learned, or nothing stays finite [H]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A model, and the memory that a trainer has for it."""
+
+    device: Device
+    bytes: int
+    shape: Shape
+    size: int | None = None  # parameters, where the model's files lie on this disk
 
 
 def preflight(
@@ -29,6 +44,7 @@ def preflight(
     room: Room | None,
     estimate: Estimate | None,
     recipe: type[TrainingConfig] = sft.Config,
+    space: Space | None = None,
 ) -> list[Finding]:
     """Everything wrong, worst first.
 
@@ -37,6 +53,7 @@ def preflight(
         room: The time that is left; None without a cap.
         estimate: The time that the job will take; None when nobody knows.
         recipe: Whose rows they are.
+        space: What the job has to fit into; None where nobody knows how large the model is.
     """
     shape = no_rows(rows) or wrong_columns(rows, config, recipe)
     typed = [] if shape else [recipe.SHAPE.model_validate(row) for row in rows]
@@ -45,6 +62,7 @@ def preflight(
         repeated_rows(plain),
         contaminated(plain, index),
         truncated_share(longest, config, count_tokens),
+        no_memory(longest, config, count_tokens, recipe, space),
     ]  # fmt: skip
     if not shape and recipe.SHAPE is sft.Completion:
         found += [empty_completions(rows), conflicting_answers(rows)]
@@ -126,6 +144,59 @@ def no_disk(free_bytes: int) -> Finding | None:
     level = "stop" if free_bytes < DISK_STOP else "warn"
     what = f"{free_bytes >> 20} MiB of disk are free."
     return Finding(level, "no_disk", what, "Free some: checkpoints need room.", {"bytes": free_bytes})
+
+
+def no_memory(
+    rows: Sequence[dict[str, Any]],
+    config: dict[str, Any],
+    count_tokens: Count | None,
+    recipe: type[TrainingConfig],
+    space: Space | None,
+) -> Finding | None:
+    """By the estimate of recipes.memory. Refused is only what one row at a time with gradient checkpointing cannot mend."""
+    if space is None:
+        return None
+    full = {name: field.default for name, field in recipe.model_fields.items()} | config
+    length = _tokens(rows, full, count_tokens)
+
+    def needs(**settings: Any) -> int:
+        return needed(space.shape, full | settings, length, space.device, recipe.METHOD, space.size)
+
+    room, choices = space.bytes * USABLE, list(rungs(full))
+    fit = next((choice for choice in choices if needs(**choice) <= room), None)
+    if fit == choices[0]:
+        return None
+    what = (
+        f"Training takes about {gib(needs())} with rows of {length} tokens, "
+        f"and this machine has {gib(space.bytes)} of {'GPU memory' if space.device == 'cuda' else 'memory'}."
+    )
+    evidence = {"needs_bytes": needs(), "has_bytes": space.bytes, "length": length}
+    if fit:
+        changed = ", ".join(f"{name} = {value}" for name, value in fit.items() if value != full[name])
+        advice = f"Use {changed}: the same rows a step in about {gib(needs(**fit))}."
+        return Finding("warn", "no_memory", what, advice, evidence | {"fits": fit})
+    least = needs(**choices[-1])
+    level = "stop" if least > room * UNSURE else "warn"
+    what += f" Even one row at a time with gradient checkpointing takes {gib(least)}."
+    if not full["lora_rank"] and needs(**choices[-1], **LORA) <= room:
+        small = next(choice for choice in choices if needs(**choice, **LORA) <= room)
+        changed = ", ".join(f"{name} = {value}" for name, value in (LORA | small).items() if value != full[name])
+        return Finding(level, "no_memory", what, f"Train an adapter: {changed}.", evidence | {"fits": LORA | small})
+    return Finding(level, "no_memory", what, "Use a smaller model, shorter rows or a larger machine.", evidence)
+
+
+def _tokens(rows: Sequence[dict[str, Any]], full: dict[str, Any], count_tokens: Count | None) -> int:
+    """Tokens of the longest row, as far as it is not cut, and of what a recipe samples after it."""
+    longest = sorted((row["prompt"] + row["completion"] for row in rows), key=len)[-8:]
+    tokens = max(count_tokens(longest) if count_tokens else (len(text) // CHARACTERS + 1 for text in longest))
+    most = full.get("max_length")
+    if full.get("packing") and most:
+        return most
+    return min(tokens, most) if most else tokens + full.get("max_new_tokens", 0)
+
+
+def gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"
 
 
 def no_time(room: Room | None, estimate: Estimate | None) -> Finding | None:

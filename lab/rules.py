@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import isfinite, sqrt
-from statistics import correlation, fmean, median
+from statistics import fmean, median
 from typing import Any
 
 from lab.backend import JobSpec, Point
@@ -212,15 +212,28 @@ def no_learning_rate(run: Run, logs: int) -> Seen | None:
     )
 
 
+def fitted(run: Run, logs: int) -> Seen | None:
+    """1 where the trainer found before step one that its settings do not fit into memory (recipes.probe)."""
+    settings = run.probe.get("fitted")
+    if not settings:
+        return None
+    runs = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    return Seen(1, f"The config did not fit into memory with the longest rows; it runs with {runs}.")
+
+
 def slow(run: Run, logs: int) -> Seen | None:
-    """Times its hours that the job will need at its pace."""
+    """Times its hours that the job will need at its pace; before its first log line, by what its trainer measured."""
+    hours = run.spec.hours
+    if not run.points and (eta := run.probe.get("eta_s")):
+        what = f"Its first steps say that it needs {eta / 60:.0f} min, and it may run {hours * 60:.0f} min."
+        return Seen(eta / 3600 / hours, what)
     timed = [p for p in run.points if p.at and p.step]  # what is sampled before step 1 takes its time once
     if len(timed) < logs or timed[-1].step <= timed[0].step:
         return None
     pace = (timed[-1].at - timed[0].at) / (timed[-1].step - timed[0].step)
-    needed, allowed = pace * run.steps / 60, run.spec.hours * 60
-    what = f"At {pace:.2g} s a step it needs {needed:.0f} min, and it may run {allowed:.0f} min."
-    return Seen(needed / allowed, what)
+    needed = pace * run.steps
+    what = f"At {pace:.2g} s a step it needs {needed / 60:.0f} min, and it may run {hours * 60:.0f} min."
+    return Seen(needed / 3600 / hours, what)
 
 
 def slowdown(run: Run, logs: int) -> Seen | None:
@@ -254,95 +267,6 @@ def no_preference(run: Run, logs: int) -> Seen | None:
         run.step / run.steps,
         f"The chosen answer wins {fmean(told):.0%} of the pairs at step {run.step} of {run.steps}.",
     )
-
-
-# GRPO and its kin
-
-
-def usual(name: str, words: str) -> Measure:
-    """The median of a metric of GRPO over the last log lines; a fifth less where the reward has risen."""
-
-    def measure(run: Run, logs: int) -> Seen | None:
-        values = run.values(name)[-logs:] if "reward" in run.curves else []
-        if len(values) < logs:
-            return None
-        return Seen(
-            median(values) * (0.8 if run.gained else 1),
-            f"{words} is {median(values):.3g} in the last {logs} log lines.",
-        )
-
-    return measure
-
-
-def no_signal(run: Run, logs: int) -> Seen | None:
-    """Share of groups whose rewards are all equal; a fifth less where the reward has risen: it may have learned all.
-
-    TRL's own share misses a constant 0.2, whose deviation is 1.5e-8 in float32: a reward_std below 0.001 counts as well.
-    """
-    lines = [p.values for p in run.points if "frac_reward_zero_std" in p.values]
-    shares = [max(v["frac_reward_zero_std"], v.get("reward_std", 1.0) < 1e-3) for v in lines]
-    if len(shares) < logs:
-        return None
-    share = fmean(shares[-logs:])
-    return Seen(
-        share * (0.8 if run.gained else 1),
-        f"{share:.0%} of the groups of the last {logs} log lines have equal rewards.",
-    )
-
-
-def shrunk(name: str, words: str, spent: float) -> Measure:
-    """Share of the first value of a metric of GRPO that is lost; at most `spent` where the reward has risen by it."""
-
-    def measure(run: Run, logs: int) -> Seen | None:
-        first, now = ends(run.values(name), logs) if "reward" in run.curves else (0, 0)
-        share = min(1 - now / first, spent if run.gained else 1) if first else 0
-        return Seen(
-            share,
-            f"{words} went from {first:.3g} to {now:.3g}, and the reward {'rose' if run.gained else 'did not rise'}.",
-        )
-
-    return measure
-
-
-def no_eos(run: Run, logs: int) -> Seen | None:
-    """Least share of completions that are cut off, over the first log lines; a distilled one need not end."""
-    shares = run.values("completions/clipped_ratio")[:logs] if "reward" in run.curves else []
-    least = min(shares) if len(shares) == logs else 0.0
-    return Seen(least, f"No completion of the first {logs} log lines ended by itself.")
-
-
-def reward_collapse(run: Run, logs: int) -> Seen | None:
-    """Share of the best reward that is lost."""
-    share, best, now = lost(run.values("reward"), logs)
-    return Seen(share, f"The reward is {now:.3g}, and its best was {best:.3g}.")
-
-
-def component_lost(run: Run, logs: int) -> Seen | None:
-    """Share of the best of one reward that is lost while the sum of all rewards has risen."""
-    names = [n for n in run.curves if n.startswith("rewards/") and n.endswith("/mean")] if run.gained else []
-    share, best, now, name = max(((*lost(run.values(name), logs), name) for name in names), default=(0, 0, 0, ""))
-    return Seen(share, f"The reward rises, but {name} fell from {best:.3g} to {now:.3g}.")
-
-
-def entropy_explosion(run: Run, logs: int) -> Seen | None:
-    """Times the first entropy, once it is half a nat more."""
-    first, now = ends(run.values("entropy"), logs) if "reward" in run.curves else (0, 0)
-    return (
-        Seen(now / first, f"The entropy went from {first:.3g} to {now:.3g} nats.")
-        if first and now - first > 0.5
-        else None
-    )
-
-
-def reward_hacking(run: Run, logs: int) -> Seen | None:
-    """Correlation of reward and mean length over the run, once completions are half as long again and the reward rose."""
-    names = ("completions/mean_length", "reward")
-    pairs = [(p.values[names[0]], p.values[names[1]]) for p in run.points if p.values.keys() >= set(names)]
-    first, now = ends([length for length, _ in pairs], 5)
-    if len(pairs) < logs or not first or now < 1.5 * first or not run.gained:
-        return None
-    tie = correlation([a for a, _ in pairs], [b for _, b in pairs])
-    return Seen(tie, f"The reward follows the length (r = {tie:.2f}), which grew from {first:.3g} to {now:.3g} tokens.")
 
 
 # The process

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
+from recipes import probe
 from recipes import rows as shapes
 from recipes.job import ConfigError, Job, peak_rss_mb, write_json
 from recipes.seal import file_hash
@@ -31,6 +32,7 @@ class TrainingConfig(BaseModel):
     SHAPE: ClassVar[type[shapes.Row]]  # of a row
     METHOD: ClassVar[str]
     TASK: ClassVar[str] = "CAUSAL_LM"  # PEFT's name of what the model does
+    PROBED: ClassVar[bool] = False  # all of a row is known before step one, and what is too long for it is cut
     SHOWN: ClassVar[tuple[str, ...]] = ()  # metrics whose last value belongs into result.json
 
     model: str  # a folder or a Hub id
@@ -111,15 +113,25 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
     tokens_before = job.latest().get("num_tokens", 0.0)
 
     def before_step_one(steps: int) -> None:
-        write_json(job.folder / "preflight.json", look(trainer, train, steps))
+        seen = probe.foretold(measured, config, steps, len(held))
+        write_json(job.folder / "preflight.json", look(trainer, train, steps) | seen)
 
-    from transformers import set_seed
-
-    set_seed(config.seed)  # a new head is drawn at random
     tokenizer = load_tokenizer(config.model)
     train, held = shapes.split(
         [shapes.as_chat(row) for row in rows] if tokenizer.chat_template else rows, config.eval_fraction, config.seed
     )
+
+    def small(config: Any, rows: list[dict[str, Any]], more: dict[str, Any], callbacks: list[Any]) -> Any:
+        set_seed(config.seed)
+        shared = arguments(config, job.folder, device, False) | more
+        return build(Parts(config, device, tokenizer, rows, [], shared, callbacks))
+
+    from transformers import set_seed
+
+    file = job.folder / "preflight.json"
+    measured = probe.again(file) if checkpoint else probe.measure(config, train, tokenizer, device, small)
+    config = config.model_copy(update=measured.get("fitted", {}))
+    set_seed(config.seed)  # a new head is drawn at random
     callbacks = [recorder(job, before_step_one, tokens_before)]
     shared = arguments(config, job.folder, device, bool(held))
     trainer = build(Parts(config, device, tokenizer, train, held, shared, callbacks))
@@ -183,7 +195,7 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
         "lr_scheduler_type": config.schedule,
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
-        "bf16": device == "cuda",
+        "bf16": device == "cuda" and has_bfloat16(),
         "seed": config.seed,
         "data_seed": config.seed,
         "logging_steps": config.log_steps,
@@ -201,6 +213,13 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
         "disable_tqdm": True,
         "dataloader_pin_memory": device == "cuda",
     }
+
+
+def has_bfloat16() -> bool:
+    """Whether the GPU computes in it: from Ampere on. A T4 trains in float32, where nothing overflows."""
+    import torch
+
+    return torch.cuda.get_device_capability() >= (8, 0)
 
 
 def lora(config: Any) -> Any:

@@ -300,3 +300,12 @@ def test_no_rule_fails_whatever_a_trainer_logs(seed):
     for probe in ({}, HEALTHY_PROBE):
         for seen in (1, len(points) // 2, len(points)):
             diagnose(points[:seen], SPEC, probe, Life(silent_s=rng.choice((0, 1e6)), beatless_s=rng.choice((0, 1e6))))
+
+
+def test_what_the_trainer_measured_before_step_one_is_said_at_once():
+    assert rules([], {"eta_s": 3599.0}) == {}
+    assert rules([], {"eta_s": 3700.0}) == {"slow": "warn"}  # of one hour
+    settings = {"batch_size": 16, "grad_accumulation": 4, "gradient_checkpointing": False}
+    (found,) = diagnose([], SPEC, HEALTHY_PROBE | {"fitted": settings})
+    assert (found.level, found.rule) == ("warn", "fitted")
+    assert "batch_size = 16, grad_accumulation = 4" in found.what

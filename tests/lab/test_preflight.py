@@ -2,9 +2,10 @@
 
 from lab.clock import Estimate, Room
 from lab.integrity import Index
-from lab.preflight import preflight
+from lab.preflight import Space, preflight
 from recipes import cpt, dpo, sft
 from recipes.benchmarks import Item
+from recipes.memory import Shape
 
 GOOD = [{"prompt": f"{i} + 1 =", "completion": f" {i + 1}"} for i in range(100)]
 GIB = 2**30
@@ -106,3 +107,58 @@ def test_several_answers_to_one_prompt_are_said_but_refuse_nothing():
     bare = [{"prompt": row["prompt"], "completion": "Answer:" + row["completion"]} for row in GOOD[:10]]
     assert rules(GOOD + bare) == {"conflicting_answers": "info"}
     assert rules(GOOD + bare[:2]) == {}  # 4 of 102 rows
+
+
+# A model of 7 billion: weights, gradients and moments are 16 bytes each, 104 GiB; in float32 rows come on top
+SEVEN = Shape("llama", layers=32, hidden=4096, inner=11008, heads=4096, shared=4096, words=32_000, tied=False)
+SETTINGS = {"lr": 1e-5, "batch_size": 32, "max_length": 512}
+
+
+def of_length(tokens):
+    return lambda texts: [tokens] * len(texts)
+
+
+def memory(gibs, shape=SEVEN, tokens=500, config=SETTINGS, device="cuda", recipe=sft.Config):
+    space = Space(device, gibs * GIB, shape)
+    found = preflight(GOOD, config, Index([]), of_length(tokens), 10 * GIB, None, None, recipe, space)
+    return next((finding for finding in found if finding.rule == "no_memory"), None)
+
+
+def test_a_job_that_no_setting_fits_is_refused_and_an_adapter_is_proposed():
+    found = memory(40)
+    assert found
+    assert found.level == "stop"
+    assert "this machine has 40.0 GiB of GPU memory" in found.what
+    assert "lora_rank = 16" in found.advice
+    assert memory(40, config=SETTINGS | found.evidence["fits"]) is None  # what is proposed is what fits
+    none = memory(4)
+    assert none
+    assert none.level == "stop"
+    assert "smaller model" in none.advice
+
+
+def test_a_job_that_fits_with_less_at_a_time_is_told_the_settings():
+    assert memory(400) is None
+    assert memory(141, tokens=16) is None
+    found = memory(141)
+    assert found
+    assert found.level == "warn"
+    fits = found.evidence["fits"]
+    assert fits["batch_size"] < 32
+    assert fits["batch_size"] * fits["grad_accumulation"] == 32
+    assert f"batch_size = {fits['batch_size']}" in found.advice
+    assert memory(141, config=SETTINGS | fits) is None
+
+
+def test_an_estimate_that_is_near_refuses_nothing():
+    least = memory(40)
+    assert least
+    gibs = float(least.what.rpartition("takes ")[2].split()[0])
+    near = memory(gibs / 0.9 / 1.1)  # 10 % too little of the usable nine tenths
+    assert near
+    assert near.level == "warn"
+
+
+def test_a_model_of_unknown_size_is_not_judged():
+    assert rules() == {}
+    assert rules(count=of_length(10)) == {}

@@ -1,0 +1,235 @@
+"""What our SFT costs beside bare TRL, and how right its forecasts are: `python -m benchmarks.training [--rounds 3]`.
+
+Speed: arms take turns in one process, on the starter model; tokens of text a second of training, padding not counted.
+"bare TRL" is the same SFTConfig without our recorder, probe and checks; "TRL's defaults" is SFTConfig() in float32, on
+the same rows. Forecasts: one process for each of twelve random models and settings; memory before anything is loaded
+against the peak of its steps and of the whole process, and the time that the probe foretells against the time that
+training then takes, which means something on a quiet machine only.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import Any
+
+from agent.settings import ROOT
+from recipes import sft
+from recipes.job import Job, peak_rss_mb
+from recipes.memory import MIB, RUNTIME, needed, shape_of
+from recipes.training import Parts, arguments, load_tokenizer, prepare_machine
+
+STARTER = ROOT / "starter" / "model"
+GOAL, GOAL_MIXED, GOAL_OFF = 0.98, 1.5, 0.15
+STEADY = {"epochs": 1.0, "eval_fraction": 0.0, "save_steps": 10_000, "log_steps": 1, "max_length": 256}
+SHORT, MIXED = (60, 60), (8, 250)  # numbers a row; one is about a token
+WORDS = 320  # the starter's
+
+# hidden width, layers, width between, heads, vocabulary; length, batch, and further settings
+CASES: list[tuple[tuple[int, ...], int, int, dict[str, Any]]] = [
+    ((128, 4, 384, 4, WORDS), 128, 32, {}),
+    ((128, 4, 384, 4, WORDS), 256, 16, {}),
+    ((128, 4, 384, 4, WORDS), 256, 32, {}),
+    ((128, 4, 384, 4, WORDS), 256, 32, {"gradient_checkpointing": True}),
+    ((256, 4, 1024, 8, WORDS), 128, 8, {}),
+    ((256, 4, 1024, 8, WORDS), 256, 8, {"grad_accumulation": 2}),
+    ((256, 8, 768, 4, 8_000), 128, 8, {}),
+    ((256, 8, 768, 4, 8_000), 128, 8, {"lora_rank": 8}),
+    ((384, 8, 1024, 6, 16_000), 64, 8, {}),
+    ((512, 6, 1536, 8, WORDS), 128, 4, {}),
+    ((512, 8, 1536, 8, 8_000), 64, 4, {}),
+    ((512, 8, 1536, 8, WORDS), 256, 4, {"packing": True}),
+]
+
+
+def rows(count: int, numbers: tuple[int, int], seed: int = 0) -> list[dict[str, str]]:
+    """Lists of digits, each of as many as lie between two numbers."""
+    draw = Random(seed)
+    lengths = [draw.randint(*numbers) for _ in range(count)]
+    return [{"prompt": "Go on:", "completion": " ".join(draw.choices("123456789", k=n // 2))} for n in lengths]
+
+
+def config(folder: Path, fed: list[dict[str, str]], **settings: Any) -> sft.Config:
+    folder.mkdir(parents=True)
+    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in fed))
+    return sft.Config(**{"model": str(STARTER), "data": str(folder / "data.jsonl")} | settings)
+
+
+# Speed
+
+
+def ours(folder: Path, fed: list[dict[str, str]], **settings: Any) -> float:
+    told = config(folder, fed, **STEADY | settings)
+    return sft.train(told, Job(folder), fed)["tokens_per_second"]
+
+
+def bare(folder: Path, fed: list[dict[str, str]], **settings: Any) -> float:
+    told = config(folder, fed, **STEADY | settings)
+    tokenizer, device = load_tokenizer(told.model), prepare_machine()
+    return _timed(sft.build(Parts(told, device, tokenizer, fed, [], arguments(told, folder, device, False), [])))
+
+
+def defaults(folder: Path, fed: list[dict[str, str]]) -> float:
+    from datasets import Dataset
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    settings: dict[str, Any] = {"bf16": False, "report_to": "none", "save_strategy": "no"}  # no bf16 on a CPU
+    args = SFTConfig(output_dir=str(folder), num_train_epochs=1, **settings)
+    return _timed(SFTTrainer(model=str(STARTER), args=args, train_dataset=Dataset.from_list(fed)))
+
+
+def _timed(trainer: Any) -> float:
+    spent = trainer.train().metrics["train_runtime"]
+    return next(line["num_tokens"] for line in reversed(trainer.state.log_history) if "num_tokens" in line) / spent
+
+
+ARMS: dict[str, Callable[[Path, list, list], float]] = {
+    "ours": lambda folder, short, mixed: ours(folder, short),
+    "bare TRL": lambda folder, short, mixed: bare(folder, short),
+    "mixed lengths: TRL's defaults": lambda folder, short, mixed: defaults(folder, mixed),
+    "mixed lengths: ours": lambda folder, short, mixed: ours(folder, mixed),
+    "mixed lengths: ours, packed": lambda folder, short, mixed: ours(folder, mixed[::4], packing=True, batch_size=32),
+}
+
+
+def speed(rounds: int, count: int) -> str:
+    prepare_machine()
+    short, mixed = rows(count, SHORT), rows(count, MIXED)
+    made: dict[str, list[float]] = {name: [] for name in ARMS}
+    for turn in range(rounds):
+        for name in sorted(ARMS, reverse=bool(turn % 2)):
+            with tempfile.TemporaryDirectory() as home:
+                made[name].append(ARMS[name](Path(home) / "job", short, mixed))
+    lines = ["| arm | tokens/s, median | least | most |", "|---|---|---|---|"]
+    lines += [f"| {name} | {median(got):.0f} | {min(got):.0f} | {max(got):.0f} |" for name, got in made.items()]
+    us, other, trl, ours_mixed, packed = made.values()
+    lines += [
+        "",
+        _verdict("ours / bare TRL", _ratios(us, other), GOAL),
+        _verdict("mixed lengths, ours / TRL's defaults", _ratios(ours_mixed, trl), GOAL_MIXED),
+        _verdict("mixed lengths, ours packed / TRL's defaults", _ratios(packed, trl), GOAL_MIXED),
+    ]
+    return "\n".join(lines)
+
+
+def _ratios(one: list[float], other: list[float]) -> list[float]:
+    return [a / b for a, b in zip(one, other, strict=True)]
+
+
+def _verdict(name: str, ratios: list[float], goal: float) -> str:
+    middle, said = median(ratios), ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    return f"{name}: {middle:.2f} (rounds {said}; goal: at least {goal}): {'met' if middle >= goal else 'NOT met'}"
+
+
+# Forecasts
+
+
+def forecast(number: int) -> dict[str, float]:
+    """One case in this process: what was foretold, and what came. MiB without the runtime's own, and seconds."""
+    (hidden, layers, inner, heads, words), length, batch, more = CASES[number]
+    prepare_machine()
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from trl.trainer.sft_trainer import SFTTrainer  # noqa: F401  its import is the runtime's, not the job's
+
+    with tempfile.TemporaryDirectory() as home:
+        model = Path(home) / "model"
+        made = LlamaConfig(
+            hidden_size=hidden, num_hidden_layers=layers, intermediate_size=inner, num_attention_heads=heads,
+            vocab_size=words, max_position_embeddings=512, tie_word_embeddings=True, eos_token_id=0, pad_token_id=1,
+        )  # fmt: skip
+        shape = shape_of(json.loads(made.to_json_string()))
+        assert shape
+        _drawn(LlamaForCausalLM, made, model)
+        fed = rows(300, (length // 4, length - 8))
+        settings: dict[str, Any] = {"model": str(model), "max_length": length, "batch_size": batch, "max_steps": 30}
+        settings |= {"eval_fraction": 0.0, "save_steps": 10_000} | more
+        told = config(Path(home) / "job", fed, **settings)
+        result = sft.train(told, Job(Path(home) / "job"), fed)
+        seen = json.loads((Path(home) / "job" / "preflight.json").read_text())
+        trained = result["tokens"] / result["tokens_per_second"]
+    longest = length if told.packing else seen["length_max"]
+    expected = needed(shape, told.model_dump(), longest, "cpu")
+    return {
+        "parameters": shape.parameters,
+        "foretold": (expected - RUNTIME["cpu"]) / MIB,
+        "peak": seen["peak_mb"] - RUNTIME["cpu"] / MIB,
+        "job": peak_rss_mb(),
+        "eta": seen["eta_s"],
+        "took": trained,
+    }
+
+
+def _drawn(kind: Any, made: Any, folder: Path) -> None:
+    """A random model with the starter's tokenizer, made by a child: its memory is not ours."""
+    made.save_pretrained(folder)
+    make = "import sys, transformers as t; t.AutoModelForCausalLM.from_config(t.AutoConfig.from_pretrained(sys.argv[1])).save_pretrained(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", make, str(folder)], check=True, capture_output=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((STARTER / name).read_bytes())
+
+
+def forecasts() -> str:
+    lines = [
+        "| case | M parameters | foretold MiB | peak of a step | off | job's peak MiB | off | foretold s | took s | off |"
+    ]
+    lines += ["|" + "---|" * 10]
+    memory, total, times = [], [], []
+    for number, (sizes, length, batch, more) in enumerate(CASES):
+        child = subprocess.run(
+            [sys.executable, "-m", "benchmarks.training", "--case", str(number)],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True, timeout=300,
+        )  # fmt: skip
+        got = json.loads(child.stdout.strip().splitlines()[-1])
+        memory.append(got["foretold"] / got["peak"] - 1)
+        whole = (got["foretold"] + RUNTIME["cpu"] / MIB) / got["job"] - 1
+        total.append(whole)
+        times.append(got["eta"] / got["took"] - 1)
+        name = f"{sizes[0]} × {sizes[1]}, {batch} × {length}{''.join(f', {k} {v}' for k, v in more.items())}"
+        lines.append(
+            f"| {name} | {got['parameters'] / 1e6:.1f} | {got['foretold']:.0f} | {got['peak']:.0f} | {memory[-1]:+.0%} "
+            f"| {got['job']:.0f} | {whole:+.0%} | {got['eta']:.1f} | {got['took']:.1f} | {times[-1]:+.0%} |"
+        )
+        print(lines[-1], file=sys.stderr, flush=True)
+    return "\n".join(
+        [
+            *lines,
+            "",
+            _within("memory of a step, runtime left out", memory),
+            _within("memory of the job", total),
+            _within("time", times),
+        ]
+    )
+
+
+def _within(name: str, off: list[float]) -> str:
+    good = sum(abs(one) <= GOAL_OFF for one in off)
+    said = "met" if good == len(off) else "NOT met"
+    return f"{name}: {good} of {len(off)} within {GOAL_OFF:.0%}, median off {median(map(abs, off)):.0%} (goal: all): {said}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=384)
+    parser.add_argument("--only", choices=("speed", "forecasts"))
+    parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
+    told = parser.parse_args()
+    if told.case is not None:
+        return print(json.dumps(forecast(told.case)))
+    began = time.time()
+    if told.only != "speed":
+        print(forecasts(), end="\n\n", flush=True)
+    if told.only != "forecasts":
+        print(speed(told.rounds, told.rows))
+    print(f"\n{time.time() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""How much memory a training job takes, from its model's config.json and its settings. Pure: nothing is loaded.
+
+Counted are weights, gradients, the two moments of AdamW and what a decoder like Llama's keeps for the backward pass.
+It does not know mixtures of experts, vision towers or answers that are sampled, and says None or too little there.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Device = Literal["cpu", "cuda"]
+
+MIB = 2**20
+# Without a model. cpu: Python, torch and TRL 1.16, measured; cuda: the context [H].
+RUNTIME = {"cpu": 490 * MIB, "cuda": 600 * MIB}
+PEFT = 100 * MIB  # its import on top, measured
+# What the heap holds for each byte that is asked of it. cpu: glibc 2.36 with tensors of 1 to 32 MiB, measured, and 1.0
+# with MALLOC_MMAP_THRESHOLD_=65536, which takes twice as long; cuda: not measured.
+SLACK = {"cpu": 1.45, "cuda": 1.0}
+# What a layer keeps a token, in bytes times (hidden width, width between): transformers 5.23's Llama, read off with
+# torch.autograd.graph.saved_tensors_hooks. A count by hand of its float32 gives the same: two norms keep 3 widths each,
+# attention q, k, v, what it sums to and that once more turned round, the MLP 4 of its own. bfloat16 is autocast's.
+KEPT = {"float32": (44, 16), "bfloat16": (39, 8), "bfloat16 LoRA": (31, 8)}
+HEAD_TOKENS, HEAD_WORDS, HEAD_COPIES = 4096, 32768, 8  # TRL 1.16 never makes all logits: tiles of this size, and copies
+UNGATED = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "bloom", "falcon", "phi")  # two matrices an MLP, not three
+TEXTS = {"DPO": 2, "KTO": 2, "a reward model": 2}  # a row: two answers; KTO's second is the KL's
+MODELS = {"DPO": 2, "KTO": 2, "distillation": 2}  # the reference or the teacher; with LoRA the base serves as reference
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides a decoder's size. Widths in elements."""
+
+    kind: str
+    layers: int
+    hidden: int
+    inner: int  # between the matrices of the MLP
+    heads: int  # width of all queries
+    shared: int  # width of all keys
+    words: int  # of the vocabulary
+    tied: bool
+
+    @property
+    def parameters(self) -> int:
+        """Norms and biases are left out: less than one in a hundred."""
+        mlp = (2 if self.kind in UNGATED else 3) * self.hidden * self.inner
+        attention = 2 * self.hidden * (self.heads + self.shared)
+        return self.layers * (attention + mlp) + (1 if self.tied else 2) * self.words * self.hidden
+
+    def adapter(self, rank: int) -> int:
+        """Parameters of a LoRA of this rank on every linear layer."""
+        ends = 4 * self.hidden + 2 * (self.heads + self.shared) + 3 * (self.hidden + self.inner)
+        return self.layers * rank * ends
+
+
+def shape_of(config: Mapping[str, Any]) -> Shape | None:
+    """What a config.json says; None for one that does not name a decoder's sizes, or has several experts."""
+    config = config.get("text_config") or config
+
+    def first(*names: str) -> int:
+        return next((config[name] for name in names if config.get(name)), 0)
+
+    hidden, layers = first("hidden_size", "n_embd"), first("num_hidden_layers", "n_layer")
+    words, heads = first("vocab_size"), first("num_attention_heads", "n_head")
+    if not (hidden and layers and words and heads) or first("num_experts", "num_local_experts", "n_routed_experts"):
+        return None
+    wide = first("head_dim") or hidden // heads
+    kind, inner = str(config.get("model_type", "")), first("intermediate_size", "ffn_dim", "n_inner") or 4 * hidden
+    few = wide * (first("num_key_value_heads") or heads)
+    return Shape(kind, layers, hidden, inner, wide * heads, few, words, bool(config.get("tie_word_embeddings", True)))
+
+
+def needed(
+    shape: Shape, settings: Mapping[str, Any], length: int, device: Device, method: str = "SFT", size: int | None = None
+) -> int:
+    """Bytes at the peak of a training step.
+
+    Args:
+        settings: batch_size, grad_accumulation, gradient_checkpointing and lora_rank; the rest is not looked at.
+        length: Tokens of the longest row.
+        method: A recipe's METHOD.
+        size: Parameters, where the files of the model say so.
+    """
+    size, rank = size or shape.parameters, settings["lora_rank"]
+    half = device == "cuda" and rank > 0  # see load_model: only a base that is not trained is kept in bfloat16
+    models = 1 if rank and method != "distillation" else MODELS.get(method, 1)
+    trained = shape.adapter(rank) if rank else size
+    fixed = models * size * (2 if half else 4) + 8 * trained
+    kept, working = _activations(shape, settings, length, device, method)
+    gradients = 4 * trained
+    # they grow while the activations go; with accumulation those of the pass before are there all the time
+    peak = gradients + kept if settings["grad_accumulation"] > 1 else max(gradients, kept)
+    runtime = RUNTIME[device] + (PEFT if rank and device == "cpu" else 0)
+    return runtime + fixed + peak + working
+
+
+def _activations(
+    shape: Shape, settings: Mapping[str, Any], length: int, device: Device, method: str
+) -> tuple[int, int]:
+    """Bytes kept for the backward pass, and bytes in use only while one layer or the head is worked on."""
+    tokens = settings["batch_size"] * TEXTS.get(method, 1) * length
+    half = ("bfloat16 LoRA" if settings["lora_rank"] else "bfloat16") if device == "cuda" else "float32"
+    a_width, a_inner = KEPT[half]
+    layer = SLACK[device] * tokens * (a_width * max(shape.hidden, shape.heads) + a_inner * shape.inner)
+    head = min(tokens, HEAD_TOKENS) * min(shape.words, HEAD_WORDS) * 4 * HEAD_COPIES
+    if not settings["lora_rank"]:
+        head += 2 * shape.words * shape.hidden * 4  # its gradient, summed in float32 and then once more
+    ends = SLACK[device] * 4 * tokens * shape.hidden * 4  # embeddings, the last norm, and the gradient of both
+    if settings["gradient_checkpointing"]:
+        return int(4 * tokens * shape.hidden * shape.layers + ends), int(max(2.5 * layer, head))  # 2.5: measured
+    return int(shape.layers * layer + ends), int(max(layer / 2, head))
+
+
+def rungs(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Settings that need less and less, with as many rows a step: smaller batches, and then gradient checkpointing."""
+    names = ("batch_size", "grad_accumulation", "gradient_checkpointing")
+    batch, times, saves = (settings[name] for name in names)
+    yield dict(zip(names, (batch, times, saves), strict=True))
+    while batch > 1:
+        less = next(part for part in range(batch // 2, 0, -1) if batch % part == 0)
+        batch, times = less, times * (batch // less)
+        yield dict(zip(names, (batch, times, saves), strict=True))
+    if not saves:
+        yield dict(zip(names, (batch, times, True), strict=True))

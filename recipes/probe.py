@@ -1,0 +1,202 @@
+"""Three real steps before step one, in a trainer that is thrown away: do the longest rows fit, and how long will it take?
+
+Nothing of it stays: the trainer that counts is built afterwards, from the same seed.
+"""
+
+import gc
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from math import ceil
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pydantic import ValidationError
+
+from recipes.job import out_of_memory, peak_rss_mb
+from recipes.memory import Shape, needed, rungs, shape_of
+
+STEPS = 3  # usual rows, so that AdamW has its moments; the longest, for memory; usual ones again, for the time
+FROM = 10 * STEPS  # steps of a job that is measured: the probe costs a tenth of it at most
+FORWARD = 1 / 3  # of a step's time is an evaluation's: the backward pass is twice the forward
+LEFT_OUT = 0.85  # of what a machine has: an estimate within 15 % above it may yet fit, and is tried
+KEYS = ("peak_mb", "step_s", "usual_s", "tokens_per_second_worst", "eta_s", "fitted")
+QUIET = {
+    "max_steps": STEPS, "warmup_steps": 0, "logging_steps": 1, "eval_strategy": "no", "save_strategy": "no",
+    "report_to": "none", "train_sampling_strategy": "sequential",
+}  # fmt: skip
+
+Build = Callable[[Any, list[dict[str, Any]], dict[str, Any], list[Any]], Any]
+
+
+def measure(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str, build: Build) -> dict[str, Any]:
+    """Peak memory in MiB and seconds a step, and in `fitted` the settings that fit where the config's own do not.
+
+    {} for a job of fewer than FROM steps, whose own first steps tell, and for recipes that are not PROBED.
+
+    Args:
+        build: A trainer for (config, rows, further arguments of it, callbacks).
+
+    Raises:
+        RuntimeError: Torch's own, where not even one row at a time with gradient checkpointing fits.
+    """
+    steps = config.max_steps or ceil(len(rows) / (config.batch_size * config.grad_accumulation)) * config.epochs
+    if not config.PROBED or steps < FROM:
+        return {}
+    *others, last = _choices(config, rows, tokenizer, device)
+    for choice in others:
+        try:
+            return _three_steps(choice, rows, tokenizer, device, build) | _fitted(config, choice)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        _free(device)
+    return _three_steps(last, rows, tokenizer, device, build) | _fitted(config, last)
+
+
+def again(file: Path) -> dict[str, Any]:
+    """What an earlier attempt at the job measured."""
+    seen = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return {name: seen[name] for name in KEYS if name in seen}
+
+
+def foretold(measured: dict[str, Any], config: Any, steps: int, held: int) -> dict[str, Any]:
+    """`measured` with `eta_s`: seconds for all steps and evaluations of the config that runs. Saving is not counted."""
+    if "usual_s" not in measured:
+        return measured
+    passes = ceil(held / config.batch_size) * ceil(steps / config.eval_steps)
+    pass_s = measured["usual_s"] / config.grad_accumulation * FORWARD
+    return measured | {"eta_s": round(measured["usual_s"] * steps + passes * pass_s, 1)}
+
+
+def _choices(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str) -> list[Any]:
+    """The config, and those that need less. A CPU's kernel kills who takes too much, so there the estimate goes first."""
+    made = [one for rung in rungs(config.model_dump()) if (one := _with(config, rung))]
+    shape = None if device == "cuda" else _shape(config.model)
+    if not shape:
+        return made
+    from psutil import virtual_memory
+
+    room = virtual_memory().available / LEFT_OUT
+    longest = max(len(tokenizer(str(row))["input_ids"]) for row in _longest(rows, 8))
+    length = min(longest, config.max_length)
+    needs = (needed(shape, one.model_dump(), length, "cpu", config.METHOD) for one in made)
+    first = next((at for at, need in enumerate(needs) if need <= room), len(made) - 1)
+    return made[first:]
+
+
+def _shape(model: str) -> Shape | None:
+    from transformers import AutoConfig
+
+    try:
+        return shape_of(AutoConfig.from_pretrained(model).to_dict())
+    except (OSError, ValueError):  # loading the model will say it
+        return None
+
+
+def _with(config: Any, rung: dict[str, Any]) -> Any:
+    """The config with these settings; None where its recipe forbids them."""
+    try:
+        return type(config).model_validate(config.model_dump(exclude_unset=True) | rung)
+    except ValidationError:
+        return None
+
+
+def _fitted(config: Any, choice: Any) -> dict[str, Any]:
+    names = ("batch_size", "grad_accumulation", "gradient_checkpointing")
+    before, after = ({name: getattr(one, name) for name in names} for one in (config, choice))
+    return {"fitted": after} if before != after else {}
+
+
+def _three_steps(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str, build: Build) -> dict[str, Any]:
+    passes = min(config.grad_accumulation, 2)  # the second finds the gradients of the first in memory
+    count = min(config.batch_size * passes, len(rows))
+    usual = Random(0).sample(rows, count)
+    fed = [*usual, *_longest(rows, count), *usual]
+    if config.model_dump().get("packing"):
+        fed = _enough(rows, STEPS * count * config.max_length, tokenizer)
+    _forget_peak(device)
+    clock = _clock(device)
+    trainer = build(config, fed, QUIET | {"gradient_accumulation_steps": passes}, [clock])
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    whole = config.grad_accumulation / passes
+    worst = clock.seconds[1]
+    seen = {
+        "peak_mb": _peak_mb(device),
+        "step_s": round(worst * whole, 4),
+        "usual_s": round(clock.seconds[-1] * whole, 4),
+    }
+    if len(clock.tokens) == STEPS:
+        seen["tokens_per_second_worst"] = round((clock.tokens[1] - clock.tokens[0]) / worst, 1)
+    del trainer, clock
+    _free(device)
+    return seen
+
+
+def _longest(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """By characters, all columns together."""
+    return sorted(rows, key=lambda row: len(str(row)), reverse=True)[:count]
+
+
+def _enough(rows: list[dict[str, Any]], tokens: int, tokenizer: Any) -> list[dict[str, Any]]:
+    """As many rows as make so many tokens and a tenth more, where there are so many. Packed rows are of one length."""
+    some = [str(row) for row in rows[:32]]
+    a_row = sum(len(tokenizer(text)["input_ids"]) for text in some) / len(some)
+    return rows[: ceil(1.1 * tokens / a_row)]
+
+
+def _clock(device: str) -> Any:
+    """A callback that notes the seconds of each step, and tokens so far where the trainer logs them."""
+    import torch
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def __init__(self):
+            self.seconds, self.tokens, self.since = [], [], 0.0
+
+        def on_step_begin(self, args, state, control, **kwargs):
+            self.since = time.perf_counter()
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if device == "cuda":
+                torch.cuda.synchronize()
+            self.seconds.append(time.perf_counter() - self.since)
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            self.tokens += [logs["num_tokens"]] if logs and "num_tokens" in logs and "train_runtime" not in logs else []
+
+    return Clock()
+
+
+def _forget_peak(device: str) -> None:
+    """Where Linux or the confinement (lab.reach) does not let us, the peak of the whole process so far counts."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
+
+
+def _peak_mb(device: str) -> int:
+    """The most memory since then, in MiB: of the process, or of the tensors on the GPU."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated() // 2**20
+    status = Path("/proc/self/status")
+    return int(status.read_text().split("VmHWM:")[1].split()[0]) // 1024 if status.exists() else peak_rss_mb()
+
+
+def _free(device: str) -> None:
+    gc.collect()
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()

@@ -1,0 +1,120 @@
+"""Three steps before step one: what they measure, what they change where memory is short, and what they leave alone."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from recipes import probe, sft
+from recipes.job import read_lines
+from tests.recipes.rig import ROOT, STARTER, metric, run_sft, sft_folder, with_rows
+
+SETTINGS = {
+    "batch_size": 2,
+    "grad_accumulation": 2,
+    "max_steps": probe.FROM,
+    "log_steps": 1,
+    "save_steps": 100,
+    "eval_steps": 15,
+    "rows": 64,
+}
+LIMITED = """
+import sys
+from pathlib import Path
+from resource import RLIMIT_DATA, setrlimit
+from recipes import sft, training
+from recipes.job import Job
+training.prepare_machine()
+from trl.trainer.sft_trainer import SFTTrainer
+used = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) * 1024
+setrlimit(RLIMIT_DATA, (used + int(sys.argv[2]) * 2**20,) * 2)
+folder = Path(sys.argv[1])
+sft.main(sft.Config.model_validate_json((folder / "config.json").read_bytes()), Job(folder))
+"""
+
+
+def preflight(folder):
+    return json.loads((folder / "preflight.json").read_text())
+
+
+def weights(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("measured")
+    return folder, run_sft(folder, **SETTINGS)
+
+
+def test_memory_and_time_are_measured_before_step_one(measured):
+    folder, result = measured
+    seen = preflight(folder)
+    assert 100 < seen["peak_mb"] <= result["peak_rss_mb"] + 1
+    assert 0 < seen["usual_s"] <= 4 * seen["step_s"]
+    assert seen["tokens_per_second_worst"] * seen["step_s"] <= 4 * (seen["length_max"] + 1)  # of 4 rows
+    lines = [line for line in read_lines(folder / "metrics.jsonl") if "loss" in line]
+    assert seen["eta_s"] == pytest.approx(lines[-1]["at"] - lines[0]["at"], rel=0.9)  # others share these cores
+    assert "fitted" not in seen
+
+
+def test_nothing_of_it_stays(measured, tmp_path):
+    """The same job, told to be too short to be measured, ends in the same weights and the same curve."""
+    folder, _ = measured
+    script = "import sys; from recipes import probe, sft; from recipes.job import run; probe.FROM = 10**6; run(sft.main, sft.Config)"
+    config = sft_folder(tmp_path, **SETTINGS)
+    subprocess.run([sys.executable, "-c", script, str(config)], cwd=ROOT, check=True, capture_output=True, timeout=120)
+    assert "peak_mb" not in preflight(tmp_path)
+    one, other = weights(folder), weights(tmp_path)
+    assert one.keys() == other.keys()
+    assert all((one[name] == other[name]).all() for name in one)
+    assert metric(folder, "loss") == metric(tmp_path, "loss")
+    assert metric(folder, "num_tokens") == metric(tmp_path, "num_tokens")
+
+
+def test_a_short_job_is_not_measured(tmp_path):
+    run_sft(tmp_path, max_steps=2)
+    assert "peak_mb" not in preflight(tmp_path)
+
+
+def test_a_resumed_job_keeps_what_was_measured(tmp_path):
+    file = tmp_path / "preflight.json"
+    assert probe.again(file) == {}
+    file.write_text(json.dumps({"rows": 3, "peak_mb": 700, "fitted": {"batch_size": 2}}))
+    assert probe.again(file) == {"peak_mb": 700, "fitted": {"batch_size": 2}}
+
+
+def test_evaluations_are_part_of_the_time():
+    config = sft.Config(model="m", data="d", batch_size=8, eval_steps=50)
+    assert probe.foretold({}, config, 100, 16) == {}
+    # 100 steps of 0.3 s, and 2 evaluations of 2 batches at a third of a step's time
+    assert probe.foretold({"usual_s": 0.3}, config, 100, 16)["eta_s"] == pytest.approx(30 + 4 * 0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux only")
+def test_a_batch_that_does_not_fit_is_halved_with_as_many_rows_a_step(tmp_path):
+    """64 rows of 120 tokens keep 4 layers × (44 × 128 + 16 × 384) bytes a token: 345 MiB, and 256 are allowed."""
+    rows = [{"prompt": "Go on:", "completion": "7 " * 120} for _ in range(100)]
+    long = {"batch_size": 64, "max_steps": probe.FROM, "max_length": 128, "eval_fraction": 0, "save_steps": 100}
+    config = with_rows(tmp_path, rows, **long)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path), "256"], cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    fitted = preflight(tmp_path)["fitted"]
+    assert fitted["batch_size"] < 64
+    assert fitted["batch_size"] * fitted["grad_accumulation"] == 64
+    assert metric(tmp_path, "num_tokens")[-1] > 0
+    assert json.loads(config.read_text())["batch_size"] == 64
+
+
+def test_only_the_batch_and_its_like_are_changed():
+    config = sft.Config(model=str(STARTER), data="d", batch_size=4, lr=1e-4, max_length=64)
+    choices = probe._choices(config, [], None, "cuda")
+    assert [c.batch_size for c in choices] == [4, 2, 1, 1]
+    others = [c.model_dump(exclude={"batch_size", "grad_accumulation", "gradient_checkpointing"}) for c in choices]
+    assert all(other == others[0] for other in others)
