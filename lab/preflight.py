@@ -11,6 +11,7 @@ from lab.findings import Finding
 from lab.integrity import Index
 from recipes import sft
 from recipes.memory import Device, Shape, needed, rungs
+from recipes.rows import leaves
 from recipes.training import TrainingConfig
 from record.words import duration
 
@@ -66,7 +67,12 @@ def preflight(
     ]  # fmt: skip
     if not shape and recipe.SHAPE is sft.Completion:
         found += [empty_completions(rows), conflicting_answers(rows)]
-    found += [no_disk(free_bytes), no_time(room, estimate), odd_learning_rate(config)]
+    found += [
+        contaminated_settings(config, index),
+        no_disk(free_bytes),
+        no_time(room, estimate),
+        odd_learning_rate(config),
+    ]
     return sorted((f for f in found if f), key=lambda finding: finding.severity, reverse=True)
 
 
@@ -121,6 +127,15 @@ def contaminated(rows: Sequence[dict[str, Any]], index: Index) -> Finding | None
     advice = "Make the file with prepare_data, which takes them out."
     level = "stop" if len(hits) > TOLERATED else "warn"
     return Finding(level, "contaminated", what, advice, {"rows": [i + 1 for i in hits[:20]]})
+
+
+def contaminated_settings(config: dict[str, Any], index: Index) -> Finding | None:
+    """A teacher's examples, a pattern to reward, whatever a script reads: one item there is no accident."""
+    hits = [name for name, value in config.items() if any(index.hits(text) for text in leaves(value))]
+    if not hits:
+        return None
+    what = f"An item of the evaluation stands in the settings ({', '.join(hits)})."
+    return Finding("stop", "contaminated_settings", what, "Use items of the training split.", {"settings": hits})
 
 
 def truncated_share(

@@ -140,3 +140,12 @@ def as_chat(row: dict[str, Any]) -> dict[str, Any]:
 def read_lines(path: Path) -> list[str]:
     """Lines of a file as they stand. Raises OSError or UnicodeDecodeError."""
     return path.read_text(encoding="utf-8").rstrip("\n").split("\n") if path.stat().st_size else []
+
+
+def leaves(value: Any) -> list[str]:
+    """Every key and value inside it, as text."""
+    if isinstance(value, Mapping):
+        return [leaf for key, inner in value.items() for leaf in (str(key), *leaves(inner))]
+    if isinstance(value, list):
+        return [leaf for inner in value for leaf in leaves(inner)]
+    return [str(value)]

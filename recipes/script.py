@@ -28,7 +28,7 @@ from typing import Any
 from pydantic import ConfigDict
 
 from recipes.job import ConfigError, Job, peak_rss_mb, read_lines, run
-from recipes.rows import Row
+from recipes.rows import Row, leaves
 from recipes.seal import file_hash
 from recipes.training import (
     COMPLETE,
@@ -53,7 +53,7 @@ class Free(Row):
 
     def plain(self, longest: bool = False) -> dict[str, str]:
         """Every key and value of the row, each by itself; how long it is for the model, nobody knows."""
-        return {"prompt": "", "completion": "" if longest else "\n;\n".join(_leaves(self.model_extra))}
+        return {"prompt": "", "completion": "" if longest else "\n;\n".join(leaves(self.model_extra))}
 
 
 class Config(TrainingConfig):
@@ -254,15 +254,6 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
             with suppress(TypeError, ValueError, RuntimeError):  # a table, a picture, a tensor of several numbers
                 found[name.removeprefix("train/").replace("eval/", "eval_", 1)] = float(value)
     return found
-
-
-def _leaves(value: Any) -> list[str]:
-    """Every key and value inside it, as text."""
-    if isinstance(value, Mapping):
-        return [leaf for key, inner in value.items() for leaf in (str(key), *_leaves(inner))]
-    if isinstance(value, list):
-        return [leaf for inner in value for leaf in _leaves(inner)]
-    return [str(value)]
 
 
 if __name__ == "__main__":

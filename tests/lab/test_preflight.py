@@ -1,5 +1,7 @@
 """What is wrong with a job before it starts."""
 
+import pytest
+
 from lab.clock import Estimate, Room
 from lab.integrity import Index
 from lab.preflight import Space, preflight
@@ -62,6 +64,12 @@ def test_items_of_the_evaluation_refuse_the_launch_beyond_three():
     questions = [f"{i} + 1 =" for i in range(4)]
     assert rules(items=questions) == {"contaminated": "stop"}
     assert rules(items=questions[:3]) == {"contaminated": "warn"}
+
+
+@pytest.mark.parametrize("config", [{"teacher_prefix": "9 + 9 = 18\n"}, {"rewards": [{"pattern": "9 + 9 ="}]}])
+def test_an_item_of_the_evaluation_in_the_settings_refuses_the_launch(config):
+    assert rules(config=config, items=["9 + 9 ="]) == {"contaminated_settings": "stop"}
+    assert rules(config=config, items=["8 + 8 ="]) == {}
 
 
 def test_rows_that_do_not_fit_are_counted_by_the_models_own_tokenizer():
