@@ -47,19 +47,15 @@ def freeze(trainer: psutil.Process) -> None:
     trainer.send_signal(signal.SIGSTOP)
 
 
-def nothing(trainer: psutil.Process) -> None:
-    """Its pipe runs dry by itself."""
-
-
 def wreck(
     folder: Path,
     seed: int,
-    blow: Callable[[psutil.Process], None],
+    blow: Callable[[psutil.Process], None] | None,
     module: str = "recipes.sft",
     lines: int = 0,
     **config: Any,
 ) -> dict[str, Any]:
-    """Start a job, strike once it has logged `lines` lines, and watch it to its end or for SILENCE seconds."""
+    """Start a job, strike once it has logged `lines` lines (None: its pipe runs dry by itself), and watch it to its end or for SILENCE seconds."""
     write_rows(folder / "data.jsonl", seed)
     made = {"model": str(STARTER), "data": str(folder / "data.jsonl"), "max_steps": 400, "log_steps": 2, "save_steps": 20,
             "batch_size": 16, "max_length": 64, "eval_fraction": 0.0, "seed": seed} | config  # fmt: skip
@@ -74,7 +70,8 @@ def wreck(
     while not ready.exists() or len(read_lines(folder / "metrics.jsonl")) < lines:
         assert trainer.poll() is None, (folder / "log.txt").read_text()[-2000:]
         time.sleep(0.005)
-    blow(psutil.Process(trainer.pid))
+    if blow:
+        blow(psutil.Process(trainer.pid))
     life = watch(folder, trainer)
     trainer.kill()
     trainer.wait()
@@ -158,7 +155,7 @@ WRECKS = (  # name, how, the rule that must speak, its level, within how many lo
     ("out-of-memory", lambda f, s: wreck(f, s, out_of_memory, batch_size=256), "out_of_memory", "stop", 5),
     ("full-disk", lambda f, s: wreck(f, s, full_disk, lines=3), "no_disk", "stop", 30),
     ("frozen", lambda f, s: wreck(f, s, freeze, lines=8), "frozen", "warn", 60),
-    ("starved", lambda f, s: wreck(f, s, nothing, "benchmarks.wreck", lines=6), "stalled", "warn", 60),
+    ("starved", lambda f, s: wreck(f, s, None, "benchmarks.wreck", lines=6), "stalled", "warn", 60),
 )
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from resource import RLIMIT_AS, RLIMIT_FSIZE, prlimit
 import psutil
 import pytest
 
-from benchmarks.gallery import BROKEN, CASES, HEALTHY, RUNS, read_run, replay
+from benchmarks.gallery import BROKEN, CASES, HEALTHY, RUNS
+from benchmarks.verdicts import read_run, replay
 from lab.backend import JobState, Point, read_json
 from lab.checkpoint import best_step, keep_best
 from lab.ladder import ablation, next_rung

@@ -21,27 +21,8 @@ from lab.queue import Queue
 from lab.tasks import read_rows, write_rows
 from recipes.seal import file_hash
 from record.events import Ended, Launched, Progressed, Scored, Seal
-from tests.scripted import open_lab
 
 SMALL = {"batch_size": 8, "max_length": 64, "log_steps": 2, "save_steps": 10, "eval_steps": 1000}
-
-
-@pytest.fixture
-def lab_of(settings, new_session):
-    """A lab with a running supervisor and 200 prepared rows."""
-    started = []
-
-    def make():
-        lab, supervisor, journal = open_lab(settings, new_session()[0])
-        lab.prepare("rows", "task", 200, 0.5)
-        supervisor.start()
-        started.append((lab, supervisor))
-        return lab, journal
-
-    yield make
-    for lab, supervisor in started:
-        lab.cancel_all()
-        supervisor.stop()
 
 
 def config(**changes) -> dict:

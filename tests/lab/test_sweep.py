@@ -1,7 +1,5 @@
 """Several configs in one call: what is run, in which order, within which time, and what the table says."""
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from lab.clock import UNMEASURED
@@ -12,29 +10,10 @@ from lab.lab import Lab
 from lab.sweep import MOST, shares, spread, sweep
 from lab.tasks import write_rows
 from record.events import Ended, Finished, Launched, Noted, Progressed, Scored, Seal
-from record.journal import Journal
-from tests.scripted import Script, open_lab, script_session
+from tests.scripted import Script, script_session
 
 SMALL = {"data": "data/rows.jsonl", "batch_size": 8, "max_length": 64, "log_steps": 2, "max_steps": 4}
 HOUR = 3600.0
-
-
-@pytest.fixture
-def lab_of(settings, new_session) -> Iterator[Callable[[], tuple[Lab, Journal]]]:
-    """A lab of a session of one hour with a running supervisor and 200 prepared rows."""
-    started = []
-
-    def make() -> tuple[Lab, Journal]:
-        lab, supervisor, journal = open_lab(settings, new_session()[0])
-        lab.prepare("rows", "task", 200, 0.5)
-        supervisor.start()
-        started.append((lab, supervisor))
-        return lab, journal
-
-    yield make
-    for lab, supervisor in started:
-        lab.cancel_all()
-        supervisor.stop()
 
 
 def ran(job: str, seconds: float, call: str = "", state: str = "done", **config) -> list:
