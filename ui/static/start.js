@@ -90,7 +90,7 @@ function firstRun() {
       const lines = checks.map((one) =>
         h(`li.${one.state}`, icon(MARKS[one.state]), h("b", one.name), h("span", one.what, one.fix && h("em", ` ${one.fix}`))),
       );
-      const todo = checks.filter((one) => one.fix).length;
+      const todo = checks.filter((one) => ["warn", "bad"].includes(one.state)).length;
       const bad = checks.some((one) => one.state === "bad");
       place.append(h("summary", todo ? `This machine: ${todo} to look at` : "This machine is ready"), h("ul", lines));
       place.open = bad;
