@@ -14,7 +14,6 @@ from recipes.training import COMPLETE
 from record.events import Launched
 from tests.lab.test_jobs import config, until
 
-__all__ = ["lab_of"]
 SECRET = '{"ok": true, "step": 1, "held": "what is kept in the vault"}\n'
 MADE = {
     "link": lambda path, secret: path.symlink_to(secret),
