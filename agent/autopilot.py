@@ -196,7 +196,7 @@ def _launch(past: Lookback, idea: Idea, number: int) -> Calls:
     config = {"data": file or f"data/rows-{number}.jsonl", **idea.config()}
     gains = [e.result.get("delta") or 0.0 for e in past.done("promote")]
     forecast = expected_gain(gains, past.best_score()["value"])
-    return *prepare, ("train", {"recipe": "sft", "config": config, "idea": idea.text, "expected_gain": forecast})
+    return *prepare, ("train", {"recipe": idea.recipe, "config": config, "idea": idea.text, "expected_gain": forecast})
 
 
 def _smaller(past: Lookback, refused: Exchange, tried: list[Idea]) -> Idea | None:
@@ -234,9 +234,9 @@ def _trials(past: Lookback) -> list[Trial]:
         if idea is None:
             continue
         status, score = past.status(job), past.score(job, "dev")
-        share = score["finished_share"] if score else None
+        share, value = (score["finished_share"], score["value"]) if score else (None, None)
         rules = {finding["rule"] for finding in status["findings"]} if status else set()
-        trials.append(Trial(job, idea, verdicts.get(job, "crash"), rules, share))
+        trials.append(Trial(job, idea, verdicts.get(job, "crash"), rules, share, value))
     return trials
 
 
@@ -244,7 +244,8 @@ def _idea(past: Lookback, launch: Exchange) -> Idea | None:
     """The idea behind a launch; None for one of another driver, which may train what this policy does not know."""
     config = launch.arguments["config"]
     try:
-        return Idea.of(launch.arguments.get("idea", ""), past.rows()[config["data"]], config)
+        text, recipe = launch.arguments.get("idea", ""), launch.arguments.get("recipe", "sft")
+        return Idea.of(text, past.rows()[config["data"]], config, recipe)
     except (KeyError, TypeError):
         return None
 

@@ -12,7 +12,9 @@ def clock(views: Views, now: datetime) -> str:
     left, budget, spent = views.left_s(now), views.budget, views.spent
     parts = [f"{now:%H:%M} UTC", f"{_minutes(left)} left" if left is not None else "no cap on time"]
     if budget.dollars is not None:
-        parts.append(f"${max(0.0, budget.dollars - spent.dollars):.2f} of ${budget.dollars:.2f} left")
+        jobs = views.committed_dollars(now)
+        may = f", of which running jobs may cost ${jobs:.2f}" if jobs else ""
+        parts.append(f"${max(0.0, budget.dollars - views.dollars(now)):.2f} of ${budget.dollars:.2f} left{may}")
     if spent.unpriced and spent.tokens:
         parts.append(f"{spent.unpriced} answers of unknown price")
     if budget.tokens is not None:

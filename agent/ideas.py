@@ -11,6 +11,7 @@ MEDIUM = 1_000_000_000  # above it LoRA, after "LoRA Without Regret" (Thinking M
 LARGEST_LR = 2e-2
 FEWEST_STEPS = 25  # of an idea that is cut short to fit into the time that is left: fewer test nothing
 DATA = ("rows", "worked", "source")  # settings that are of the data; the others are the recipe's
+GROUPS_DIFFER = (0.1, 0.95)  # dev scores between which most groups of answers have right and wrong ones to compare
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,12 @@ class Idea:
     lr: float
     max_steps: int
     batch_size: int
-    max_length: int
+    max_length: int  # of a row in tokens; in RL, of the model's own answer
     lora_rank: int = 0
     model: str = "base"  # what is trained on: the base, or an earlier job's model
     grad_accumulation: int = 1
     gradient_checkpointing: bool = False
+    recipe: str = "sft"
 
     def settings(self) -> dict[str, Any]:
         """Everything but the words."""
@@ -40,13 +42,16 @@ class Idea:
 
     def config(self) -> dict[str, Any]:
         """The recipe's settings, without the data."""
-        return {name: value for name, value in self.settings().items() if name not in DATA}
+        config = {name: value for name, value in self.settings().items() if name not in (*DATA, "recipe")}
+        return config if self.recipe == "sft" else config | {"max_new_tokens": config.pop("max_length")}
 
     @classmethod
-    def of(cls, text: str, data: dict[str, Any], config: dict[str, Any]) -> "Idea":
-        """The idea behind a launch, from the arguments of its calls."""
+    def of(cls, text: str, data: dict[str, Any], config: dict[str, Any], recipe: str) -> "Idea":
+        """The idea behind a launch, from the arguments of its calls. Raises TypeError and KeyError for one of another kind."""
         made = {name: data[name] for name in DATA}
-        return cls(text, **made, **{name: value for name, value in config.items() if name != "data"})
+        given = {"max_length" if name == "max_new_tokens" else name: value for name, value in config.items()}
+        del given["data"]
+        return cls(text, recipe=recipe, **made, **given)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class Trial:
     verdict: str  # keep, discard or crash
     findings: set[str]
     finished_share: float | None  # share of dev answers that ended by themselves
+    score: float | None = None  # on dev
 
 
 def first_idea(audit: dict[str, Any], own_rows: bool) -> Idea:
@@ -86,7 +92,7 @@ def next_idea(trials: Sequence[Trial], audit: dict[str, Any]) -> Idea | None:
 
 def lighter(idea: Idea) -> Idea | None:
     """The same idea in less memory, one rung of the lab's ladder; None where only a bigger machine is left."""
-    changes, _ = next_rung("sft", idea.config())
+    changes, _ = next_rung(idea.recipe, idea.config())
     if not changes:
         return None
     settings = ", ".join(f"{name} {value}" for name, value in changes.items())
@@ -127,11 +133,15 @@ def _changes(best: Trial, audit: dict[str, Any]) -> dict[str, Idea]:
     changes = {
         "slower": to(f"A learning rate of {slower:g} instead of {idea.lr:g}: it may settle lower.", lr=slower),
         "longer": to(f"{steps} steps instead of {idea.max_steps}: the curve may not be at its end.", max_steps=steps),
-        "longer_texts": to(
-            f"A length limit of {length} instead of {idea.max_length}: rows are cut off.", max_length=length
-        ),
-        "more_rows": to(f"{rows} rows instead of {idea.rows}: fewer repeats of each.", rows=rows),
     }
+    if rl := _reinforced(best, audit):
+        changes["reinforced"] = rl
+    if idea.recipe != "sft":
+        return changes
+    changes["longer_texts"] = to(
+        f"A length limit of {length} instead of {idea.max_length}: rows are cut off.", max_length=length
+    )
+    changes["more_rows"] = to(f"{rows} rows instead of {idea.rows}: fewer repeats of each.", rows=rows)
     if faster <= LARGEST_LR:
         text = f"A learning rate of {faster:g} instead of {idea.lr:g}: it may learn more in the same steps."
         changes["faster"] = to(text, lr=faster)
@@ -149,9 +159,29 @@ def _changes(best: Trial, audit: dict[str, Any]) -> dict[str, Idea]:
     return changes
 
 
+def _reinforced(best: Trial, audit: dict[str, Any]) -> Idea | None:
+    """RL from a kept model on its own answers to the task's training items; None where they would be all right or all wrong."""
+    low, high = GROUPS_DIFFER
+    if best.verdict != "keep" or best.score is None or not low <= best.score <= high:
+        return None
+    text = f"GRPO from {best.job}: it has {best.score:.2f} on dev, so that right and wrong answers can be compared."
+    rl = replace(
+        best.idea, text=text, recipe="grpo", model=best.job, source="task", worked=0.0, max_steps=60,
+        max_length=audit["answer_tokens"],
+    )  # fmt: skip
+    if best.idea.recipe == "grpo":
+        return rl
+    parameters = audit["model_parameters"]
+    if parameters is not None and parameters < SMALL:
+        return replace(rl, lr=3e-5, batch_size=256, grad_accumulation=1)
+    return replace(
+        rl, lr=1e-5 if rl.lora_rank else 1e-6, batch_size=16, grad_accumulation=4
+    )  # TRL's; LoRA ten times it
+
+
 def _order(last: Trial) -> tuple[str, ...]:
     """Which change to try first, by what was found on the last run."""
-    usual = ("faster", "worked", "second_stage", "longer", "more_rows", "mixed", "slower")
+    usual = ("faster", "worked", "second_stage", "reinforced", "longer", "more_rows", "mixed", "slower")
     if last.findings & {"not_finite", "divergence", "bad_start"} or last.verdict == "crash":
         return "slower", *usual[1:]
     if last.findings & {"truncated", "truncated_share"}:

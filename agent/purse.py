@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from record.journal import Journal
 from record.views import Views
@@ -44,7 +45,7 @@ def _room(views: Views, calls: int) -> bool:
     budget, spent = views.budget, views.spent
     rooms = (
         (budget.tokens, spent.tokens, spent.largest_tokens),
-        (budget.dollars, spent.dollars, spent.largest_dollars),
+        (budget.dollars, views.dollars(datetime.now(UTC)), spent.largest_dollars),
         (budget.calls, spent.replies, 1),
     )
     return all(cap is None or (largest > 0 and cap - used >= calls * largest) for cap, used, largest in rooms)

@@ -7,6 +7,7 @@ their signatures. Everything else is smolagents'.
 import copy
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -162,7 +163,7 @@ class Researcher(ToolCallingAgent):
     def _allowed(self, call: Call, tool: Tool) -> dict[str, Any]:
         """The arguments that the call may run with: a person may have edited them. Raises LabError when it may not."""
         price = tool.price(call.arguments)
-        verdict = judge(tool.effect, price, self._journal.views)
+        verdict = judge(tool.effect, price, self._journal.views, datetime.now(UTC))
         if verdict.kind == "allow":
             return call.arguments
         if verdict.kind == "deny":

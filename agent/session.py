@@ -86,7 +86,7 @@ class Session:
             if views.settled and views.closed:
                 return views.closed
             self._since = len(self.log)
-            backend = LocalBackend(self._settings.home / "queue", self._settings.job_env)
+            backend = LocalBackend(self._settings.home / "queue", self._settings.job_env, self._settings.machine_price)
             supervisor = Supervisor(self.log, self.folder, backend)
             vault = Vault(self._settings.vault)
             lab = Lab(self.log, self.folder, backend, vault, self._settings.job_env, self._check)

@@ -47,6 +47,7 @@ class Settings:
     api_base: str | None = None  # an OpenAI-compatible server for every model
     window: int | None = None  # tokens of a request; None asks the server and litellm
     prices: tuple[float, float] | None = None  # dollars for a million tokens, in and out; None asks litellm
+    machine_price: float = 0.0  # dollars an hour of this machine, for jobs on it
     patience: float = 300.0  # seconds without a word after which an answer counts as cut
     # all secrets that we know, by name: none is ever shown
     keys: dict[str, str] = field(default_factory=dict, repr=False)
@@ -100,6 +101,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         api_base=api_base,
         window=_number(env, "ML_INTERN_WINDOW", 0, 2_000, 10_000_000) or None,
         prices=_prices(env),
+        machine_price=_dollars(env, "ML_INTERN_MACHINE_PRICE"),
         patience=float(_number(env, "ML_INTERN_PATIENCE", 300, 5, 3600)),
         keys=keys,
         job_env=job_env,
@@ -161,6 +163,16 @@ def _prices(env: dict[str, str]) -> tuple[float, float] | None:
         hint = "write dollars for a million tokens in and out, e.g. 0.5,2"
         raise SettingsError(f"ML_INTERN_PRICES is {text!r}; {hint}.")
     return dollars_in, dollars_out
+
+
+def _dollars(env: dict[str, str], name: str) -> float:
+    try:
+        dollars = float(env.get(name) or 0)
+    except ValueError:
+        dollars = inf
+    if not 0 <= dollars < 1e6:
+        raise SettingsError(f"{name} is {env[name]!r}; set it to dollars an hour, e.g. 0.4.")
+    return dollars
 
 
 def _check_webhook(url: str | None) -> None:

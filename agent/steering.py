@@ -133,7 +133,8 @@ def fork(settings: Settings, log: Log, by: str = "local", at: int | None = None)
     over = {old / job.folder for job in views.jobs.values() if not job.running}  # the files of others move meanwhile
     why = "it stayed with the session that this one was forked from"
     ends = [
-        events.Ended(job=job.id, state="cancelled", seconds=0, reason=why, attempt=job.attempt) for job in views.running
+        events.Ended(job=job.id, state="cancelled", seconds=0, dollars=0.0, reason=why, attempt=job.attempt)
+        for job in views.running
     ]
     private = [events.Shared(public=False, by=by)] if views.public else []
     title = events.Renamed(title=f"{views.title[: LONGEST_TITLE - 7]} (fork)", by=by)

@@ -52,6 +52,8 @@ class Point:
 class Backend(Protocol):
     """The six verbs of a machine. All are safe to repeat; none raises for a job that has ended."""
 
+    price: float | None  # dollars an hour; None is unknown
+
     @abstractmethod
     def launch(self, spec: JobSpec) -> None:
         """Start the job in its folder; a job that runs there already is left alone. Raises LabError."""

@@ -48,13 +48,23 @@ class Room:
         return self.left - self.taken - self.kept
 
 
-def room(views: Views, now: datetime) -> Room | None:
-    """The time that one more training job may use; None without a cap. Jobs run one at a time, so their times add up."""
-    left = views.left_s(now)
-    if left is None:
+def room(views: Views, now: datetime, price: float | None = 0.0) -> Room | None:
+    """The time that one more training job may use; None without a cap. Jobs run one at a time, so their times add up.
+
+    On a machine that costs money, `price` dollars an hour, the dollars that are left are time, too.
+    """
+    caps = [cap for cap in (views.left_s(now), _affordable_s(views, now, price)) if cap is not None]
+    if not caps:
         return None
+    left = min(caps)
     kept = evaluation_s(views, "dev") + evaluation_s(views, "heldout")  # to choose by, and to close with
     return Room(left, views.committed_s(now), kept)
+
+
+def _affordable_s(views: Views, now: datetime, price: float | None) -> float | None:
+    """Run time that the dollars which are left pay for; None without a cap or a known price."""
+    cap = views.budget.dollars
+    return None if cap is None or not price else (cap - views.dollars(now)) / price * 3600
 
 
 def evaluation_s(views: Views, split: Split) -> float:

@@ -29,6 +29,7 @@ def audit(name: str, own: Path | None, index: Index, seed: int) -> dict[str, Any
         "task": name,
         "about": benchmark.title,
         "metric": benchmark.metric,
+        "answer_tokens": benchmark.max_new_tokens,  # that an evaluation lets a model give
         "worked_solutions": any(item.worked for item in benchmark.items("train", 32, seed)),
         "sources": {source: _describe(rows, index) for source, rows in sources.items()},
     }

@@ -6,9 +6,8 @@ insists without a new idea is let go.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 
-from lab.clock import MARGIN, evaluation_s, room
+from lab.clock import MARGIN, Room, evaluation_s
 from record.events import Event, Finished, Launched, Promoted, Said
 from record.views import Views
 
@@ -28,7 +27,7 @@ def unfinished(views: Views) -> str | None:
     return None
 
 
-def too_early(views: Views, facts: Sequence[Event], now: datetime) -> str | None:
+def too_early(views: Views, facts: Sequence[Event], left: Room | None) -> str | None:
     """Why the session should go on; None where it may end.
 
     It may when its target is reached, when no idea like the last one fits into what is left, when a person spoke since
@@ -49,7 +48,6 @@ def too_early(views: Views, facts: Sequence[Event], now: datetime) -> str | None
         refused += (
             isinstance(fact, Finished) and fact.name == "final_answer" and not fact.ok and TOO_EARLY in fact.output
         )
-    left = room(views, now)
     if refused >= ASKED or left is None or left.free < MARGIN * _idea_s(views):
         return None
     aim = f"The target of {target:g} is not reached" if target is not None else "There is no target but the budget"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from lab import data, script, shown
 from lab.backend import Backend
-from lab.clock import Estimate, estimate, room
+from lab.clock import Estimate, Room, estimate, room
 from lab.ending import too_early, unfinished
 from lab.errors import BadInput, LabError, NotThere, Refused
 from lab.forecast import expectation
@@ -76,7 +76,7 @@ class Lab:
 
     def check_finished(self) -> None:
         """Raise Refused while a job runs, the best model has no held-out score, or another idea would fit (see lab.ending)."""
-        if why := unfinished(self.views) or too_early(self.views, self.log, datetime.now(UTC)):
+        if why := unfinished(self.views) or too_early(self.views, self.log, self.room()):
             raise Refused(why)
 
     # Data
@@ -121,7 +121,7 @@ class Lab:
         full = self.checked(recipe, config)
         full |= {"trackio_project": self.views.opened.session, "trackio_run": name}  # type: ignore[union-attr]
         rows, source = read_rows(Path(full["data"])), script.read(full)
-        left = room(self.views, datetime.now(UTC))
+        left = self.room()
         takes, count = self.estimate(recipe, full, rows), token_counter(full["model"])
         expects = expectation(gain, kill, takes.seconds / 3600 if takes else None)
         free = shutil.disk_usage(self.folder).free
@@ -150,6 +150,16 @@ class Lab:
         model = self.model_path(config.get("model", "base"))
         full = {"seed": self._seed(), **config, "model": str(model), "data": str(given)}
         return _checked(RECIPES[recipe], full | self._named(recipe, config))
+
+    def room(self) -> Room | None:
+        """The time that one more training job may use now; None without a cap."""
+        return room(self.views, datetime.now(UTC), self._backend.price)
+
+    def cost(self, hours: float) -> float | None:
+        """Dollars that training for so long costs at most; no more time is given than is left. None where nobody knows the price."""
+        left = self.room()
+        most = hours if left is None else min(hours, max(0.0, left.free) / 3600)
+        return self._backend.price and self._backend.price * most
 
     def estimate(self, recipe: str, config: dict[str, Any], rows: list[dict]) -> Estimate | None:
         """How long a training job will take, by this session's jobs of the same recipe; None where nobody knows."""
@@ -249,7 +259,7 @@ class Lab:
         """Log first, then start: after a crash between the two, the supervisor starts what the log says."""
         fact = Launched(
             job=name, recipe=recipe, config=config, machine=this_machine(), hours=hours, idea=idea,
-            call=call, expects=expects, folder=f"jobs/{name}",
+            call=call, expects=expects, folder=f"jobs/{name}", price=self._backend.price,
         )  # fmt: skip
         self._journal.append(fact)
         job = self._job(name)

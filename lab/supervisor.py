@@ -143,7 +143,7 @@ class Supervisor:
             job=job.id,
             state=outcome,
             seconds=round(state.seconds, 2),
-            dollars=0.0,  # this machine is paid for already
+            dollars=None if job.price is None else round(job.dollars(state.seconds), 4),
             reason=stopped.what if stopped else state.reason,
             result=readable(self._backend.result(spec.folder)),
             attempt=job.attempt,
@@ -159,7 +159,7 @@ class Supervisor:
         )
         again = Launched(
             job=job.id, recipe=job.recipe, config=job.config, machine=job.machine, hours=job.hours, idea=job.idea,
-            call=job.call, attempt=job.attempt + 1, expects=job.expects, folder=job.folder,
+            call=job.call, attempt=job.attempt + 1, expects=job.expects, folder=job.folder, price=job.price,
         )  # fmt: skip
         return [ended, found(finding, job.id), again]
 

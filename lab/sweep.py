@@ -5,12 +5,11 @@ id and its place, and so is each evaluation.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lab.clock import MARGIN, evaluation_s, room
+from lab.clock import MARGIN, evaluation_s
 from lab.contrast import against, differences, measured, noise
 from lab.errors import BadInput, LabError, Refused
 from lab.lab import PATIENCE, Lab
@@ -95,7 +94,7 @@ def shares(lab: Lab, recipe: str, configs: Sequence[Config], hours: float, first
     A job needs its estimate with the MARGIN; without one what `first` took, and nothing is known before that. What no
     job needs is shared out evenly.
     """
-    left = room(lab.views, datetime.now(UTC))
+    left = lab.room()
     if left is None or not configs:
         return [hours] * len(configs)
     files = {path: read_rows(Path(path)) for path in {config["data"] for config in configs}}

@@ -165,6 +165,7 @@ class Launched(Fact):
     config: dict[str, Any]
     machine: str
     hours: float
+    price: float | None = 0.0  # dollars an hour of the machine; None is unknown
     idea: str = ""  # the hypothesis that this job tests, when it tests one
     call: str = ""
     attempt: int = 1

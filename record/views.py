@@ -24,6 +24,7 @@ class Job:
     call: str
     attempt: int = 1
     expects: e.Expectation | None = None
+    price: float | None = 0.0  # dollars an hour; None is unknown
     place: int | None = None  # in the queue; None before anybody knows
     began: datetime | None = None  # when this attempt got the machine
     step: int = 0
@@ -56,6 +57,14 @@ class Job:
     def ran_s(self, now: datetime) -> float:
         """Run time of the attempt under way, up to `now`; waiting in the queue does not count."""
         return (now - self.began).total_seconds() if self.began and self.running else 0.0
+
+    def may_run_s(self, now: datetime) -> float:
+        """Run time that it may still use."""
+        return max(0.0, self.hours * 3600 - self.ran_s(now))
+
+    def dollars(self, seconds: float) -> float:
+        """What so much run time costs; 0 where nobody knows the price."""
+        return (self.price or 0.0) * seconds / 3600
 
 
 @dataclass
@@ -190,7 +199,15 @@ class Views:
 
     def committed_s(self, now: datetime) -> float:
         """Run time that running and queued jobs may still use: their hours, less what they ran up to `now`."""
-        return sum(max(0.0, job.hours * 3600 - job.ran_s(now)) for job in self._running.values())
+        return sum(job.may_run_s(now) for job in self._running.values())
+
+    def dollars(self, now: datetime) -> float:
+        """What model calls and jobs have cost, the running ones up to `now`; what has no known price is not in it."""
+        return self.spent.dollars + sum(job.dollars(job.ran_s(now)) for job in self._running.values())
+
+    def committed_dollars(self, now: datetime) -> float:
+        """What running and queued jobs may still cost: their hours, less what they ran up to `now`."""
+        return sum(job.dollars(job.may_run_s(now)) for job in self._running.values())
 
     def left_s(self, now: datetime) -> float | None:
         """Seconds until the wall clock or the jobs' clock is used up; None where there is no cap."""
@@ -208,8 +225,8 @@ class Views:
             which = "wall clock" if budget.hours is not None and self.elapsed_s(now) >= budget.hours * 3600 else "job"
             cap = budget.hours if which == "wall clock" else budget.job_hours
             return f"the {which} budget of {cap:g} h is used up"
-        if budget.dollars is not None and self.spent.dollars >= budget.dollars:
-            return f"${self.spent.dollars:.2f} of ${budget.dollars:.2f} are spent"
+        if budget.dollars is not None and (spent := self.dollars(now)) >= budget.dollars:
+            return f"${spent:.2f} of ${budget.dollars:.2f} are spent"
         if budget.tokens is not None and self.spent.tokens >= budget.tokens:
             return f"{self.spent.tokens:,} of {budget.tokens:,} tokens are used"
         return None
@@ -315,7 +332,7 @@ class Views:
             before = self.jobs.get(fact.job)
             job = Job(
                 fact.job, fact.recipe, fact.config, fact.machine, fact.hours, fact.idea, fact.folder, fact.call,
-                expects=fact.expects,
+                expects=fact.expects, price=fact.price,
             )  # fmt: skip
             if before:
                 job.attempt, job.seconds_before, job.findings = fact.attempt, before.seconds, before.findings

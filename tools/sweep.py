@@ -1,13 +1,20 @@
 """Compare several configs of one recipe in one call."""
 
+from typing import Any
+
 from lab.shown import as_text
 from lab.sweep import spread, sweep
 from tools.base import Tool
+from tools.train import HOURS
 
 
 class Sweep(Tool):
     name = "sweep"
     effect = "spend"
+
+    def price(self, arguments: dict[str, Any]) -> float | None:
+        jobs = len(spread(arguments["config"], arguments.get("vary"), arguments.get("configs")))
+        return self.lab.cost(arguments.get("hours", HOURS) * jobs)
 
     def forward(
         self,
@@ -17,7 +24,7 @@ class Sweep(Tool):
         vary: dict | None = None,
         configs: list[dict] | None = None,
         recipe: str = "sft",
-        hours: float = 1.0,
+        hours: float = HOURS,
         kill: dict | None = None,
     ) -> str:
         """Train with 2 to 16 configs and compare their dev scores: the first is tested alone, then the others run one by one. Returns when all are over; promotes nothing.

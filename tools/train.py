@@ -1,12 +1,19 @@
 """Start a training job."""
 
+from typing import Any
+
 from lab.shown import as_text
 from tools.base import Tool
+
+HOURS = 1.0  # of a job, unless its call says otherwise
 
 
 class Train(Tool):
     name = "train"
     effect = "spend"
+
+    def price(self, arguments: dict[str, Any]) -> float | None:
+        return self.lab.cost(arguments.get("hours", HOURS))
 
     def forward(
         self,
@@ -14,7 +21,7 @@ class Train(Tool):
         idea: str,
         expected_gain: float,
         recipe: str = "sft",
-        hours: float = 1.0,
+        hours: float = HOURS,
         kill: dict | None = None,
     ) -> str:
         """Start a training job and return its id at once. A preflight runs first and refuses what cannot work. Use `wait` to follow it.

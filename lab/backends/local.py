@@ -23,8 +23,9 @@ READS = {"evaluate": ("model", "items")}  # settings that name what a trainer re
 class LocalBackend:
     """The six verbs (see lab.backend.Backend) for this machine's one slot."""
 
-    def __init__(self, queue: Path, env: Mapping[str, str]):
-        """`env` is all that a trainer may see of our environment."""
+    def __init__(self, queue: Path, env: Mapping[str, str], price: float = 0.0):
+        """`env` is all that a trainer may see of our environment; `price` what the machine costs, in dollars an hour."""
+        self.price: float | None = price
         self._queue = queue
         self._env = dict(env)
 

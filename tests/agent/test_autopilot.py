@@ -8,7 +8,7 @@ import pytest
 from agent.autopilot import NAME, Autopilot, decide, look_back
 from agent.ideas import Idea, Trial, expected_gain, first_idea, next_idea
 
-AUDIT = {"model_parameters": 900_000, "worked_solutions": True, "sources": {"task": {"rows": 512}}}
+AUDIT = {"model_parameters": 900_000, "worked_solutions": True, "answer_tokens": 64, "sources": {"task": {"rows": 512}}}
 TERMS = {
     "task": "chains",
     "target": 0.9,

@@ -1,6 +1,6 @@
 """What a person does to a session that is there."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -14,6 +14,7 @@ from record.events import Budget, Closed, Launched, Opened, Replied, Said, Tuned
 from record.journal import Journal
 from record.log import Log
 
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 JOB = Launched(job="sft-1", recipe="sft", config={}, machine="m", hours=1.0, folder="jobs/sft-1")
 
 
@@ -45,7 +46,7 @@ def test_terms_change_one_by_one_and_a_cap_can_be_taken_away(settings, new_sessi
     tune(settings, journal.log, Terms(budget={"hours": None}, approval="always"))
     views = journal.views
     assert (views.budget, views.approval) == (Budget(dollars=3), "always")
-    assert judge("write", 0.0, views).kind == "ask" and judge("read", 0.0, views).kind == "allow"
+    assert judge("write", 0.0, views, NOW).kind == "ask" and judge("read", 0.0, views, NOW).kind == "allow"
     before = len(journal.log)
     tune(settings, journal.log, Terms(budget={"dollars": 3}, approval="always", driver="autopilot"))
     assert len(journal.log) == before  # nothing is new

@@ -2,13 +2,14 @@
 
 import random
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
 
 from lab.clock import UNMEASURED, Estimate, Room, estimate, room
 from recipes import grpo, sft
 from record.events import Budget, Ended, Event, Goal, Launched, Opened, Progressed, Queued, Replied
-from record.views import Views
+from record.views import Job, Views
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DEFAULTS = {name: field.default for name, field in sft.Config.model_fields.items()}
@@ -94,6 +95,7 @@ class World:
     def __init__(self, rng: random.Random):
         self.rng, self.now = rng, NOW
         self.needs: dict[str, float] = {}  # seconds that each job would take
+        self.price = rng.choice([0.0, rng.uniform(0.1, 20)])  # dollars an hour
         self.longest, self.tokens, self.dollars = self.TICK, 0, 0.0  # of one call
         self.views = views(
             hours=rng.choice([None, rng.uniform(0.1, 2)]), job_hours=rng.choice([None, rng.uniform(0.1, 2)]),
@@ -125,7 +127,7 @@ class World:
             rest = max(0.0, allowed - head.ran_s(self.now))
             self.now = min(end, self.now + timedelta(seconds=rest))
             if head.ran_s(self.now) >= allowed - 1e-3:
-                self.add(Ended(job=head.id, state="done", seconds=head.ran_s(self.now)))
+                self.ends(head, "done")
 
     def wait(self, job: str | None = None) -> None:
         for _ in range(self.rng.randint(1, 60) if job is None else 10**6):
@@ -144,11 +146,17 @@ class World:
         name = f"j{len(self.needs)}"
         self.needs[name] = needs
         split = {"split": self.rng.choice(["dev", "heldout"])} if recipe == "evaluate" else {}
-        self.add(Launched(job=name, recipe=recipe, config=split, machine="m", hours=hours, folder="f"))
+        self.add(
+            Launched(job=name, recipe=recipe, config=split, machine="m", hours=hours, folder="f", price=self.price)
+        )
         return name
 
+    def ends(self, job: Job, state: Literal["done", "cancelled"]) -> None:
+        seconds = job.ran_s(self.now)
+        self.add(Ended(job=job.id, state=state, seconds=seconds, dollars=job.dollars(seconds)))
+
     def train(self) -> None:
-        left, hours = room(self.views, self.now), self.rng.uniform(0.01, 1.5)
+        left, hours = room(self.views, self.now, self.price), self.rng.uniform(0.01, 1.5)
         if left is None or left.free > 0:
             self.launch(
                 "sft", hours if left is None else min(hours, left.free / 3600), self.rng.expovariate(1 / 1000) + 1
@@ -168,7 +176,7 @@ class World:
 
     def end(self) -> None:
         for job in self.views.running:
-            self.add(Ended(job=job.id, state="cancelled", seconds=job.ran_s(self.now)))
+            self.ends(job, "cancelled")
 
 
 @pytest.mark.parametrize("block", range(10))
@@ -183,7 +191,7 @@ def test_no_schedule_overspends_a_cap_by_more_than_one_call(block):
         budget, spent = world.views.budget, world.views.spent
         assert spent.replies <= (budget.calls or 300)
         assert spent.tokens <= (budget.tokens or 10**9) + world.tokens
-        assert spent.dollars <= (budget.dollars or 10**9) + world.dollars
+        assert spent.dollars <= (budget.dollars or 10**9) + world.dollars + world.price * world.longest / 3600
         assert spent.job_seconds <= (budget.job_hours or 10**9) * 3600 + world.longest
         assert world.views.elapsed_s(world.now) <= (budget.hours or 10**9) * 3600 + world.longest
 
@@ -195,6 +203,8 @@ def test_training_alone_never_uses_the_time_that_is_kept_for_judging(block):
         for _ in range(30):
             world.train()
             world.pass_time(world.rng.uniform(0, 600))
-        job_hours = world.views.budget.job_hours
-        if job_hours is not None:
-            assert world.views.job_seconds(world.now) <= max(0.0, job_hours * 3600 - 2 * UNMEASURED) + 1e-3
+        budget, ran = world.views.budget, world.views.job_seconds(world.now)
+        if budget.job_hours is not None:
+            assert ran <= max(0.0, budget.job_hours * 3600 - 2 * UNMEASURED) + 1e-3
+        if budget.dollars is not None and world.price:
+            assert ran <= max(0.0, budget.dollars / world.price * 3600 - 2 * UNMEASURED) + 1e-3

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from lab.clock import room
 from lab.ending import TOO_EARLY, too_early
 from record.events import Budget, Ended, Finished, Goal, Launched, Opened, Said, Scored, Seal
 from record.views import Views
@@ -33,7 +34,8 @@ REFUSED = Finished(call="c", name="final_answer", ok=False, output=f"{TOO_EARLY}
 
 def ask(*facts, minutes: float = 10) -> str | None:
     numbered = [fact.model_copy(update={"seq": seq}) for seq, fact in enumerate(facts, start=1)]
-    return too_early(Views(numbered), numbered, NOW + timedelta(minutes=minutes))
+    views = Views(numbered)
+    return too_early(views, numbered, room(views, NOW + timedelta(minutes=minutes)))
 
 
 def test_an_early_end_is_refused_with_what_is_left_and_what_an_idea_takes():

@@ -101,3 +101,14 @@ def test_a_replay_shows_the_clock_of_its_log(site: Site, visit):
     page.locator(".bubble", has_text="still at work").wait_for()
     assert page.locator(".top .num").inner_text() == "0:40 of 60 min"
     assert cap(page, "Wall clock") == "40 s of 60 min"
+
+
+def test_what_running_jobs_may_still_cost_is_said(site: Site, visit):
+    name, log = site.session(lambda s: [story.opened(s, budget=e.Budget(dollars=2.0))])
+    priced = story.launched("sft-1").model_copy(update={"price": 0.4, "hours": 2.0})
+    log.append(priced, e.Queued(job="sft-1", place=1))
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_text("running jobs may cost $0.80 more").wait_for()
+    log.append(e.Ended(job="sft-1", state="done", seconds=3600.0, dollars=0.4))
+    page.get_by_text("running jobs may cost").wait_for(state="detached")
+    assert cap(page, "Dollars") == "$0.40 of $2.00"

@@ -10,14 +10,18 @@ const MOST_CALLS = 300; // of a model, in a session without a cap of its own; ag
 
 /** Run time of jobs in seconds, those that have the machine up to now, as the cap counts it: waiting in the queue is free. */
 export function jobSeconds(state, now) {
-  const running = [...state.jobs.values()].filter((job) => !job.ended && job.began);
-  return state.jobSeconds + running.reduce((sum, job) => sum + Math.max(0, (now - Date.parse(job.began)) / 1000), 0);
+  return state.jobSeconds + sum(running(state), (job) => ran(job, now));
 }
+
+const running = (state) => [...state.jobs.values()].filter((job) => !job.ended);
+const ran = (job, now) => (job.began ? Math.max(0, (now - Date.parse(job.began)) / 1000) : 0);
+const cost = (job, seconds) => ((job.price ?? 0) * seconds) / 3600;
+const sum = (jobs, amount) => jobs.reduce((total, job) => total + amount(job), 0);
 
 export function spend(state, now) {
   const budget = state.budget ?? {};
   const rows = [
-    ["Dollars", ...money(state), budget.dollars, words.dollars],
+    ["Dollars", ...money(state, now), budget.dollars, words.dollars],
     ["Tokens", ...tokens(state), budget.tokens, words.compact],
     ["Wall clock", state.elapsed(now), "", hours(budget.hours), words.seconds],
     ["Job time", jobSeconds(state, now), "", hours(budget.job_hours), words.seconds],
@@ -38,13 +42,20 @@ function capped([name, used, note, cap, said]) {
   );
 }
 
-function money(state) {
-  const jobs = [...state.jobs.values()].filter((job) => job.ended && job.ended.dollars == null).length;
+/** Dollars with what running jobs have cost up to now, as the cap counts them, and what they may still cost. */
+function money(state, now) {
+  const jobs = [...state.jobs.values()].filter((job) => (job.ended ? job.ended.dollars == null : job.price === null)).length;
+  const more = sum(running(state), (job) => cost(job, Math.max(0, job.hours * 3600 - ran(job, now))));
   const unknown = [
     state.unpriced ? `${state.unpriced} of ${answers(state)}` : "",
     jobs ? `${jobs} ${jobs === 1 ? "job" : "jobs"}` : "",
   ].filter(Boolean);
-  return [state.paid, unknown.length ? `price unknown: ${unknown.join(", ")}` : ""];
+  const paid = state.paid === null ? null : state.paid + sum(running(state), (job) => cost(job, ran(job, now)));
+  const notes = [
+    unknown.length ? `price unknown: ${unknown.join(", ")}` : "",
+    more ? `running jobs may cost ${words.dollars(more)} more` : "",
+  ];
+  return [paid, notes.filter(Boolean).join("; ")];
 }
 
 /** Autopilot calls no model: it has such a line only where a person set a cap. The cap counts the scouts' calls, too. */
