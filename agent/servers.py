@@ -92,10 +92,9 @@ class Servers:
     def tools(self, lab: Lab) -> list[ServerTool]:
         """Connect to every server, and what they offer. One that does not answer is a finding, and offers nothing.
 
-        Autopilot calls none of them: for it nothing is started, and a brain that takes over from it later in the same
-        run has none either.
+        Autopilot calls none of them, but a brain may take over from it at any moment.
         """
-        if not self._connections or lab.views.driver == "autopilot":
+        if not self._connections:
             return []
         asked = [(c, self._begin(c.tools(), self._connect_s)) for c in self._connections.values()]
         found: dict[str, ServerTool] = {}

@@ -17,7 +17,7 @@ from agent.serverlist import ServerListError, read_servers
 from agent.servers import Servers
 from agent.session import Session
 from agent.settings import ROOT, Settings, SettingsError, read
-from agent.steering import decide, halt
+from agent.steering import Terms, decide, halt, tune
 from lab.errors import LabError
 from record.events import Asked, Closed, Finished
 from record.journal import Journal
@@ -80,6 +80,18 @@ def test_a_tool_works_through_a_session_and_the_brain_sees_the_servers_own_schem
     )
     assert offered["helper__visit"]["parameters"]["required"] == ["place"]
     assert "train" in offered and closed.outcome == "needs_person" and not warnings(journal)
+
+
+def test_a_brain_that_takes_over_from_autopilot_in_mid_run_has_them(near, new_session):
+    with chat_server([says("", ("helper__add", {"a": 40, "b": 2})), QUIET]) as server:
+        own = replace(near({"*": "read"}), api_base=server.base)
+        session, journal = new_session(own, driver="autopilot")
+        run = threading.Thread(target=Session(own, session).run)
+        run.start()
+        assert journal.wait(lambda views: views.replied is not None, 60)
+        tune(own, journal.log, Terms(driver="openai/scripted"))
+        run.join(timeout=120)
+    assert any(answer.name == "helper__add" and "42" in answer.output for answer in answers(journal))
 
 
 def test_the_declared_effect_decides_and_an_undeclared_tool_is_listed_and_denied(near, new_session):
