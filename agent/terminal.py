@@ -42,7 +42,8 @@ def lines(fact: Event) -> list[str]:
             return [f"  {mark} {fact.what} {fact.advice}"] if mark else []
         case events.Ended():
             why = f": {fact.reason}" if fact.reason else ""
-            return [f"  ■ {fact.job} {fact.state} after {fact.seconds:.0f} s{why}"]
+            cost = f", ${fact.dollars:.2f}" if fact.dollars else ""
+            return [f"  ■ {fact.job} {fact.state} after {fact.seconds:.0f} s{cost}{why}"]
         case events.Scored():
             return [f"  ◆ {fact.model} on {fact.split}: {score_text(fact)}"]
         case events.Promoted():

@@ -7,6 +7,7 @@ import pytest
 
 from agent.autopilot import NAME, Autopilot, decide, look_back
 from agent.ideas import Idea, Trial, expected_gain, first_idea, next_idea
+from recipes.grpo import Config
 
 AUDIT = {"model_parameters": 900_000, "worked_solutions": True, "answer_tokens": 64, "sources": {"task": {"rows": 512}}}
 TERMS = {
@@ -194,6 +195,61 @@ def test_no_idea_is_tried_twice_and_a_discarded_one_is_not_built_on():
         seen.append(idea.settings())
         trials.append(Trial("sft-9", idea, "discard", set(), 1.0))
     assert len(seen) == 7  # each of the usual moves once, all from the one that was kept
+
+
+def ideas_after(trial: Trial) -> list[Idea]:
+    """Every idea that follows one trial when all of them are discarded."""
+    trials = [trial]
+    while idea := next_idea(trials, AUDIT):
+        trials.append(Trial("sft-9", idea, "discard", set(), 1.0, trial.score))
+    return [later.idea for later in trials[1:]]
+
+
+def test_a_model_that_is_right_now_and_then_is_reinforced_on_its_own_answers():
+    rl = next(
+        idea
+        for idea in ideas_after(
+            Trial("sft-1", replace(first_idea(AUDIT, False), source="own"), "keep", set(), 1.0, 0.5)
+        )
+        if idea.recipe == "grpo"
+    )
+    assert (rl.model, rl.source, rl.worked) == (
+        "sft-1",
+        "task",
+        0.0,
+    )  # the task's rows can be marked, a person's cannot
+    config = rl.config()
+    assert config["max_new_tokens"] == 64 and "max_length" not in config  # as many as the evaluation lets it write
+    Config.model_validate({"data": "d", "benchmark": "chains"} | config)
+    assert Idea.of(rl.text, rl.data(), {"data": "d"} | config, "grpo") == rl
+    again = next_idea([Trial("grpo-1", rl, "keep", set(), 1.0, 0.7)], AUDIT)
+    assert again is not None and (again.recipe, again.model, again.lr) == ("grpo", "grpo-1", rl.lr)
+
+
+@pytest.mark.parametrize("score", [0.0, 0.05, 0.99, None])
+def test_where_answers_are_all_wrong_or_all_right_there_is_nothing_to_reinforce(score):
+    assert {
+        idea.recipe for idea in ideas_after(Trial("sft-1", first_idea(AUDIT, False), "keep", set(), 1.0, score))
+    } == {"sft"}
+
+
+def test_it_launches_the_recipe_of_its_idea_and_knows_it_again():
+    talk = Talk().begun()
+    best = replace(first_idea(AUDIT, False), worked=1.0)
+    talk.trained("sft-1", best, 0.5, "keep")
+    seen = []
+    while "train" in calls(talk.next):
+        given = talk.next.calls[-1][1]
+        seen.append(given["recipe"])
+        for name, arguments in talk.next.calls[:-1]:
+            talk.answer(name, arguments, {"file": f"data/{arguments.get('name')}.jsonl"})
+        job = f"{given['recipe']}-{len(seen) + 1}"
+        talk.answer("train", given, {"job": job})
+        talk.answer("wait", {"job": job}, {"job": job, "state": "done", "reason": "", "findings": []})
+        talk.score(job, "dev", 0.4).answer(
+            "promote", {"model": job}, {"model": job, "verdict": "discard", "best": "sft-1"}
+        )
+    assert seen.count("grpo") == 1 and seen[2] == "grpo"
 
 
 def test_it_takes_over_from_another_driver_whatever_that_one_has_done():
