@@ -1,5 +1,11 @@
 # syntax=docker/dockerfile:1
 # A Docker Space, on a GPU or without one. No secret is needed, or read, while building.
+FROM python:3.11-slim AS compiled
+# The one pinned package that has no wheel and wants a compiler: reasoning-gym's SAT solver.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
+COPY requirements.lock ./
+RUN pip wheel --no-deps --wheel-dir /wheels "$(grep ^pycosat= requirements.lock)"
+
 FROM python:3.11-slim
 
 RUN apt-get update \
@@ -19,8 +25,9 @@ WORKDIR /home/user/app
 ARG TORCH="torch==2.13.0"
 COPY --chown=user Makefile ./
 RUN make .venv/torch TORCH="${TORCH}"
-COPY --chown=user requirements.txt requirements.lock ./
-RUN make .venv/ready TORCH="${TORCH}"
+COPY --chown=user requirements.txt requirements-gym.txt requirements.lock ./
+COPY --from=compiled /wheels /wheels
+RUN PIP_FIND_LINKS=/wheels make .venv/ready TORCH="${TORCH}"
 COPY --chown=user . .
 
 EXPOSE 7860

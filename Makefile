@@ -43,8 +43,9 @@ starter: .venv/ready
 	$(BIN)/pip install --quiet $(TORCH)
 	@touch $@
 
-.venv/ready: .venv/torch requirements.txt requirements.lock
+.venv/ready: .venv/torch requirements.txt requirements-gym.txt requirements.lock
 	$(BIN)/pip install --quiet -r requirements.txt -c requirements.lock
+	@$(BIN)/pip install --quiet -r requirements-gym.txt -c requirements.lock >.venv/gym.log 2>&1 || echo "The gym: tasks are left out: reasoning-gym could not be installed (.venv/gym.log), which needs a C compiler and Python's headers. With them: rm .venv/ready, and make again."
 	@touch $@
 
 .venv/ready-dev: .venv/ready requirements-dev.txt

@@ -21,7 +21,7 @@ fi
 if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
     root=$(mktemp -d)
     mirror=$(sed -n 's/^URIs: *//p; s/^deb \([^ ]*\).*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
-    debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates bookworm "$root" "$mirror"
+    debootstrap --variant=minbase --include=python3-dev,python3-venv,python3-pip,ca-certificates bookworm "$root" "$mirror"
     container=$(buildah from scratch)
     buildah add -q "$container" "$root" /
     buildah config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"

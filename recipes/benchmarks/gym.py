@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 from recipes.benchmarks.base import Benchmark, Item, item_id
@@ -15,7 +16,11 @@ class Gym(Benchmark):
     max_new_tokens = 128
 
     def __init__(self, family: str):
-        """Raises ValueError where reasoning-gym has no such family."""
+        """Raises ValueError where reasoning-gym is not installed or has no such family."""
+        if not find_spec("reasoning_gym"):
+            raise ValueError(
+                "The gym: tasks need reasoning-gym; install a C compiler, then say: rm .venv/ready; make run."
+            )
         import reasoning_gym  # 0.6 s: paid only by those who ask for it
         from reasoning_gym.factory import DATASETS
 
