@@ -166,14 +166,14 @@ def _reinforced(best: Trial, audit: dict[str, Any]) -> Idea | None:
         return None
     text = f"GRPO from {best.job}: it has {best.score:.2f} on dev, so that right and wrong answers can be compared."
     rl = replace(
-        best.idea, text=text, recipe="grpo", model=best.job, source="task", worked=0.0, max_steps=60,
+        best.idea, text=text, recipe="grpo", model=best.job, source="task", worked=0.0, max_steps=40,
         max_length=audit["answer_tokens"],
     )  # fmt: skip
     if best.idea.recipe == "grpo":
         return rl
     parameters = audit["model_parameters"]
     if parameters is not None and parameters < SMALL:
-        return replace(rl, lr=3e-5, batch_size=256, grad_accumulation=1)
+        return replace(rl, lr=3e-5, batch_size=128, grad_accumulation=1)
     return replace(
         rl, lr=1e-5 if rl.lora_rank else 1e-6, batch_size=16, grad_accumulation=4
     )  # TRL's; LoRA ten times it
