@@ -1,8 +1,8 @@
 """Who has the machine: one job at a time, across all sessions and processes. Nobody is put out once they have it.
 
 Next is the session that has had the machine for the fewest seconds since the queue was last empty, with its oldest job.
-One that comes later begins level with the least of those that are there (start-time fair queueing, Goyal et al. 1996):
-neither a sweep of ten nor a stream of newcomers locks anybody out. A ticket is a lease without a term: it holds while its
+One that comes later begins level with the most of those that are there: a sweep of ten locks nobody out, and nobody is
+overtaken by an endless stream of newcomers. A ticket is a lease without a term: it holds while its
 job's runner or trainer lives, so that whoever looks next sees its end, however it came.
 """
 
@@ -34,11 +34,11 @@ class Queue:
         """Take a ticket for a holder that already counts as alive."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._locked():
-            line = self._line()
-            used = self._used(line)
-            least = min((used[_session(other)] for _, other in line), default=0.0)
-            accounts, own = read_json(self._accounts) if line else {}, _session(holder)
-            write_json(self._accounts, accounts | {own: max(accounts.get(own, 0.0), least)})
+            used, own = self._used(self._line()), _session(holder)
+            if own not in used:
+                accounts = read_json(self._accounts) if used else {}
+                level = max(used.values(), default=0.0)
+                write_json(self._accounts, accounts | {own: max(accounts.get(own, 0.0), level)})
             last = max((int(ticket.name) for ticket in self._tickets()), default=0)
             ticket = self._folder / f"{last + 1:012d}"
             write_json(ticket, holder)

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lab import forecast, ladder
+from lab import disk, forecast, ladder
 from lab.backend import Backend, JobSpec, JobState, Point, pace_eta, read_json
 from lab.checkpoint import keep_best
 from lab.diagnose import diagnose
@@ -46,8 +46,11 @@ class _Watch:
 class Supervisor:
     """Watches every unfinished job of one session's log."""
 
-    def __init__(self, log: Log, folder: Path, backend: Backend):
+    def __init__(self, log: Log, folder: Path, backend: Backend, quota: int | None = None):
+        """`quota`: bytes that the session's folder may take (see lab.disk)."""
         self._journal = Journal(log)
+        self._quota = quota
+        self._tidied = (0, 0)  # jobs ended, and verdicts, when we last made room
         self._folder = folder
         self._backend = backend
         self._watches: dict[str, _Watch] = {}
@@ -72,6 +75,21 @@ class Supervisor:
         """Look at every running job once."""
         for job in self._journal.views.running:
             self._guarded(self._watch, job)
+        self._guarded(self._tidy)
+
+    def _tidy(self) -> None:
+        """Make room whenever a job has ended or was judged. It is said first: a model that is said to be gone is not used."""
+        views = self._journal.views
+        now = (sum(not job.running for job in views.jobs.values()), len(views.promotions))
+        if now == self._tidied:
+            return
+        self._tidied = now
+        disk.tidy(views, self._folder)
+        for finding in disk.excess(views, self._folder, self._quota):
+            job = finding.evidence.get("model")
+            self._journal.append(found(finding, job))
+            if job:
+                disk.forget(self._folder / views.jobs[job].folder)
 
     def _guarded(self, work: Callable[..., None], *given: Any) -> None:
         try:

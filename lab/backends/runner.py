@@ -58,19 +58,19 @@ def _in_turn(folder: Path, queue: Queue, ticket: Path) -> bool:
     return True
 
 
-def _has_memory(folder: Path, job: dict) -> bool:
+def _has_memory(folder: Path, job: dict, patience: float = PATIENCE) -> bool:
     """Wait while somebody else uses the memory that the job needs; False when it is not wanted any more.
 
-    After PATIENCE it starts all the same: the other may never go, and the need is an estimate. Its trainer then fits its
+    After `patience` seconds it starts all the same: the other may never go, and the need is an estimate. Its trainer then fits its
     settings to what is there (recipes.probe), or runs out of memory and says so.
     """
-    until, device = time.monotonic() + PATIENCE, "GPU memory" if job["device"] == "cuda" else "memory"
+    until, device = time.monotonic() + patience, "GPU memory" if job["device"] == "cuda" else "memory"
     what = f"it needs about {job['needs'] / 2**30:.1f} GiB of {device}, and others leave less free"
     while free(job["device"]) < job["needs"] and time.monotonic() < until:
         if _unwanted(folder):
             return False
         write_json(folder / "place.json", {"reason": f"{what}; it starts anyway after {PATIENCE / 60:.0f} min"})
-        time.sleep(LOOK)
+        time.sleep(min(LOOK, patience))
     return True
 
 
