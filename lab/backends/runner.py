@@ -119,12 +119,21 @@ def _train(folder: Path, job: dict, run: dict, command: list[str]) -> dict:
     why = _watch(folder, trainer, started + job["hours"] * 3600)
     code = trainer.wait()
     end_all()
+    lack = starved(oom_kills() - kills, peak_rss(), ram())
+    return ending(code, why, job["hours"], lack) | {"seconds": time.time() - started}
+
+
+def ending(code: int, why: str | None, hours: float, lack: str) -> dict:
+    """How a trainer ended: `why` if we ended it, and by which signal if somebody else did.
+
+    A `signal` means that another attempt may go well; there is none where it was `lack` of memory.
+    """
     state = why or ("done" if code == 0 else "failed")
-    reason = {"timeout": f"ran longer than {job['hours']:g} h", "cancelled": "cancelled"}.get(state, "")
+    reason = {"timeout": f"ran longer than {hours:g} h", "cancelled": "cancelled"}.get(state, "")
     killed_by = -code if code < 0 and not why else None
-    if killed_by == signal.SIGKILL and (said := starved(oom_kills() - kills, peak_rss(), ram())):
-        killed_by, reason = None, said
-    return {"state": state, "code": code, "signal": killed_by, "seconds": time.time() - started, "reason": reason}
+    if killed_by == signal.SIGKILL and lack:
+        killed_by, reason = None, lack
+    return {"state": state, "code": code, "signal": killed_by, "reason": reason}
 
 
 def starved(kills: int, peak: int, whole: int) -> str:

@@ -145,9 +145,11 @@ def test_what_was_used_while_nobody_waited_is_held_against_nobody(tmp_path: Path
     people = People(tmp_path)
     people.wants("a", "a0")
     people.runs("a0", 3600)
+    for job in ("b0", "b1"):
+        people.wants("b", job)
     people.wants("a", "a1")
-    people.wants("b", "b0")
-    assert people.order() == ["a1", "b0"]
+    people.runs("b0", 10)
+    assert people.order() == ["a1", "b1"]
 
 
 def test_the_time_of_a_killed_runner_counts_and_the_next_one_goes(tmp_path: Path):
@@ -327,12 +329,14 @@ def test_a_trainer_that_the_kernel_killed_for_memory_is_not_started_again(settin
     said = runner.starved(kills=0, peak=22 * 2**30, whole=24 * 2**30)
     assert said == "out of memory: the kernel killed the trainer, which held 22.0 of 24.0 GiB"
     assert runner.starved(kills=1, peak=2**30, whole=24 * 2**30) and not runner.starved(0, 2**30, 24 * 2**30)
+    assert runner.ending(-9, "cancelled", 1.0, said)["state"] == "cancelled"
+    assert runner.ending(-15, None, 1.0, said)["signal"] == 15
     lab, supervisor, journal = open_lab(settings, new_session()[0])
-    for job, ending in (("sft-1", {"reason": said}), ("sft-2", {"signal": 9})):
+    for job, lack in (("sft-1", said), ("sft-2", "")):
         folder = lab.folder / "jobs" / job
         folder.mkdir(parents=True)
         write_json(folder / "job.json", {"attempt": 1})
-        write_json(folder / "exit.json", {"state": "failed", "code": -9, "seconds": 3.0} | ending)
+        write_json(folder / "exit.json", runner.ending(-9, None, 1.0, lack) | {"seconds": 3.0})
         config = {"batch_size": 8, "grad_accumulation": 1}
         journal.append(Launched(job=job, recipe="sft", config=config, machine="m", hours=1.0, folder=f"jobs/{job}"))
     supervisor.tick()
