@@ -64,9 +64,11 @@ def _has_memory(folder: Path, job: dict, patience: float = PATIENCE) -> bool:
     After `patience` seconds it starts all the same: the other may never go, and the need is an estimate. Its trainer then fits its
     settings to what is there (recipes.probe), or runs out of memory and says so.
     """
-    until, device = time.monotonic() + patience, "GPU memory" if job["device"] == "cuda" else "memory"
-    what = f"it needs about {job['needs'] / 2**30:.1f} GiB of {device}, and others leave less free"
-    while free(job["device"]) < job["needs"] and time.monotonic() < until:
+    if not (needs := job.get("needs")):  # nobody knows
+        return True
+    until, kind = time.monotonic() + patience, "GPU memory" if job["device"] == "cuda" else "memory"
+    what = f"it needs about {needs / 2**30:.1f} GiB of {kind}, and others leave less free"
+    while free(job["device"]) < needs and time.monotonic() < until:
         if _unwanted(folder):
             return False
         write_json(folder / "place.json", {"reason": f"{what}; it starts anyway after {PATIENCE / 60:.0f} min"})
@@ -85,7 +87,7 @@ def _eta(ahead: list[Holder]) -> float | None:
         if left is None:
             return None
         total += left
-    return total
+    return round(total, 1)
 
 
 def holds_machine(folder: Path) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agent import settings as env
+from agent.settings import SettingsError
 from lab import disk
 from lab.backend import write_json
 from lab.checkpoint import spare
@@ -129,3 +131,10 @@ def test_what_a_trainer_links_to_is_not_deleted(tmp_path: Path):
         disk.remove(path)
     assert sorted(path.name for path in (job / "checkpoints").iterdir()) == ["checkpoint-4", "checkpoint-x"]
     assert all((elsewhere / f"checkpoint-{step}" / COMPLETE).exists() for step in range(5))
+
+
+def test_the_quota_is_a_setting_in_gigabytes(tmp_path: Path):
+    given = {"ML_INTERN_HOME": str(tmp_path)}
+    assert env.read(given).disk is None and env.read(given | {"ML_INTERN_DISK": "5"}).disk == 5 * 10**9
+    with pytest.raises(SettingsError, match="ML_INTERN_DISK is '0'; set it to a whole number from 1"):
+        env.read(given | {"ML_INTERN_DISK": "0"})

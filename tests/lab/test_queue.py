@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -347,17 +348,37 @@ def test_a_trainer_that_the_kernel_killed_for_memory_is_not_started_again(settin
     assert (killed.attempt, [found.rule for found in killed.findings]) == (2, ["trainer_killed"])
 
 
-def test_a_job_beside_the_gpu_waits_for_no_job_on_it_and_does_not_see_it(tmp_path: Path, settings):
-    """On a machine without a GPU there is one slot, however a job's machine is called."""
+@pytest.fixture
+def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose nvidia-smi says that it has a T4 with 900 MiB free."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\ncase "$1" in *name*) echo "NVIDIA T4, 15360";; *) echo 900;; esac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    machine._gpu.cache_clear()
+    yield
+    machine._gpu.cache_clear()
+
+
+def test_a_job_beside_the_gpu_waits_for_no_job_on_it_and_does_not_see_it(tmp_path: Path, gpu, settings):
+    assert (machine.this_machine(), machine.memory()) == ("local NVIDIA T4", ("cuda", 15360 * 2**20))
+    assert machine.free("cuda") == 900 * 2**20
     backend, seen = LocalBackend(settings.home / "queue", settings.job_env), {}
-    for name in ("local CPU, 2 cores", "local NVIDIA T4"):
+    for name in ("local CPU, 2 cores", machine.this_machine()):
         folder = tmp_path / "jobs" / name
         backend.launch(JobSpec("j", "sft", {"model": "nowhere", "data": "nothing"}, folder, machine=name))
-        while not (folder / "run.json").exists() or not read_json(folder / "run.json").get("started"):
-            time.sleep(0.02)
-        run, job = read_json(folder / "run.json"), read_json(folder / "job.json")
-        environment = Path(f"/proc/{run['runner'][0]}/environ").read_bytes().split(b"\0")
+        job, runs = read_json(folder / "job.json"), read_json(folder / "run.json")["runner"][0]
+        environment = Path(f"/proc/{runs}/environ").read_bytes().split(b"\0")
         seen[name] = (Path(job["queue"]).name, job["device"], b"CUDA_VISIBLE_DEVICES=" in environment)
-    gpu = machine.memory()[0] == "cuda"
-    assert seen["local CPU, 2 cores"] == (("cpu", "cpu", True) if gpu else ("queue", "cpu", False))
-    assert seen["local NVIDIA T4"] == ("queue", machine.memory()[0], False)
+        backend.cancel(folder)
+    assert seen == {"local CPU, 2 cores": ("cpu", "cpu", True), "local NVIDIA T4": ("queue", "cuda", False)}
+
+
+def test_a_machine_without_a_gpu_has_one_slot(tmp_path: Path, settings):
+    if machine.memory()[0] == "cuda":
+        pytest.skip("this machine has a GPU")
+    backend = LocalBackend(settings.home / "queue", settings.job_env)
+    backend.launch(JobSpec("j", "sft", {"model": "nowhere", "data": "nothing"}, tmp_path / "j", machine="local CPU, 2"))
+    backend.cancel(tmp_path / "j")
+    assert Path(read_json(tmp_path / "j" / "job.json")["queue"]) == settings.home / "queue"
