@@ -187,6 +187,32 @@ def test_no_two_of_many_ever_have_the_machine(tmp_path: Path):
     assert read_json(tmp_path / "queue" / "accounts.json").keys() <= {str(tmp_path / f"s{n}") for n in range(3)}
 
 
+def runner_of(folder: Path, needs: int = 0, command: tuple[str, ...] = ("/bin/true",)) -> subprocess.Popen:
+    """A runner as the backend starts it, of a job whose trainer is a small command."""
+    folder.mkdir(parents=True)
+    job = {"job": "j", "hours": 1.0, "queue": str(folder / "../../../queue"), "needs": needs, "device": "cpu"}
+    write_json(folder / "job.json", job | {"attempt": 1})
+    command = (sys.executable, "-m", "lab.backends.runner", str(folder), *command)
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+
+
+def test_runners_of_two_sessions_take_turns_and_a_killed_one_is_passed_over(tmp_path: Path):
+    queue, names, runners = tmp_path / "queue", ("a0", "a1", "a2", "b0"), []
+    folders = {name: tmp_path / name[0] / "jobs" / name for name in names}
+    queue.mkdir()
+    for name in names:
+        waits = f"until [ -e {tmp_path}/go ]; do sleep 0.1; done"
+        runners.append(runner_of(folders[name], command=("/bin/sh", "-c", waits)))
+        while len(list(queue.glob("0*"))) < len(runners):
+            time.sleep(0.02)  # until it has its ticket
+    runners[1].kill()
+    (tmp_path / "go").touch()
+    assert [process.wait(30) for process in runners] == [0, -9, 0, 0]
+    began = {name: read_json(folder / "run.json").get("started") for name, folder in folders.items()}
+    assert began.pop("a1") is None
+    assert sorted(began, key=lambda name: began[name]) == ["a0", "b0", "a2"]
+
+
 # When it starts
 
 
@@ -251,24 +277,8 @@ def test_the_terminal_says_the_place_the_start_and_why():
 # Memory
 
 
-def runner_of(folder: Path, needs: int) -> subprocess.Popen:
-    """A runner of a job that does nothing, as the backend starts it."""
-    folder.mkdir(parents=True)
-    job = {
-        "job": "j",
-        "hours": 1.0,
-        "queue": str(folder.parent / "queue"),
-        "needs": needs,
-        "device": "cpu",
-        "attempt": 1,
-    }
-    write_json(folder / "job.json", job)
-    command = [sys.executable, "-m", "lab.backends.runner", str(folder), "/bin/true"]
-    return subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-
-
 def test_a_job_waits_for_memory_and_says_so_and_one_that_has_it_does_not(tmp_path: Path):
-    backend, folder = LocalBackend(tmp_path / "queue", {}), tmp_path / "waits"
+    backend, folder = LocalBackend(tmp_path / "queue", {}), tmp_path / "s" / "jobs" / "waits"
     process = runner_of(folder, 2**60)
     while not (folder / "place.json").exists():
         assert process.poll() is None
@@ -278,8 +288,8 @@ def test_a_job_waits_for_memory_and_says_so_and_one_that_has_it_does_not(tmp_pat
     assert f"needs about {2**30}.0 GiB of memory, and others leave less free" in state.reason
     backend.cancel(folder)
     assert process.wait(10) == 0 and backend.state(folder).reason == "left the queue"
-    assert runner_of(tmp_path / "goes", 2**20).wait(10) == 0
-    assert backend.state(tmp_path / "goes").state == "done"
+    assert runner_of(folder.with_name("goes"), 2**20).wait(10) == 0
+    assert backend.state(folder.with_name("goes")).state == "done"
 
 
 def test_a_job_does_not_wait_for_memory_for_ever(tmp_path: Path):
