@@ -1,9 +1,9 @@
 """Who has the machine: one job at a time, across all sessions and processes. Nobody is put out once they have it.
 
 Next is the session that has had the machine for the fewest seconds since the queue was last empty, with its oldest job.
-One that comes later begins level with the most of those that are there: a sweep of ten locks nobody out, and nobody is
-overtaken by an endless stream of newcomers. A ticket is a lease without a term: it holds while its
-job's runner or trainer lives, so that whoever looks next sees its end, however it came.
+One that comes later begins level with the most of those that are there: neither a sweep of ten nor a stream of newcomers
+locks anybody out. A ticket is a lease without a term: it ends when neither its job's runner nor its trainer lives (by pid
+and start time), and whoever looks next clears it away.
 """
 
 import fcntl
@@ -16,9 +16,8 @@ from typing import Any
 
 from lab.backend import read_json, write_json
 
-Holder = dict[
-    str, Any
-]  # {"job": its folder, "runner": who took the ticket, "began": unix time at which it got the machine}
+# {"job": its folder, "runner": who took the ticket, "began": unix time at which it got the machine, "takes_s"}
+Holder = dict[str, Any]
 
 
 class Queue:
@@ -49,7 +48,7 @@ class Queue:
         with self._locked():
             line = self._line()
             ahead = [holder for _, holder in takewhile(lambda one: one[0] != ticket, line)]
-            if not ahead and "began" not in (holder := read_json(ticket)):
+            if not ahead and (holder := read_json(ticket)) and "began" not in holder:
                 write_json(ticket, holder | {"began": time.time()})
         return ahead
 
