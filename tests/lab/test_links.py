@@ -57,6 +57,17 @@ def test_a_second_attempt_writes_through_no_link_of_the_first(tmp_path: Path, se
     assert backend.state(folder).state == "failed" and "nothing" in backend.log_tail(folder)
 
 
+def test_a_trainer_may_read_the_model_of_another_job_as_its_teacher(tmp_path: Path, settings):
+    folder, backend = job_of(tmp_path), LocalBackend(settings.home / "queue", settings.job_env)
+    teacher = folder.parent / "sft-7" / "model"
+    backend.launch(
+        JobSpec("sft-1", "distill", {"model": "nowhere", "data": "nothing", "teacher": str(teacher)}, folder)
+    )
+    runner = read_json(folder / "run.json")["runner"][0]
+    assert f"r{teacher}".encode() in Path(f"/proc/{runner}/cmdline").read_bytes().split(b"\0")
+    backend.cancel(folder)
+
+
 def test_what_the_lab_writes_beside_an_agents_files_goes_through_no_link(tmp_path: Path, secret: Path):
     for write, name in (
         (lambda path: write_rows(path, [{"a": 1}]), "rows.jsonl"),
