@@ -87,7 +87,7 @@ class Session:
                 return views.closed
             self._since = len(self.log)
             backend = LocalBackend(self._settings.home / "queue", self._settings.job_env, self._settings.machine_price)
-            supervisor = Supervisor(self.log, self.folder, backend)
+            supervisor = Supervisor(self.log, self.folder, backend, self._settings.disk)
             vault = Vault(self._settings.vault)
             lab = Lab(self.log, self.folder, backend, vault, self._settings.job_env, self._check)
             supervisor.start()

@@ -48,6 +48,7 @@ class Settings:
     window: int | None = None  # tokens of a request; None asks the server and litellm
     prices: tuple[float, float] | None = None  # dollars for a million tokens, in and out; None asks litellm
     machine_price: float = 0.0  # dollars an hour of this machine, for jobs on it
+    disk: int | None = None  # bytes of a session's folder; None: half of what it has and could have (lab.disk)
     patience: float = 300.0  # seconds without a word after which an answer counts as cut
     # all secrets that we know, by name: none is ever shown
     keys: dict[str, str] = field(default_factory=dict, repr=False)
@@ -102,6 +103,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         window=_number(env, "ML_INTERN_WINDOW", 0, 2_000, 10_000_000) or None,
         prices=_prices(env),
         machine_price=_dollars(env, "ML_INTERN_MACHINE_PRICE"),
+        disk=_number(env, "ML_INTERN_DISK", 0, 1, 1_000_000) * 10**9 or None,
         patience=float(_number(env, "ML_INTERN_PATIENCE", 300, 5, 3600)),
         keys=keys,
         job_env=job_env,

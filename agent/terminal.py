@@ -5,6 +5,7 @@ from typing import assert_never
 from record import events
 from record.events import Event
 from record.report import score_text
+from record.words import duration
 
 MARKS = {"todo": "·", "doing": "▸", "done": "✓", "dropped": "–"}
 SHOWN = ("loss", "eval_loss", "accuracy_so_far", "grad_norm")
@@ -34,7 +35,7 @@ def lines(fact: Event) -> list[str]:
             again = f", attempt {fact.attempt}" if fact.attempt > 1 else ""
             return [f"  ▶ {fact.job} on {fact.machine}{again}"]
         case events.Queued():
-            return [f"    {fact.job} waits for the machine, {fact.place} before it"] if fact.place else []
+            return _waits(fact)
         case events.Progressed():
             return [_progress(fact)]
         case events.Found():
@@ -64,6 +65,13 @@ def lines(fact: Event) -> list[str]:
             return [f"\n{fact.outcome}: {fact.reason}"]
         case _:
             assert_never(fact)
+
+
+def _waits(fact: events.Queued) -> list[str]:
+    if not fact.place:
+        return [f"    {fact.job} waits: {fact.reason}"] if fact.reason else []
+    start = "nobody knows when it starts" if fact.eta_s is None else f"it starts in about {duration(fact.eta_s)}"
+    return [f"    {fact.job} waits for the machine, {fact.place} before it; {start}"]
 
 
 def driver(name: str) -> str:

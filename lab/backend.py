@@ -3,11 +3,16 @@
 import json
 import os
 import stat
+import time
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from signal import Signals
+from typing import Any, BinaryIO, ClassVar, Literal, Protocol
 
+LONGEST = 1e8  # seconds: three years
+ENDS = 4096  # bytes: some twenty lines of metrics
 State = Literal["queued", "running", "done", "failed", "cancelled", "timeout"]
 
 
@@ -22,17 +27,21 @@ class JobSpec:
     machine: str = "local"
     hours: float = 1.0  # run time, after which the backend ends the job; waiting in the queue does not count
     attempt: int = 1
+    takes_s: float | None = None  # run time that is expected of it; None when nobody knows
 
 
 @dataclass(frozen=True)
 class JobState:
     """Where a job stands. `seconds` is run time so far; `place` is the number of jobs before it in the queue."""
 
+    __pydantic_config__: ClassVar = {"allow_inf_nan": False}
+
     state: State
     seconds: float = 0.0
-    reason: str = ""
+    reason: str = ""  # how it ended, or why it waits although nobody is before it
     place: int = 0
-    signal: int | None = None  # what killed the trainer, when a signal did
+    signal: Signals | None = None  # what killed the trainer, when a signal did
+    eta_s: float | None = None  # seconds until a queued job starts; None when nobody knows
 
     @property
     def ended(self) -> bool:
@@ -99,9 +108,35 @@ def _point(line: bytes) -> Point | None:
     try:
         row = json.loads(line)
         values = {k: float(v) for k, v in row.items() if k not in ("step", "steps", "at") and v is not None}
-        return Point(int(row["step"]), values, row.get("steps"), float(row.get("at", 0.0)))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        steps = row.get("steps")
+        return Point(int(row["step"]), values, None if steps is None else int(steps), float(row.get("at", 0.0)))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
+
+
+def pace_eta(point: Point, points: Sequence[Point]) -> float | None:
+    """Seconds to the last step, from the pace between the first and this point; None before two points are there."""
+    first = next((p for p in points if p.step), point)  # what is sampled before step 1 takes its time once
+    if not point.steps or point.step <= first.step or point.at <= first.at:
+        return None
+    pace = (point.at - first.at) / (point.step - first.step)
+    return round(pace * max(0, point.steps - point.step), 1)
+
+
+def left_s(path: Path) -> float | None:
+    """Seconds that a job still needs, by the ends of its metrics.jsonl; None when nobody knows."""
+    try:
+        with own_file(path, os.O_RDONLY) as file:
+            head = file.read(ENDS)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - ENDS))
+            tail = file.read()
+    except OSError:
+        return None
+    points = [point for line in (head + b"\n" + tail).splitlines() if (point := _point(line))]
+    eta = pace_eta(points[-1], points) if points else None
+    if eta is None or not eta < LONGEST:  # its trainer may have written anything
+        return None
+    return max(0.0, eta - max(0.0, time.time() - points[-1].at))
 
 
 def own_file(path: Path, flags: int) -> BinaryIO:

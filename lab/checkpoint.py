@@ -1,4 +1,4 @@
-"""Which checkpoint of a stopped job was the best, and how it is kept."""
+"""Which checkpoint of a job was the best, how a stopped job keeps it, and which ones nobody needs."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 
-from lab.backend import Point
+from lab.backend import Point, read_points
 from recipes.training import COMPLETE, step_of
 
 ONLY_TO_RESUME = ("optimizer", "scheduler", "rng_state", "scaler", "trainer_state", "training_args", COMPLETE)
@@ -21,9 +21,7 @@ def keep_best(folder: Path, points: Sequence[Point]) -> int | None:
     Called before the trainer is asked to stop: what it saves then may take the place of an older checkpoint. Nothing
     happens where the job has a model already, and to an adapter, which is no model by itself.
     """
-    found = {
-        step_of(path): path for path in (folder / "checkpoints").glob("checkpoint-*") if (path / COMPLETE).exists()
-    }
+    found = {step: path for step, path in _checkpoints(folder).items() if (path / COMPLETE).exists()}
     step = best_step(points, sorted(found))
     if step is None or (folder / "model").exists() or not (found[step] / "config.json").exists():
         return None
@@ -37,6 +35,21 @@ def keep_best(folder: Path, points: Sequence[Point]) -> int | None:
         shutil.rmtree(scratch, ignore_errors=True)
         return None
     return step
+
+
+def spare(folder: Path) -> list[Path]:
+    """Checkpoints of a job that is over which are neither its best nor its last complete one; none where none is complete."""
+    found = _checkpoints(folder)
+    whole = sorted(step for step, path in found.items() if (path / COMPLETE).exists())
+    if not whole or len(found) <= 2 or (folder / "checkpoints").is_symlink():
+        return []
+    kept = {best_step(read_points(folder / "metrics.jsonl", 0)[0], whole), whole[-1]}
+    return [path for step, path in sorted(found.items()) if step not in kept]
+
+
+def _checkpoints(folder: Path) -> dict[int, Path]:
+    """A job's checkpoints by their steps."""
+    return {step_of(path): path for path in (folder / "checkpoints").glob("checkpoint-*") if path.name[11:].isdecimal()}
 
 
 def _link_files(checkpoint: Path, target: Path) -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from lab import data, script, shown
 from lab.backend import Backend
 from lab.clock import Estimate, Room, estimate, room
+from lab.disk import REMOVED
 from lab.ending import too_early, unfinished
 from lab.errors import BadInput, LabError, NotThere, Refused
 from lab.forecast import expectation
@@ -248,6 +249,10 @@ class Lab:
             return where(self.views.goal.model)
         job = self._job(name)
         path = self.folder / job.folder / "model"
+        if any(fact.rule == REMOVED for fact in job.findings):
+            raise NotThere(
+                f"The model of {name} was discarded, and removed to make room; train it again, or use another."
+            )
         if job.running or not (path / "config.json").exists():
             raise NotThere(f"{name} has no model yet (it is {job.state}); wait for it, or use another.")
         return path

@@ -1,4 +1,4 @@
-"""What this machine is called in facts and reports, and how much memory a trainer has on it. Asked once."""
+"""What this machine is called in facts and reports, and how much memory a trainer has on it, or finds free."""
 
 import subprocess
 from contextlib import suppress
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psutil
 
-from recipes.memory import Device
+from recipes.memory import MIB, Device
 
-LIMIT = Path("/sys/fs/cgroup/memory.max")  # cgroup v2: what a container may use
+CGROUP = Path("/sys/fs/cgroup")  # version 2: what a container may use, and what became of it
 
 
 def this_machine() -> str:
@@ -20,19 +20,55 @@ def this_machine() -> str:
 
 def memory() -> tuple[Device, int]:
     """Where a trainer keeps its tensors, and how many bytes are there: of the first GPU, or of the container's RAM."""
-    if gpu := _gpu():
-        return "cuda", gpu[1]
-    limit = LIMIT.read_text().strip() if LIMIT.is_file() else "max"
-    whole = psutil.virtual_memory().total
-    return "cpu", whole if limit == "max" else min(whole, int(limit))
+    gpu = _gpu()
+    return ("cuda", gpu[1]) if gpu else ("cpu", ram())
+
+
+def ram() -> int:
+    """Bytes that the container may use, or the machine has."""
+    whole, limit = psutil.virtual_memory().total, _number(CGROUP / "memory.max")
+    return whole if limit is None else min(whole, limit)
+
+
+def free(device: Device) -> int:
+    """Bytes that nobody uses: of the first GPU, or of what the container may use. A GPU that does not answer is all free."""
+    if device == "cuda":
+        return int(said[0]) * MIB if (said := _asked("memory.free")) else memory()[1]
+    there, limit, taken = (
+        psutil.virtual_memory().available,
+        *(_number(CGROUP / f"memory.{n}") for n in ("max", "current")),
+    )
+    if limit is None or taken is None:
+        return there
+    return min(
+        there, limit - taken + (_number(CGROUP / "memory.stat", "inactive_file") or 0)
+    )  # the kernel gives that back
+
+
+def oom_kills() -> int:
+    """How many processes of this container the kernel has ended for want of memory; 0 where it does not say."""
+    return _number(CGROUP / "memory.events", "oom_kill") or 0
+
+
+def _number(file: Path, name: str = "") -> int | None:
+    """The number in a file of the cgroup, or behind a name in it; None where there is none, or "max"."""
+    with suppress(OSError, ValueError, StopIteration):
+        return int(next(line.split()[-1] for line in file.read_text().splitlines() if line.startswith(name)))
+    return None
 
 
 @cache
 def _gpu() -> tuple[str, int] | None:
     """Name and bytes of the first GPU; None where there is none, nvidia-smi failed, or did not answer."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    with suppress(OSError, subprocess.SubprocessError, ValueError):
-        asked = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
-        name, _, mebibytes = asked.stdout.strip().partition("\n")[0].rpartition(", ")
-        return (name, int(mebibytes) * 2**20) if name else None
+    said = _asked("name,memory.total")
+    return (said[0], int(said[1]) * MIB) if said else None
+
+
+def _asked(query: str) -> list[str] | None:
+    """What nvidia-smi says of the first GPU: a name and whole numbers, in MiB."""
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+    with suppress(OSError, subprocess.SubprocessError):
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        *name, number = asked.stdout.strip().partition("\n")[0].rsplit(", ", 1)
+        return [*name, number] if number.isdigit() else None
     return None

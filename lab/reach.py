@@ -44,7 +44,7 @@ class Reach:
 
     def environment(self, folder: Path) -> dict[str, str]:
         """The environment of what runs in this folder. Makes the folders that it names. Raises OSError."""
-        own = {"HOME": folder / ".home", "TMPDIR": _scratch(folder), "HF_TOKEN_PATH": folder / ".home" / "token"}
+        own = {"HOME": folder / ".home", "TMPDIR": scratch(folder), "HF_TOKEN_PATH": folder / ".home" / "token"}
         for made in (own["HOME"], own["TMPDIR"]):
             made.mkdir(mode=0o700, exist_ok=True)
             if made.is_symlink() or made.stat().st_uid != os.geteuid():
@@ -71,7 +71,7 @@ class Reach:
             self._system = self._readable()
         given = [path.resolve() for path in reads if self._may_give(path)]
         rules = [f"r{path}" for path in (*self._system, *given)] + [
-            f"w{path}" for path in (*writes, _scratch(writes[0]), *self._caches())
+            f"w{path}" for path in (*writes, scratch(writes[0]), *self._caches())
         ]
         hub = self._env.get("HF_ENDPOINT", "").rstrip("/").rpartition(":")[2]
         rules += [f"p{port}" for port in (*PORTS, *([hub] if hub.isdigit() else []))]
@@ -102,7 +102,7 @@ class Reach:
         return found
 
 
-def _scratch(folder: Path) -> Path:
+def scratch(folder: Path) -> Path:
     """Where what runs in this folder keeps scratch files: in it, unless multiprocessing's sockets got too long a name."""
     inside = folder / ".tmp"
     if len(bytes(inside)) <= LONGEST:

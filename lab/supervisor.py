@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lab import forecast, ladder
-from lab.backend import Backend, JobSpec, JobState, Point, read_json
+from lab import disk, forecast, ladder
+from lab.backend import Backend, JobSpec, JobState, Point, pace_eta, read_json
 from lab.checkpoint import keep_best
 from lab.diagnose import diagnose
 from lab.errors import LabError
@@ -45,8 +46,11 @@ class _Watch:
 class Supervisor:
     """Watches every unfinished job of one session's log."""
 
-    def __init__(self, log: Log, folder: Path, backend: Backend):
+    def __init__(self, log: Log, folder: Path, backend: Backend, quota: int | None = None):
+        """`quota`: bytes that the session's folder may take (see lab.disk)."""
         self._journal = Journal(log)
+        self._quota = quota
+        self._tidied = (0, 0)  # jobs ended, and verdicts, when we last made room
         self._folder = folder
         self._backend = backend
         self._watches: dict[str, _Watch] = {}
@@ -71,6 +75,21 @@ class Supervisor:
         """Look at every running job once."""
         for job in self._journal.views.running:
             self._guarded(self._watch, job)
+        self._guarded(self._tidy)
+
+    def _tidy(self) -> None:
+        """Make room whenever a job has ended or was judged. It is said first: a model that is said to be gone is not used."""
+        views = self._journal.views
+        now = (sum(not job.running for job in views.jobs.values()), len(views.promotions))
+        if now == self._tidied:
+            return
+        self._tidied = now
+        disk.tidy(views, self._folder)
+        for finding in disk.excess(views, self._folder, self._quota):
+            job = finding.evidence.get("model")
+            self._journal.append(found(finding, job))
+            if job:
+                disk.forget(self._folder / views.jobs[job].folder)
 
     def _guarded(self, work: Callable[..., None], *given: Any) -> None:
         try:
@@ -196,26 +215,35 @@ def _killed(job: Job, state: JobState) -> bool:
 
 
 def _moved(job: Job, state: JobState) -> list[Event]:
-    """Queued, when the job's place in the queue is another than the log says."""
-    place = 0 if state.state == "running" else state.place
-    known = state.state in ("queued", "running") and (state.place or state.state == "running")
-    return [Queued(job=job.id, place=place)] if known and place != job.place else []
+    """Queued, when the job's place in the queue, or what it waits for there, is another than the log says."""
+    if state.ended or (state.state == "queued" and not state.place and not state.reason):  # nobody has looked yet
+        return []
+    waits = state.state == "queued"
+    now = (
+        Queued(job=job.id, place=state.place, reason=state.reason, eta_s=state.eta_s)
+        if waits
+        else Queued(job=job.id, place=0)
+    )
+    same = (now.place, now.reason) == (job.place, job.held) and not _off(job.starts, now)
+    return [] if same else [now]
+
+
+def _off(starts: datetime | None, now: Queued) -> bool:
+    """Whether the start that was said of a job is by more than a minute, and a quarter of the wait, wrong."""
+    if starts is None or now.eta_s is None:
+        return (starts is None) != (now.eta_s is None)
+    return abs((now.at - starts).total_seconds() + now.eta_s) > max(60.0, now.eta_s / 4)
 
 
 def spec_of(job: Job, folder: Path) -> JobSpec:
     """The spec that a job of the log was launched with."""
-    return JobSpec(job.id, job.recipe, job.config, folder / job.folder, job.machine, job.hours, job.attempt)
+    takes = job.expects.hours if job.expects else None
+    takes_s = None if takes is None else 3600 * takes
+    return JobSpec(job.id, job.recipe, job.config, folder / job.folder, job.machine, job.hours, job.attempt, takes_s)
 
 
 def _progressed(job: Job, point: Point, watch: _Watch) -> Progressed:
     values = {name: finite(value) for name, value in point.values.items()}
-    return Progressed(job=job.id, step=point.step, steps=point.steps, values=values, eta_s=_eta(point, watch.points))
-
-
-def _eta(point: Point, points: list[Point]) -> float | None:
-    """Seconds to the last step, from the pace between the first and this point; None before two points are there."""
-    first = next((p for p in points if p.step), point)  # what is sampled before step 1 takes its time once
-    if not point.steps or point.step <= first.step or point.at <= first.at:
-        return None
-    pace = (point.at - first.at) / (point.step - first.step)
-    return round(pace * max(0, point.steps - point.step), 1)
+    return Progressed(
+        job=job.id, step=point.step, steps=point.steps, values=values, eta_s=pace_eta(point, watch.points)
+    )

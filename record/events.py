@@ -174,11 +174,13 @@ class Launched(Fact):
 
 
 class Queued(Fact):
-    """A job's place in its backend's queue: that many jobs stand before it. At 0 it has the machine and its time runs."""
+    """A job's place in its backend's queue: that many jobs go before it. At 0, with no reason, its time runs."""
 
     kind: Literal["queued"] = "queued"
     job: str
     place: int
+    reason: str = ""  # why it waits at place 0
+    eta_s: float | None = None  # until it starts; None when nobody knows
 
 
 class Progressed(Fact):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from record import events as e
@@ -26,6 +26,8 @@ class Job:
     expects: e.Expectation | None = None
     price: float | None = 0.0  # dollars an hour; None is unknown
     place: int | None = None  # in the queue; None before anybody knows
+    held: str = ""  # why it waits at place 0
+    starts: datetime | None = None  # while it waits, where that is known
     began: datetime | None = None  # when this attempt got the machine
     step: int = 0
     steps: int | None = None
@@ -346,7 +348,9 @@ class Views:
             self.spent.job_seconds += fact.seconds
             self.spent.dollars += fact.dollars or 0.0
         elif isinstance(fact, e.Queued):
-            job.place, job.began = fact.place, fact.at if fact.place == 0 else None
+            job.place, job.held = fact.place, fact.reason
+            job.began = None if fact.place or fact.reason else fact.at
+            job.starts = None if fact.eta_s is None else fact.at + timedelta(seconds=fact.eta_s)
         else:
             job.names = set(fact.values) | (job.names if fact.step == job.step else set())
             job.step, job.steps, job.eta_s = fact.step, fact.steps or job.steps, fact.eta_s

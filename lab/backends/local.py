@@ -8,20 +8,35 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from lab.backend import JobSpec, JobState, Point, own_file, read_json, read_points, write_json
 from lab.backends.runner import LOG, holds_machine
+from lab.demand import demand
 from lab.errors import LabError
+from lab.machine import memory as machine
+from lab.machine import ram
+from lab.preflight import USABLE
 from lab.processes import alive, identity, send
 from lab.reach import Reach
 
-READS = {"evaluate": ("model", "items")}  # settings that name what a trainer reads: the judge alone reads the vault
+# Settings that name what a trainer reads: the judge alone reads the vault.
+READS = {"evaluate": ("model", "items")}
+OTHERS_READ = ("model", "data", "teacher")
+BESIDE = "cpu"  # the slot of jobs that leave the GPU alone
+_STATE = TypeAdapter(JobState)
 
 
 class LocalBackend:
-    """The six verbs (see lab.backend.Backend) for this machine's one slot."""
+    """The six verbs (see lab.backend.Backend) for this machine.
+
+    It has one slot, and with a GPU a second one beside it, for jobs whose machine is called "local CPU": these do not see
+    the GPU. Recipes and the judge take a GPU that they see, so no other job can do without it.
+    """
 
     def __init__(self, queue: Path, env: Mapping[str, str], price: float = 0.0):
         """`env` is all that a trainer may see of our environment; `price` what the machine costs, in dollars an hour."""
@@ -56,20 +71,28 @@ class LocalBackend:
         ):  # a cancel stays: it may come before the start
             (spec.folder / stale).unlink(missing_ok=True)
         write_json(spec.folder / "config.json", spec.config)
+        device, memory = ("cpu", ram()) if self._beside(spec) else machine()
+        needs = demand(spec.recipe, spec.config, device)
         about = {"job": spec.job, "recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt}
-        write_json(spec.folder / "job.json", about | {"queue": str(self._queue), "launched": time.time()})
+        about |= {"takes_s": spec.takes_s, "device": device}
+        about |= {"needs": needs if needs <= USABLE * memory else 0}  # no waiting gives a machine more than it has
+        queue = self._queue / BESIDE if self._beside(spec) else self._queue
+        write_json(spec.folder / "job.json", about | {"queue": str(queue), "launched": time.time()})
+
+    def _beside(self, spec: JobSpec) -> bool:
+        return machine()[0] == "cuda" and spec.machine.startswith("local CPU")
 
     def _start(self, spec: JobSpec) -> None:
         """Start the runner. What its trainer is and may reach comes from here: the job's folder is the trainer's to write."""
         folder = spec.folder
         reach = Reach(folder.parent.parent, self._env)
-        places = [str(spec.config.get(name, "")) for name in READS.get(spec.recipe, ("model", "data"))]
+        places = [str(spec.config.get(name, "")) for name in READS.get(spec.recipe, OTHERS_READ)]
         launcher = reach.trainer(folder, [Path(place) for place in places if os.path.isabs(place)])
         trainer = [sys.executable, "-P", "-m", f"recipes.{spec.recipe}", str(folder / "config.json")]
         with own_file(folder / "log.txt", LOG) as log:
             runner = subprocess.Popen(
                 [sys.executable, "-P", "-m", "lab.backends.runner", str(folder), *launcher, *trainer],
-                env=reach.environment(folder),
+                env=reach.environment(folder) | ({"CUDA_VISIBLE_DEVICES": ""} if self._beside(spec) else {}),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -81,21 +104,19 @@ class LocalBackend:
             os.link(folder / ".runner", folder / "run.json")
 
     def state(self, folder: Path) -> JobState:
-        """Where the job stands, from its folder alone: it need not be our child."""
+        """Where the job stands, from its folder alone: it need not be our child. While it runs, no file says that it ended."""
         if not (folder / "job.json").exists():
             return JobState("failed", reason="its folder is gone")
-        if over := read_json(folder / "exit.json"):
-            reason = over.get("reason") or self._failure(folder, over)
-            return JobState(over["state"], over["seconds"], reason, signal=over.get("signal"))
-        run = read_json(folder / "run.json")
         if holds_machine(folder):
+            run = read_json(folder / "run.json")
             if (folder / "cancel").exists():  # the runner may have died before it passed it on
                 self.cancel(folder)
             if "trainer" not in run:
-                return JobState("queued", place=read_json(folder / "place.json").get("place", 0))
+                return _said(folder / "place.json", state="queued") or JobState("queued")
             return JobState("running", time.time() - run["started"])
-        if over := read_json(folder / "exit.json"):  # it ended between the two looks
-            return JobState(over["state"], over["seconds"], over.get("reason", ""), signal=over.get("signal"))
+        if (over := _said(folder / "exit.json")) and over.ended:
+            return replace(over, reason=over.reason or self._failure(folder, over))
+        run = read_json(folder / "run.json")
         seconds = _last_sign(folder) - run["started"] if "started" in run else 0.0
         if self.result(folder).get("ok"):
             return JobState("done", seconds)
@@ -103,7 +124,7 @@ class LocalBackend:
             return JobState("cancelled", seconds, "cancelled")
         if said := self.result(folder).get("error"):
             return JobState("failed", seconds, said)
-        return JobState("failed", seconds, "the trainer was killed and could not say why", signal=int(signal.SIGKILL))
+        return JobState("failed", seconds, "the trainer was killed and could not say why", signal=signal.SIGKILL)
 
     def metrics(self, folder: Path, after: int) -> tuple[list[Point], int]:
         """Points after byte offset `after`; a file that has shrunk (a resume cut it) is read again from its start."""
@@ -133,16 +154,25 @@ class LocalBackend:
     def result(self, folder: Path) -> dict[str, Any]:
         return read_json(folder / "result.json")
 
-    def _failure(self, folder: Path, over: dict[str, Any]) -> str:
+    def _failure(self, folder: Path, over: JobState) -> str:
         """Why it failed, in one line: the recipe's own sentence, the signal, or the last line that it printed."""
-        if over["state"] == "done":
+        if over.state == "done":
             return ""
-        if over.get("signal"):
-            return f"the trainer was killed by {signal.Signals(over['signal']).name}"
+        if over.signal:
+            return f"the trainer was killed by {over.signal.name}"
         if said := self.result(folder).get("error"):
             return said
         lines = self.log_tail(folder).strip().splitlines()
-        return lines[-1][:300] if lines else f"exit code {over.get('code')}"
+        return lines[-1][:300] if lines else f"exit code {read_json(folder / 'exit.json').get('code')}"
+
+
+def _said(file: Path, **known: str) -> JobState | None:
+    """The state that a file of a job's folder tells; None where its trainer has put there what is none."""
+    try:
+        state = _STATE.validate_python(read_json(file) | known)
+    except ValidationError:
+        return None
+    return state if state.seconds >= 0 else None
 
 
 def _take_links_away(folder: Path) -> None:

@@ -5,6 +5,7 @@ that a deadline holds and an exit is recorded even when nobody looks. It imports
 """
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,12 +13,18 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from lab.backend import own_file, read_json, write_json
+from lab.backend import left_s, own_file, read_json, write_json
 from lab.confine import adopt, end_all
+from lab.machine import free, oom_kills, ram
 from lab.processes import alive, identity, kill_group
-from lab.queue import Queue
+from lab.queue import Holder, Queue
 
 POLL = 0.1  # seconds
+LOOK = 2.0  # seconds between two looks at the free memory: nvidia-smi takes a few tenths
+PATIENCE = (
+    600.0  # seconds that a job waits for memory: an evaluation elsewhere is over by then, an idle notebook never is [H]
+)
+NEARLY_ALL = 0.8  # of the memory: what the kernel's victim held, as others need some, too [H]
 LOG = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 GRACE = 15.0  # seconds a trainer has to save after SIGTERM
 # A trainer begins when its folder says who it is. If we die before that, its line is never written and the pipe closes:
@@ -31,18 +38,56 @@ def main(folder: Path, command: list[str]) -> int:
     run = {"runner": identity(os.getpid())}
     write_json(folder / "run.json", run)  # once more: whoever started us may have died before it could
     queue = Queue(Path(job["queue"]), holds_ticket)
-    ticket = queue.enter({"job": str(folder), **run})
+    ticket = queue.enter({"job": str(folder), "takes_s": job.get("takes_s"), **run})
     try:
-        while (place := queue.place(ticket)) > 0:
-            if _unwanted(folder):
-                _say(folder, {"state": "cancelled", "seconds": 0.0, "reason": "left the queue"})
-                return 0
-            write_json(folder / "place.json", {"place": place})
-            time.sleep(POLL)
-        _say(folder, _train(folder, job, run, command))
+        ready = _in_turn(folder, queue, ticket) and _has_memory(folder, job)
+        left = {"state": "cancelled", "seconds": 0.0, "reason": "left the queue"}
+        _say(folder, _train(folder, job, run, command) if ready else left)
         return 0
     finally:
         queue.leave(ticket)
+
+
+def _in_turn(folder: Path, queue: Queue, ticket: Path) -> bool:
+    """Wait for the machine; False when the job is not wanted any more."""
+    while ahead := queue.before(ticket):
+        if _unwanted(folder):
+            return False
+        write_json(folder / "place.json", {"place": len(ahead), "eta_s": _eta(ahead)})
+        time.sleep(min(1.0, POLL * len(ahead)))  # who stands far back looks less often
+    return True
+
+
+def _has_memory(folder: Path, job: dict, patience: float = PATIENCE) -> bool:
+    """Wait while somebody else uses the memory that the job needs; False when it is not wanted any more.
+
+    After `patience` seconds it starts all the same: the other may never go, and the need is an estimate. Its trainer then fits its
+    settings to what is there (recipes.probe), or runs out of memory and says so.
+    """
+    if not (needs := job.get("needs")):  # nobody knows
+        return True
+    until, kind = time.monotonic() + patience, "GPU memory" if job["device"] == "cuda" else "memory"
+    what = f"it needs about {needs / 2**30:.1f} GiB of {kind}, and others leave less free"
+    while free(job["device"]) < needs and time.monotonic() < until:
+        if _unwanted(folder):
+            return False
+        write_json(folder / "place.json", {"reason": f"{what}; it starts anyway after {PATIENCE / 60:.0f} min"})
+        time.sleep(min(LOOK, patience))
+    return True
+
+
+def _eta(ahead: list[Holder]) -> float | None:
+    """Seconds until all of these are done; None when nobody knows it of one of them."""
+    total = 0.0
+    for holder in ahead:
+        takes, ran = holder.get("takes_s"), time.time() - holder.get("began", time.time())
+        left = left_s(Path(holder["job"]) / "metrics.jsonl") if "began" in holder else takes
+        if left is None and takes is not None and ran < takes:
+            left = takes - ran
+        if left is None:
+            return None
+        total += left
+    return round(total, 1)
 
 
 def holds_machine(folder: Path) -> bool:
@@ -61,7 +106,7 @@ def holds_ticket(holder: dict) -> bool:
 
 def _train(folder: Path, job: dict, run: dict, command: list[str]) -> dict:
     adopt()
-    started = time.time()
+    started, kills = time.time(), oom_kills()
     with own_file(folder / "log.txt", LOG) as log:
         trainer = subprocess.Popen(
             ["/bin/sh", "-c", WAIT_FOR_GO, "sh", *command],
@@ -76,10 +121,39 @@ def _train(folder: Path, job: dict, run: dict, command: list[str]) -> dict:
     why = _watch(folder, trainer, started + job["hours"] * 3600)
     code = trainer.wait()
     end_all()
+    lack = starved(oom_kills() - kills, peak_rss(), ram())
+    return ending(code, why, job["hours"], lack) | {"seconds": time.time() - started}
+
+
+def ending(code: int, why: str | None, hours: float, lack: str) -> dict:
+    """How a trainer ended: `why` if we ended it, and by which signal if somebody else did.
+
+    A `signal` means that another attempt may go well; there is none where it was `lack` of memory.
+    """
     state = why or ("done" if code == 0 else "failed")
-    reason = {"timeout": f"ran longer than {job['hours']:g} h", "cancelled": "cancelled"}.get(state, "")
+    reason = {"timeout": f"ran longer than {hours:g} h", "cancelled": "cancelled"}.get(state, "")
     killed_by = -code if code < 0 and not why else None
-    return {"state": state, "code": code, "signal": killed_by, "seconds": time.time() - started, "reason": reason}
+    if killed_by == signal.SIGKILL and lack:
+        killed_by, reason = None, lack
+    return {"state": state, "code": code, "signal": killed_by, "reason": reason}
+
+
+def starved(kills: int, peak: int, whole: int) -> str:
+    """Why a trainer that was killed has most likely run out of memory, which another attempt does not mend; "" where it has not.
+
+    Args:
+        kills: How often the kernel has ended a process of this container for want of memory meanwhile.
+        peak: Bytes that the trainer held at most, of the `whole` memory.
+    """
+    if kills <= 0 and peak < NEARLY_ALL * whole:
+        return ""
+    return f"out of memory: the kernel killed the trainer, which held {peak / 2**30:.1f} of {whole / 2**30:.1f} GiB"
+
+
+def peak_rss() -> int:
+    """Bytes that the largest process held which we have seen end."""
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return most * (1024 if sys.platform == "linux" else 1)  # macOS counts bytes
 
 
 def _watch(folder: Path, trainer: subprocess.Popen, deadline: float) -> str | None:

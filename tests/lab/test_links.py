@@ -12,7 +12,8 @@ from lab.checkpoint import keep_best
 from lab.tasks import write_rows
 from recipes.training import COMPLETE
 from record.events import Launched
-from tests.lab.test_jobs import config, until
+from tests.lab.test_jobs import until
+from tests.scripted import open_lab
 
 SECRET = '{"ok": true, "step": 1, "held": "what is kept in the vault"}\n'
 MADE = {
@@ -56,6 +57,17 @@ def test_a_second_attempt_writes_through_no_link_of_the_first(tmp_path: Path, se
     assert backend.state(folder).state == "failed" and "nothing" in backend.log_tail(folder)
 
 
+def test_a_trainer_may_read_the_model_of_another_job_as_its_teacher(tmp_path: Path, settings):
+    folder, backend = job_of(tmp_path), LocalBackend(settings.home / "queue", settings.job_env)
+    teacher = folder.parent / "sft-7" / "model"
+    backend.launch(
+        JobSpec("sft-1", "distill", {"model": "nowhere", "data": "nothing", "teacher": str(teacher)}, folder)
+    )
+    runner = read_json(folder / "run.json")["runner"][0]
+    assert f"r{teacher}".encode() in Path(f"/proc/{runner}/cmdline").read_bytes().split(b"\0")
+    backend.cancel(folder)
+
+
 def test_what_the_lab_writes_beside_an_agents_files_goes_through_no_link(tmp_path: Path, secret: Path):
     for write, name in (
         (lambda path: write_rows(path, [{"a": 1}]), "rows.jsonl"),
@@ -94,15 +106,18 @@ def test_a_line_that_is_no_metrics_is_left_out(tmp_path: Path):
     assert path.read_text()[offset:] == '{"st'
 
 
-def test_a_job_that_cannot_be_judged_leaves_no_other_unwatched(lab_of):
-    lab, journal = lab_of()
-    folder = lab.folder / "jobs" / "sft-1"
-    folder.mkdir(parents=True)
-    write_json(folder / "job.json", {"attempt": 1})
-    write_json(folder / "exit.json", {"state": "done"})  # its trainer's to write: no seconds
-    journal.append(Launched(job="sft-1", recipe="sft", config={}, machine="here", hours=0.1, folder="jobs/sft-1"))
-    other = lab.train("sft", config(max_steps=2), 1.0, "", call="c2", gain=0.1)["job"]
-    assert lab.wait(other, 90)["state"] == "done"
+def test_a_job_that_cannot_be_judged_leaves_no_other_unwatched(settings, new_session):
+    lab, supervisor, journal = open_lab(settings, new_session()[0])
+    for job in ("sft-1", "sft-2"):
+        folder = lab.folder / "jobs" / job
+        folder.mkdir(parents=True)
+        write_json(folder / "job.json", {"attempt": 1})
+        write_json(folder / "exit.json", {"state": "done", "seconds": 1.0})
+        journal.append(Launched(job=job, recipe="sft", config={}, machine="m", hours=0.1, folder=f"jobs/{job}"))
+    broken = lab.folder / "jobs" / "sft-1" / "preflight.json"  # its trainer's to write
+    write_json(broken, {"masked_share": "all"})  # no rule can compare it
+    supervisor.tick()
+    assert [job.state for job in journal.views.jobs.values()] == ["running", "done"]
 
 
 def test_json_that_is_none_says_nothing(tmp_path: Path):

@@ -231,8 +231,9 @@ function thought(f, open) {
 function jobRow(job) {
   const ended = job.ended;
   const failed = ended && (ended.state === "failed" || ended.state === "timeout");
-  const before = job.place === 0 ? "starting" : job.place ? `queued, ${job.place} before it` : "queued";
-  const steps = job.place > 0 || !(job.step || job.steps) ? before : job.steps ? `${job.step} / ${job.steps}` : `step ${job.step}`;
+  const waits = job.held ? "waits for memory" : job.place ? `queued, ${job.place} before it` : "queued";
+  const before = job.place === 0 && !job.held ? "starting" : waits;
+  const steps = job.place > 0 || job.held || !(job.step || job.steps) ? before : job.steps ? `${job.step} / ${job.steps}` : `step ${job.step}`;
   const latest = words.metricOrder(Object.keys(job.values)).slice(0, 2);
   const values = latest.map((name) => `${words.metric(name)[0].toLowerCase()} ${words.number(job.values[name])}`);
   const end = ended ? words.seconds(ended.seconds) : job.eta ? `${words.seconds(job.eta)} left` : steps;

@@ -103,11 +103,13 @@ const FOLDS = {
           values: before.values,
         }
       : { points: [], findings: [], step: 0, steps: null, values: {} };
-    s.jobs.set(f.job, { ...f, ...kept, place: null, began: null, eta: null, ended: null });
+    s.jobs.set(f.job, { ...f, ...kept, place: null, held: "", starts: null, began: null, eta: null, ended: null });
   },
   queued: (s, f) => {
     const job = s.jobs.get(f.job);
-    if (job) Object.assign(job, { place: f.place, began: f.place === 0 ? f.at : null });
+    if (!job) return;
+    const starts = f.eta_s == null ? null : Date.parse(f.at) + 1000 * f.eta_s;
+    Object.assign(job, { place: f.place, held: f.reason ?? "", starts, began: f.place > 0 || f.reason ? null : f.at });
   },
   progressed: (s, f) => {
     const job = s.jobs.get(f.job);

@@ -68,7 +68,8 @@ class Card {
       h("dl.job-facts", lines.map(([name, value]) => h("div", h("dt", name), h("dd", value)))),
     ]);
     redraw(this.slots.bar, [job.step, job.steps, this.over], () => progress(job));
-    redraw(this.slots.why, [job.ended?.reason], () => (job.ended?.reason ? h("div.job-reason", job.ended.reason) : null));
+    const why = this.over ? job.ended.reason : job.held;
+    redraw(this.slots.why, [why], () => (why ? h("div.job-reason", why) : null));
     const told = job.findings.filter((f) => f.level !== "info");
     redraw(this.slots.findings, [told.map((f) => f.seq)], () => told.map(finding));
     const config = JSON.stringify(job.config, null, 2);
@@ -126,12 +127,17 @@ const summary = (name) => h("summary", name, icon("chevron", "turn"));
 function standing(job) {
   if (job.ended) return words.JOB_STATES[job.ended.state];
   if (job.place > 0) return [`Queued, ${job.place} before it`, "wait"];
+  if (job.held) return ["Waits for memory", "wait"];
   return job.place === null && !job.step ? ["Queued", "wait"] : ["Running", "busy"];
 }
 
 function facts(job, state) {
   const values = words.metricOrder(Object.keys(job.values)).slice(0, 3);
-  const left = job.ended ? ["Took", words.seconds(job.ended.seconds)] : ["Left", job.eta == null ? "unknown" : words.seconds(job.eta)];
+  const left = job.ended
+    ? ["Took", words.seconds(job.ended.seconds)]
+    : job.place > 0 || job.held
+      ? ["Starts", job.starts === null ? "unknown" : `about ${words.clock(job.starts)}`]
+      : ["Left", job.eta == null ? "unknown" : words.seconds(job.eta)];
   return [
     ["Step", job.steps ? `${words.number(job.step)} of ${words.number(job.steps)}` : words.number(job.step)],
     left,

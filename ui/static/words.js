@@ -12,6 +12,9 @@ export function seconds(s) {
   return `${Number((s / 3600).toFixed(1))} h`;
 }
 
+/** The time of day of a moment (ms), where the reader is. */
+export const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+
 export function number(value, digits = 4) {
   if (!finite(value)) return String(value);
   if (Number.isInteger(value)) return value.toLocaleString("en");
