@@ -12,7 +12,8 @@ from lab.checkpoint import keep_best
 from lab.tasks import write_rows
 from recipes.training import COMPLETE
 from record.events import Launched
-from tests.lab.test_jobs import config, until
+from tests.conftest import until
+from tests.lab.test_jobs import FAILS
 
 SECRET = '{"ok": true, "step": 1, "held": "what is kept in the vault"}\n'
 MADE = {
@@ -101,8 +102,8 @@ def test_a_job_that_cannot_be_judged_leaves_no_other_unwatched(lab_of):
     write_json(folder / "job.json", {"attempt": 1})
     write_json(folder / "exit.json", {"state": "done"})  # its trainer's to write: no seconds
     journal.append(Launched(job="sft-1", recipe="sft", config={}, machine="here", hours=0.1, folder="jobs/sft-1"))
-    other = lab.train("sft", config(max_steps=2), 1.0, "", call="c2", gain=0.1)["job"]
-    assert lab.wait(other, 90)["state"] == "done"
+    journal.append(FAILS.model_copy(update={"job": "sft-2", "folder": "jobs/sft-2"}))
+    assert lab.wait("sft-2", 90)["state"] == "failed"
 
 
 def test_json_that_is_none_says_nothing(tmp_path: Path):
