@@ -127,12 +127,11 @@ def test_a_killed_trainer_is_found_and_goes_on_from_its_checkpoint(lab_of):
     assert [f.state for f in facts if isinstance(f, Ended)] == ["failed", "done"]
 
 
-def test_a_cancelled_job_saves_and_a_job_past_its_hours_ends(lab_of):
-    lab, journal = lab_of()
+def test_a_cancelled_job_and_a_job_past_its_hours_end(lab_of):
+    lab, _ = lab_of()
     job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", call="c1", gain=0.1)["job"]
-    until(lambda: journal.views.jobs[job].step >= 4)
+    begun(lab.folder / "jobs" / job)
     assert lab.cancel(job)["state"] == "cancelled"
-    assert list((lab.folder / "jobs" / job / "checkpoints").glob("checkpoint-*/complete"))
     short = lab.train("sft", config(max_steps=5000), 2 / 3600, "an idea", call="c2", gain=0.1)["job"]
     assert end_of(lab, short)["state"] == "timeout"
 
@@ -321,7 +320,7 @@ def test_a_forecast_that_cannot_be_is_refused_in_one_sentence(lab_of, gain, kill
     assert not journal.views.jobs
 
 
-def test_a_job_past_its_own_kill_criterion_is_ended_and_says_so(lab_of):
+def test_a_job_past_its_own_kill_criterion_saves_and_is_ended_and_says_so(lab_of):
     lab, journal = lab_of()
     kill = {"metric": "loss", "step": 4, "above": 0.001}  # no loss of this model gets there in 4 steps
     job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", "c1", gain=0.25, kill=kill)["job"]
@@ -329,6 +328,7 @@ def test_a_job_past_its_own_kill_criterion_is_ended_and_says_so(lab_of):
     assert status["state"] == "failed" and "at step 4, and was to be at most 0.001 from step 4" in status["reason"]
     assert [f["level"] for f in status["findings"] if f["rule"] == "kill criterion"] == ["stop"]
     assert journal.views.jobs[job].step < 5000
+    assert list((lab.folder / "jobs" / job / "checkpoints").glob("checkpoint-*/complete"))  # cancelled, as any job is
     judged = lab.promote(job, "")
     assert (judged["verdict"], judged["forecast"]) == ("crash", "Expected was +0.250; nothing was measured.")
     assert journal.views.promotions[-1].expected == 0.25
