@@ -12,7 +12,7 @@ demo: .venv/ready
 	@$(BIN)/python -m agent demo --seed $(SEED)
 
 test: lint types browser
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal
 
 fast: .venv/ready-dev
 	$(BIN)/python -m pytest -q -m "not slow"
