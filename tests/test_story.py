@@ -126,7 +126,7 @@ def test_the_page_tells_the_same_story_through_a_killed_worker_a_reload_and_in_t
 ):
     """The target is one that the first idea reaches: what the second and third add, the command line has shown."""
     port = free_port()
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
     page = context.new_page()
     with process(settings, "app.py", "--port", str(port)) as app:
         until(lambda: _answers(page, port), MINUTES)
