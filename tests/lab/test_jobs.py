@@ -230,9 +230,13 @@ def test_a_job_whose_folder_is_deleted_ends_and_its_trainer_with_it(lab_of):
     lab, _ = lab_of()
     job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", call="c1", gain=0.1)["job"]
     trainer = begun(lab.folder / "jobs" / job)
+    os.kill(trainer[0], signal.SIGSTOP)  # by itself it would fail as soon as it needs its folder
     shutil.rmtree(lab.folder / "jobs" / job, ignore_errors=True)
     status = end_of(lab, job)
     assert (status["state"], "folder is gone" in status["reason"]) == ("failed", True)
+    about = Path(f"/proc/{trainer[0]}/status")
+    until(lambda: "\nShdPnd:\t0000000000004000" in about.read_text(), 30)  # SIGTERM waits for it (proc(5))
+    os.kill(trainer[0], signal.SIGCONT)
     until(lambda: not alive(trainer), 30)
 
 
