@@ -103,7 +103,7 @@ def test_a_job_that_cannot_be_judged_leaves_no_other_unwatched(lab_of):
     write_json(folder / "exit.json", {"state": "done"})  # its trainer's to write: no seconds
     journal.append(Launched(job="sft-1", recipe="sft", config={}, machine="here", hours=0.1, folder="jobs/sft-1"))
     journal.append(FAILS.model_copy(update={"job": "sft-2", "folder": "jobs/sft-2"}))
-    assert lab.wait("sft-2", 90)["state"] == "failed"
+    assert "nothing cannot be read" in lab.wait("sft-2", 90)["reason"]
 
 
 def test_json_that_is_none_says_nothing(tmp_path: Path):
