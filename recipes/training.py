@@ -245,7 +245,7 @@ def prepare_machine() -> str:
     os.environ.setdefault("DATASETS_VERBOSITY", "error")
     import torch
 
-    torch.set_num_threads(min(cores(), MOST_THREADS))
+    torch.set_num_threads(min(torch.get_num_threads(), cores(), MOST_THREADS))  # it knows OMP_NUM_THREADS
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

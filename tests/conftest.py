@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,14 @@ from playwright.sync_api import Browser, sync_playwright
 from agent import settings as env
 from agent.sessions import Request, open_session
 from agent.settings import ROOT, Settings
+from lab.backend import read_json
 from record.journal import Journal
 from record.log import Log
 
 sys.path.insert(0, str(ROOT))
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # tests run beside each other: trainers that share cores wait for each other's threads
+)
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -34,6 +39,19 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
+def until(done: Callable[[], object], seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.01)
+
+
+def begun(folder: Path) -> list:
+    """A job's trainer as soon as it minds its signals: long before its first step, and before most of its start."""
+    until(lambda: (folder / "heartbeat").exists())
+    return read_json(folder / "run.json")["trainer"]
+
+
 def free_port() -> int:
     """A port that nobody listens on at this moment."""
     with socket.socket() as door:
@@ -41,13 +59,16 @@ def free_port() -> int:
         return door.getsockname()[1]
 
 
+def settings_at(home: Path) -> Settings:
+    """Settings as this machine gives them, with sessions in this folder and no keys."""
+    env.quiet_libraries()
+    return replace(env.read({**_environ(), "ML_INTERN_HOME": str(home)}), keys={})
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings as this machine gives them, with sessions in a folder of the test's own and no keys."""
-    env.quiet_libraries()
-    home = tmp_path / "home"
-    made = env.read({**_environ(), "ML_INTERN_HOME": str(home)})
-    return replace(made, keys={})
+    """Settings with sessions in a folder of the test's own."""
+    return settings_at(tmp_path / "home")
 
 
 @pytest.fixture
@@ -71,5 +92,5 @@ def cli_environment(settings: Settings) -> dict[str, str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long stories come first, so that the short tests fill the other core meanwhile."""
-    items.sort(key=lambda item: "slow" not in item.keywords)
+    """The longest come first, so that the short tests fill the other cores meanwhile."""
+    items.sort(key=lambda item: ("slow" not in item.keywords, item.path.name != "test_story.py"))

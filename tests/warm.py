@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 import litellm
+import litellm.responses.mcp.chat_completions_handler  # what the first answer imports: the call below gets none
 import openai
 
 import agent.session  # noqa: F401

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.backend import read_json
 from lab.processes import alive
 from record.events import Closed, Said, parse
 from tests.chat.server import chat_server
 from tests.chat.turns import fails, says
-from tests.conftest import cli_environment, free_port
+from tests.conftest import begun, cli_environment, free_port
 from tests.scripted import open_lab
 
 
@@ -203,12 +202,12 @@ def test_a_stop_ends_a_session_that_nobody_drives_and_its_job(settings, new_sess
     supervisor.start()
     lab.prepare("rows", "task", 100, 0.5)
     job = lab.train("sft", {"data": "data/rows.jsonl", "max_steps": 5000}, 1.0, "", "c1", gain=0.1)["job"]
-    journal.wait(lambda views: views.jobs[job].step > 0, 60)
+    trainer = begun(settings.sessions / session / "jobs" / job)
     supervisor.stop()  # as if its worker had died
     assert run(settings, "stop", session).returncode == 0
     views = journal.views
     assert views.settled and views.closed.outcome == "stopped" and views.jobs[job].ended.state == "cancelled"
-    assert not alive(read_json(settings.sessions / session / "jobs" / job / "run.json")["trainer"])
+    assert not alive(trainer)
 
 
 def test_chat_prints_each_fact_once(settings):

@@ -1,27 +1,30 @@
 """What the tests of the lab share."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from agent.sessions import Request, open_session
+from agent.settings import Settings
 from lab.lab import Lab
 from record.journal import Journal
 from tests.scripted import open_lab
 
 
-@pytest.fixture
-def lab_of(settings, new_session) -> Iterator[Callable[[], tuple[Lab, Journal]]]:
+@contextmanager
+def running_lab(settings: Settings) -> Iterator[tuple[Lab, Journal]]:
     """A lab of a session of one hour with a running supervisor and 200 prepared rows."""
-    started = []
+    lab, supervisor, journal = open_lab(settings, open_session(settings, Request(task="chains")))
+    lab.prepare("rows", "task", 200, 0.5)
+    supervisor.start()
+    yield lab, journal
+    lab.cancel_all()
+    supervisor.stop()
 
-    def make() -> tuple[Lab, Journal]:
-        lab, supervisor, journal = open_lab(settings, new_session()[0])
-        lab.prepare("rows", "task", 200, 0.5)
-        supervisor.start()
-        started.append((lab, supervisor))
-        return lab, journal
 
-    yield make
-    for lab, supervisor in started:
-        lab.cancel_all()
-        supervisor.stop()
+@pytest.fixture
+def lab_of(settings) -> Iterator[Callable[[], tuple[Lab, Journal]]]:
+    """Makes labs of the test's own."""
+    with ExitStack() as labs:
+        yield lambda: labs.enter_context(running_lab(settings))

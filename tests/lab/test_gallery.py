@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from resource import RLIMIT_AS, RLIMIT_FSIZE, prlimit
 
@@ -17,7 +16,7 @@ from lab.checkpoint import best_step, keep_best
 from lab.ladder import ablation, next_rung
 from lab.pulse import Pulse
 from recipes.training import COMPLETE
-from tests.scripted import open_lab
+from tests.conftest import until
 
 RECORDED = sorted(RUNS.glob("*.jsonl"))
 SMALL = {
@@ -52,21 +51,8 @@ def test_the_gallery_is_whole():
 
 
 @pytest.fixture
-def lab(settings, new_session):
-    """A lab with a running supervisor and 200 prepared rows."""
-    made, supervisor, _ = open_lab(settings, new_session()[0])
-    made.prepare("rows", "task", 200, 0.5)
-    supervisor.start()
-    yield made
-    made.cancel_all()
-    supervisor.stop()
-
-
-def until(done: Callable[[], object], seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.005)
+def lab(lab_of):
+    return lab_of()[0]
 
 
 def end_of(lab, job: str) -> dict:
@@ -75,10 +61,10 @@ def end_of(lab, job: str) -> dict:
     return status
 
 
-def held(lab, job: str) -> psutil.Process:
-    """The trainer of a job, stopped before its first step."""
+def held(lab, job: str, sign: str = "preflight.json") -> psutil.Process:
+    """The trainer of a job, stopped when this file is there: by default, before its first step."""
     folder = lab.folder / "jobs" / job
-    until(lambda: (folder / "preflight.json").exists())
+    until(lambda: (folder / sign).exists())
     trainer = psutil.Process(read_json(folder / "run.json")["trainer"][0])
     trainer.suspend()
     return trainer
@@ -205,7 +191,7 @@ def test_a_process_that_beats_is_alive_and_one_that_stops_is_not(tmp_path: Path)
 @pytest.mark.slow
 def test_a_stopped_process_has_no_pulse(lab):
     job = lab.train("sft", SMALL | {"max_steps": 5000}, 1.0, "", "c1", gain=0.1)["job"]
-    trainer, pulse, folder = held(lab, job), Pulse(), lab.folder / "jobs" / job
+    trainer, pulse, folder = held(lab, job, "heartbeat"), Pulse(), lab.folder / "jobs" / job
     pulse.look(folder, JobState("running"), False)
     time.sleep(5)  # a heart beats every two seconds
     assert pulse.look(folder, JobState("running"), False).beatless_s > 4

@@ -6,7 +6,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,13 +17,22 @@ from lab.backend import JobSpec, read_json, write_json
 from lab.backends.local import LocalBackend
 from lab.backends.runner import holds_ticket
 from lab.errors import BadInput, NotThere, Refused
+from lab.lab import Lab
 from lab.processes import alive, identity, send
 from lab.queue import Queue
 from lab.tasks import read_rows, write_rows
 from recipes.seal import file_hash
 from record.events import Ended, Launched, Progressed, Scored, Seal
+from record.journal import Journal
+from tests.conftest import begun, settings_at, until
+from tests.lab.conftest import running_lab
 
 SMALL = {"batch_size": 8, "max_length": 64, "log_steps": 2, "save_steps": 10, "eval_steps": 1000}
+
+
+FAILS = Launched(  # in half a second, and says why
+    job="sft-1", recipe="sft", config={"model": "nowhere", "data": "nothing"}, machine="m", hours=1, folder="jobs/sft-1"
+)
 
 
 def config(**changes) -> dict:
@@ -36,26 +46,55 @@ def end_of(lab, job: str) -> dict:
     return status
 
 
-def until(done: Callable[[], object], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
+@dataclass
+class Trained:
+    """A job that is over."""
+
+    lab: Lab
+    journal: Journal
+    jobs: list[str]  # as its launch and the repeated one name it
+    rows: list[dict]  # as they were when it was launched
+    status: dict
 
 
-def test_a_job_is_launched_once_watched_to_its_end_and_its_curve_is_in_the_log(lab_of):
-    lab, journal = lab_of()
-    first = lab.train("sft", config(), 1.0, "an idea", call="c1", gain=0.1)
-    assert (
-        lab.train("sft", config(), 1.0, "an idea", call="c1", gain=0.1)["job"] == first["job"]
-    )  # the same call, after a crash
-    status = lab.wait(first["job"], 120)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Iterator[Trained]:
+    """A job whose call came twice, whose rows were changed after its launch, and whose kill criterion names what never comes."""
+    with running_lab(settings_at(tmp_path_factory.mktemp("trained"))) as (lab, journal):
+        kill = {"metric": "reward", "step": 2, "above": 1.0}
+        jobs = [lab.train("sft", config(), 1.0, "an idea", "c1", gain=0.1, kill=kill)["job"] for _ in range(2)]
+        rows = read_rows(lab.workspace.path("data/rows.jsonl"))
+        lab.workspace.write("data/rows.jsonl", '{"prompt": "another", "completion": "file"}\n')
+        yield Trained(lab, journal, jobs, rows, end_of(lab, jobs[0]))
+
+
+def test_a_job_is_launched_once_watched_to_its_end_and_its_curve_is_in_the_log(trained):
+    status, facts = trained.status, list(trained.journal.log)
+    assert trained.jobs == ["sft-1", "sft-1"]  # the same call, after a crash
     assert (status["state"], status["step"], status["steps"]) == ("done", 20, 20)
-    facts = list(journal.log)
     assert sum(isinstance(f, Launched) for f in facts) == 1
     steps = [f.step for f in facts if isinstance(f, Progressed) and "loss" in f.values]
     assert steps == [1, *range(2, 21, 2)]
-    assert (lab.model_path("sft-1") / "config.json").exists()
+    assert (trained.lab.model_path("sft-1") / "config.json").exists()
+
+
+def test_what_was_checked_is_what_is_trained_on(trained):
+    made = trained.journal.views.jobs["sft-1"].config
+    assert Path(made["data"]).parent == trained.lab.folder / "jobs" / "sft-1"
+    assert file_hash(made["data"]) == made["data_sha256"]
+    assert read_rows(Path(made["data"])) == trained.rows != read_rows(trained.lab.workspace.path("data/rows.jsonl"))
+
+
+def test_a_kill_criterion_that_was_never_tested_is_a_warning_at_the_end(trained):
+    (said,) = [f for f in trained.status["findings"] if f["rule"] == "kill criterion"]
+    assert trained.status["state"] == "done" and said["level"] == "warn"
+    assert "No reward came at or after step 2" in said["what"] and "loss" in said["advice"]
+
+
+def test_held_out_items_judge_only_the_base_and_the_best(trained):
+    with pytest.raises(Refused, match="not the best model"):
+        trained.lab.measure("sft-1", "heldout", "c2")
+    assert not [j for j in trained.journal.views.jobs.values() if j.recipe == "evaluate"]
 
 
 @pytest.mark.slow
@@ -88,13 +127,12 @@ def test_a_killed_trainer_is_found_and_goes_on_from_its_checkpoint(lab_of):
     assert [f.state for f in facts if isinstance(f, Ended)] == ["failed", "done"]
 
 
-def test_a_cancelled_job_saves_and_a_job_past_its_hours_ends(lab_of):
-    lab, journal = lab_of()
+def test_a_cancelled_job_and_a_job_past_its_hours_end(lab_of):
+    lab, _ = lab_of()
     job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", call="c1", gain=0.1)["job"]
-    until(lambda: journal.views.jobs[job].step >= 4)
+    begun(lab.folder / "jobs" / job)
     assert lab.cancel(job)["state"] == "cancelled"
-    assert list((lab.folder / "jobs" / job / "checkpoints").glob("checkpoint-*/complete"))
-    short = lab.train("sft", config(max_steps=5000), 10 / 3600, "an idea", call="c2", gain=0.1)["job"]
+    short = lab.train("sft", config(max_steps=5000), 2 / 3600, "an idea", call="c2", gain=0.1)["job"]
     assert end_of(lab, short)["state"] == "timeout"
 
 
@@ -147,7 +185,7 @@ def test_one_job_has_the_machine_and_the_next_waits_for_it(tmp_path: Path, setti
         backend.launch(spec)
         time.sleep(0.5)
     first, second = (spec.folder for spec in specs)
-    until(lambda: backend.metrics(first, 0)[0])
+    begun(first)
     assert (backend.state(first).state, backend.state(second).state) == ("running", "queued")
     assert backend.state(second).place == 1
     backend.cancel(first)
@@ -171,11 +209,9 @@ def test_a_job_that_ended_while_nobody_looked_is_not_run_again(tmp_path: Path, s
 
 def test_a_job_that_was_logged_and_never_started_is_started_by_the_supervisor(lab_of):
     lab, journal = lab_of()
-    rows = lab.workspace.path("data/rows.jsonl")
-    config = {"model": str(lab.model_path("base")), "data": str(rows), "max_steps": 2, **SMALL}
-    fact = Launched(job="sft-1", recipe="sft", config=config, machine="here", hours=1.0, folder="jobs/sft-1")
-    journal.append(fact)  # and then the process died, before it started anything
-    assert end_of(lab, "sft-1")["state"] == "done"
+    journal.append(FAILS)  # and then the process died, before it started anything
+    status = end_of(lab, "sft-1")
+    assert status["state"] == "failed" and "nothing cannot be read" in status["reason"]
 
 
 def test_a_job_is_started_once_however_many_want_it_started(tmp_path: Path, settings):
@@ -191,26 +227,17 @@ def test_a_job_is_started_once_however_many_want_it_started(tmp_path: Path, sett
 
 
 def test_a_job_whose_folder_is_deleted_ends_and_its_trainer_with_it(lab_of):
-    lab, journal = lab_of()
+    lab, _ = lab_of()
     job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", call="c1", gain=0.1)["job"]
-    until(lambda: journal.views.jobs[job].step >= 2)
-    trainer = read_json(lab.folder / "jobs" / job / "run.json")["trainer"]
+    trainer = begun(lab.folder / "jobs" / job)
+    os.kill(trainer[0], signal.SIGSTOP)  # by itself it would fail as soon as it needs its folder
     shutil.rmtree(lab.folder / "jobs" / job, ignore_errors=True)
     status = end_of(lab, job)
     assert (status["state"], "folder is gone" in status["reason"]) == ("failed", True)
+    about = Path(f"/proc/{trainer[0]}/status")
+    until(lambda: "\nShdPnd:\t0000000000004000" in about.read_text(), 30)  # SIGTERM waits for it (proc(5))
+    os.kill(trainer[0], signal.SIGCONT)
     until(lambda: not alive(trainer), 30)
-
-
-def test_what_was_checked_is_what_is_trained_on(lab_of):
-    lab, journal = lab_of()
-    job = lab.train("sft", config(max_steps=2), 1.0, "an idea", call="c1", gain=0.1)["job"]
-    before = read_rows(lab.workspace.path("data/rows.jsonl"))
-    lab.workspace.write("data/rows.jsonl", '{"prompt": "another", "completion": "file"}\n')
-    assert end_of(lab, job)["state"] == "done"
-    made = journal.views.jobs[job].config
-    assert Path(made["data"]).parent == lab.folder / "jobs" / job
-    assert file_hash(made["data"]) == made["data_sha256"]
-    assert read_rows(Path(made["data"])) == before
 
 
 @pytest.mark.parametrize(
@@ -265,9 +292,9 @@ def test_a_stop_finding_of_the_last_tick_makes_the_job_a_failed_one(lab_of):
 
 
 def test_a_job_cancelled_after_its_runner_died_counts_as_cancelled(lab_of):
-    lab, journal = lab_of()
+    lab, _ = lab_of()
     job = lab.train("sft", config(max_steps=5000), 1.0, "", "c1", gain=0.1)["job"]
-    until(lambda: journal.views.jobs[job].step >= 2)
+    begun(lab.folder / "jobs" / job)
     os.kill(read_json(lab.folder / "jobs" / job / "run.json")["runner"][0], signal.SIGKILL)
     assert lab.cancel(job)["state"] == "cancelled"
 
@@ -297,7 +324,7 @@ def test_a_forecast_that_cannot_be_is_refused_in_one_sentence(lab_of, gain, kill
     assert not journal.views.jobs
 
 
-def test_a_job_past_its_own_kill_criterion_is_ended_and_says_so(lab_of):
+def test_a_job_past_its_own_kill_criterion_saves_and_is_ended_and_says_so(lab_of):
     lab, journal = lab_of()
     kill = {"metric": "loss", "step": 4, "above": 0.001}  # no loss of this model gets there in 4 steps
     job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", "c1", gain=0.25, kill=kill)["job"]
@@ -305,19 +332,10 @@ def test_a_job_past_its_own_kill_criterion_is_ended_and_says_so(lab_of):
     assert status["state"] == "failed" and "at step 4, and was to be at most 0.001 from step 4" in status["reason"]
     assert [f["level"] for f in status["findings"] if f["rule"] == "kill criterion"] == ["stop"]
     assert journal.views.jobs[job].step < 5000
+    assert list((lab.folder / "jobs" / job / "checkpoints").glob("checkpoint-*/complete"))  # cancelled, as any job is
     judged = lab.promote(job, "")
     assert (judged["verdict"], judged["forecast"]) == ("crash", "Expected was +0.250; nothing was measured.")
     assert journal.views.promotions[-1].expected == 0.25
-
-
-def test_a_kill_criterion_that_was_never_tested_is_a_warning_at_the_end(lab_of):
-    lab, _ = lab_of()
-    kill = {"metric": "reward", "step": 2, "above": 1.0}
-    job = lab.train("sft", config(max_steps=4), 1.0, "an idea", "c1", gain=0.1, kill=kill)["job"]
-    status = end_of(lab, job)
-    (said,) = [f for f in status["findings"] if f["rule"] == "kill criterion"]
-    assert status["state"] == "done" and said["level"] == "warn"
-    assert "No reward came at or after step 2" in said["what"] and "loss" in said["advice"]
 
 
 def test_a_runner_that_dies_before_it_knows_its_trainer_leaves_none(tmp_path: Path, settings, lab_of):
@@ -382,12 +400,3 @@ def test_models_that_were_measured_on_other_items_are_not_compared(lab_of):
             with pytest.raises(Refused, match="another judge or on other items; measure base on dev again"):
                 lab.promote("sft-1", "")
     assert not journal.views.promotions
-
-
-def test_held_out_items_judge_only_the_base_and_the_best(lab_of):
-    lab, journal = lab_of()
-    job = lab.train("sft", config(max_steps=2), 1.0, "", "c1", gain=0.1)["job"]
-    end_of(lab, job)
-    with pytest.raises(Refused, match="not the best model"):
-        lab.measure(job, "heldout", "c2")
-    assert not [j for j in journal.views.jobs.values() if j.recipe == "evaluate"]

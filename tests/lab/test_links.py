@@ -12,7 +12,7 @@ from lab.checkpoint import keep_best
 from lab.tasks import write_rows
 from recipes.training import COMPLETE
 from record.events import Launched
-from tests.lab.test_jobs import until
+from tests.conftest import until
 from tests.scripted import open_lab
 
 SECRET = '{"ok": true, "step": 1, "held": "what is kept in the vault"}\n'

@@ -5,6 +5,7 @@ import typing
 
 import pytest
 
+from agent.sessions import DEMO
 from record.events import Event, Published, Replied, Said
 from tests.ui import story
 from tests.ui.conftest import SHOTS, Site
@@ -162,6 +163,15 @@ def test_a_session_begins_at_the_first_page_and_is_found_again(site: Site, visit
     page.locator(".session").first.wait_for()
     page.screenshot(path=SHOTS / "drawer_light_1440.png")
     assert page.locator(".session").count() == 1
+
+
+def test_the_demo_begins_with_one_click(site: Site, visit):
+    page = visit(site.url)
+    page.get_by_role("button", name="Run the demo").first.click()
+    page.locator(".bubble", has_text=DEMO.text).wait_for()
+    assert "session=" in page.url
+    page.keyboard.press("Escape")
+    page.get_by_text("Stopped by local").wait_for()
 
 
 def test_a_cut_wire_loses_and_doubles_nothing(site: Site, visit):
