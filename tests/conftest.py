@@ -16,6 +16,7 @@ from agent import settings as env
 from agent.sessions import Request, open_session
 from agent.settings import ROOT, Settings
 from lab.backend import read_json
+from lab.backends.runner import run_file
 from record.journal import Journal
 from record.log import Log
 
@@ -49,7 +50,7 @@ def until(done: Callable[[], object], seconds: float = 240) -> None:
 def begun(folder: Path) -> list:
     """A job's trainer as soon as it minds its signals: long before its first step, and before most of its start."""
     until(lambda: (folder / "heartbeat").exists())
-    return read_json(folder / "run.json")["trainer"]
+    return read_json(run_file(folder))["trainer"]
 
 
 def free_port() -> int:

@@ -15,6 +15,7 @@ import pytest
 
 from agent.settings import ROOT, Settings
 from lab.backend import read_json
+from lab.backends.runner import run_file
 from lab.processes import alive
 from record.events import Ended, Event, Launched, Progressed, Promoted
 from record.journal import Journal
@@ -139,7 +140,7 @@ def test_the_page_tells_the_same_story_through_a_killed_worker_a_reload_and_in_t
         folder = settings.sessions / session
         journal = Journal(Log(folder / "events.jsonl"))
         until(lambda: journal.views.jobs.get("sft-1") and journal.views.jobs["sft-1"].step >= 20, 3 * MINUTES)
-        trainer = read_json(folder / "jobs" / "sft-1" / "run.json")["trainer"]
+        trainer = read_json(run_file(folder / "jobs" / "sft-1"))["trainer"]
         workers = [child.pid for child in psutil.Process(app.pid).children()]
         os.kill(workers[0], signal.SIGKILL)
         assert alive(trainer)  # it goes on by itself
@@ -147,7 +148,7 @@ def test_the_page_tells_the_same_story_through_a_killed_worker_a_reload_and_in_t
         other = context.new_page()
         other.goto(page.url)
         until(lambda: journal.views.closed, 8 * MINUTES)
-        assert read_json(folder / "jobs" / "sft-1" / "run.json")["trainer"] == trainer  # adopted, not started again
+        assert read_json(run_file(folder / "jobs" / "sft-1"))["trainer"] == trainer  # adopted, not started again
         assert psutil.Process(app.pid).children()[0].pid not in workers
         score = journal.views.score(journal.views.best, "heldout")
         assert score

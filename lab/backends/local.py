@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from lab.backend import JobSpec, JobState, Point, own_file, read_json, read_points, write_json
-from lab.backends.runner import LOG, holds_machine
+from lab.backends.runner import LOG, holds_machine, run_file
 from lab.demand import demand
 from lab.errors import LabError
 from lab.machine import memory as machine
@@ -55,7 +55,7 @@ class LocalBackend:
                 attempt = read_json(folder / "job.json").get("attempt")
                 if attempt != spec.attempt:
                     self._prepare(spec)
-                elif any((folder / name).exists() for name in ("run.json", "exit.json")):
+                elif run_file(folder).exists() or (folder / "exit.json").exists():
                     return
                 self._start(spec)
         except OSError as error:
@@ -63,13 +63,9 @@ class LocalBackend:
 
     def _prepare(self, spec: JobSpec) -> None:
         """The folder as this attempt's runner needs it; job.json comes last."""
-        for stale in (
-            "exit.json",
-            "run.json",
-            "result.json",
-            "place.json",
-        ):  # a cancel stays: it may come before the start
-            (spec.folder / stale).unlink(missing_ok=True)
+        stale = [spec.folder / name for name in ("exit.json", "result.json", "place.json")]  # a cancel may come first
+        for path in (*stale, run_file(spec.folder)):
+            path.unlink(missing_ok=True)
         write_json(spec.folder / "config.json", spec.config)
         device, memory = ("cpu", ram()) if self._beside(spec) else machine()
         needs = demand(spec.recipe, spec.config, device)
@@ -99,16 +95,18 @@ class LocalBackend:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        write_json(folder / ".runner", {"runner": identity(runner.pid)})
+        mine = run_file(folder).with_suffix(".mine")
+        write_json(mine, {"runner": identity(runner.pid)})
         with suppress(FileExistsError):  # the runner was quicker, and its file says more
-            os.link(folder / ".runner", folder / "run.json")
+            os.link(mine, run_file(folder))
+        mine.unlink()
 
     def state(self, folder: Path) -> JobState:
         """Where the job stands, from its folder alone: it need not be our child. While it runs, no file says that it ended."""
         if not (folder / "job.json").exists():
             return JobState("failed", reason="its folder is gone")
         if holds_machine(folder):
-            run = read_json(folder / "run.json")
+            run = read_json(run_file(folder))
             if (folder / "cancel").exists():  # the runner may have died before it passed it on
                 self.cancel(folder)
             if "trainer" not in run:
@@ -116,7 +114,7 @@ class LocalBackend:
             return JobState("running", time.time() - run["started"])
         if (over := _said(folder / "exit.json")) and over.ended:
             return replace(over, reason=over.reason or self._failure(folder, over))
-        run = read_json(folder / "run.json")
+        run = read_json(run_file(folder))
         seconds = _last_sign(folder) - run["started"] if "started" in run else 0.0
         if self.result(folder).get("ok"):
             return JobState("done", seconds)
@@ -144,7 +142,7 @@ class LocalBackend:
 
     def cancel(self, folder: Path) -> None:
         """Ask the job to save and stop. Returns at once; `state` says when it has."""
-        run = read_json(folder / "run.json")
+        run = read_json(run_file(folder))
         folder.mkdir(parents=True, exist_ok=True)  # of a job that is logged and not yet started
         with suppress(FileExistsError):
             os.close(os.open(folder / "cancel", os.O_WRONLY | os.O_CREAT | os.O_EXCL))  # touch() would follow a link
@@ -184,5 +182,5 @@ def _take_links_away(folder: Path) -> None:
 
 def _last_sign(folder: Path) -> float:
     """Unix time of the last sign of life in a job's folder."""
-    signs = [folder / name for name in ("heartbeat", "metrics.jsonl", "log.txt", "run.json")]
+    signs = [run_file(folder), *(folder / name for name in ("heartbeat", "metrics.jsonl", "log.txt"))]
     return max((path.stat().st_mtime for path in signs if path.exists()), default=time.time())

@@ -36,7 +36,7 @@ def main(folder: Path, command: list[str]) -> int:
     """Run the job of this folder to its end."""
     job = read_json(folder / "job.json")
     run = {"runner": identity(os.getpid())}
-    write_json(folder / "run.json", run)  # once more: whoever started us may have died before it could
+    write_json(run_file(folder), run)  # once more: whoever started us may have died before it could
     queue = Queue(Path(job["queue"]), holds_ticket)
     ticket = queue.enter({"job": str(folder), "takes_s": job.get("takes_s"), **run})
     try:
@@ -90,9 +90,14 @@ def _eta(ahead: list[Holder]) -> float | None:
     return round(total, 1)
 
 
+def run_file(folder: Path) -> Path:
+    """Who runs a job. It lies beside the job's folder: a trainer must not name the processes that we wait for and signal."""
+    return folder.with_name(f".{folder.name}.run.json")
+
+
 def holds_machine(folder: Path) -> bool:
     """Whether a job's runner or trainer still runs."""
-    run = read_json(folder / "run.json")
+    run = read_json(run_file(folder))
     return alive(run.get("runner")) or alive(run.get("trainer"))
 
 
@@ -100,7 +105,7 @@ def holds_ticket(holder: dict) -> bool:
     """Whether the very runner that took a ticket, or the trainer that it started, still runs."""
     if not holder:  # it left while we looked
         return False
-    run = read_json(Path(holder["job"]) / "run.json")
+    run = read_json(run_file(Path(holder["job"])))
     return alive(holder["runner"]) or (run.get("runner") == holder["runner"] and alive(run.get("trainer")))
 
 
@@ -114,7 +119,7 @@ def _train(folder: Path, job: dict, run: dict, command: list[str]) -> dict:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    write_json(folder / "run.json", run | {"trainer": identity(trainer.pid), "started": started})
+    write_json(run_file(folder), run | {"trainer": identity(trainer.pid), "started": started})
     assert trainer.stdin
     with suppress(BrokenPipeError), trainer.stdin:  # a trainer that is gone already has its exit code
         trainer.stdin.write(b"go\n")

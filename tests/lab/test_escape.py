@@ -348,6 +348,7 @@ def test_a_trainer_writes_its_folder_and_curves_and_nothing_else(house):
     before = house.files()
     for command in (
         "echo x > ../x",
+        "echo {} > ../.sft-1.run.json",  # whom we signal
         "echo x > ../../workspace/x",
         "echo x > ../../events.jsonl",
         "rm -r ../evaluate-1",

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.gallery import BROKEN, CASES, HEALTHY, RUNS
 from benchmarks.verdicts import read_run, replay
 from lab.backend import JobState, Point, read_json
+from lab.backends.runner import run_file
 from lab.checkpoint import best_step, keep_best
 from lab.ladder import ablation, next_rung
 from lab.pulse import Pulse
@@ -65,7 +66,7 @@ def held(lab, job: str, sign: str = "preflight.json") -> psutil.Process:
     """The trainer of a job, stopped when this file is there: by default, before its first step."""
     folder = lab.folder / "jobs" / job
     until(lambda: (folder / sign).exists())
-    trainer = psutil.Process(read_json(folder / "run.json")["trainer"][0])
+    trainer = psutil.Process(read_json(run_file(folder))["trainer"][0])
     trainer.suspend()
     return trainer
 

@@ -15,7 +15,7 @@ import pytest
 
 from lab.backend import JobSpec, read_json, write_json
 from lab.backends.local import LocalBackend
-from lab.backends.runner import holds_ticket
+from lab.backends.runner import holds_ticket, run_file
 from lab.errors import BadInput, NotThere, Refused
 from lab.lab import Lab
 from lab.processes import alive, identity, send
@@ -115,7 +115,7 @@ def test_a_killed_trainer_is_found_and_goes_on_from_its_checkpoint(lab_of):
     job = lab.train("sft", config(max_steps=60), 1.0, "an idea", call="c1", gain=0.1)["job"]
     folder = lab.folder / "jobs" / job
     until(lambda: journal.views.jobs[job].step >= 20)
-    os.kill(read_json(folder / "run.json")["trainer"][0], signal.SIGKILL)
+    os.kill(read_json(run_file(folder))["trainer"][0], signal.SIGKILL)
     status = lab.wait(job, 120)  # comes back for the finding
     assert [f["rule"] for f in status["findings"]] == ["trainer_killed"]
     status = lab.wait(job, 120)
@@ -191,7 +191,7 @@ def test_one_job_has_the_machine_and_the_next_waits_for_it(tmp_path: Path, setti
     backend.cancel(first)
     until(lambda: backend.state(second).state == "running")
     assert backend.state(first).state == "cancelled"
-    os.killpg(read_json(second / "run.json")["runner"][0], signal.SIGKILL)
+    os.killpg(read_json(run_file(second))["runner"][0], signal.SIGKILL)
     until(lambda: backend.state(second).ended)
     assert (backend.state(second).state, backend.state(second).signal) == ("failed", signal.SIGKILL)
 
@@ -295,7 +295,7 @@ def test_a_job_cancelled_after_its_runner_died_counts_as_cancelled(lab_of):
     lab, _ = lab_of()
     job = lab.train("sft", config(max_steps=5000), 1.0, "", "c1", gain=0.1)["job"]
     begun(lab.folder / "jobs" / job)
-    os.kill(read_json(lab.folder / "jobs" / job / "run.json")["runner"][0], signal.SIGKILL)
+    os.kill(read_json(run_file(lab.folder / "jobs" / job))["runner"][0], signal.SIGKILL)
     assert lab.cancel(job)["state"] == "cancelled"
 
 
@@ -351,7 +351,7 @@ def test_a_runner_that_dies_before_it_knows_its_trainer_leaves_none(tmp_path: Pa
         folder = tmp_path / f"j{number}"
         backend.launch(JobSpec("j", "sft", base | {"max_steps": 3000}, folder))
         until(lambda: backend.state(folder).place == 1)  # noqa: B023
-        runner = read_json(folder / "run.json")["runner"][0]
+        runner = read_json(run_file(folder))["runner"][0]
         children = Path(f"/proc/{runner}/task/{runner}/children")
         queue.leave(ticket)
         while not (born := children.read_text().split()):
@@ -359,7 +359,7 @@ def test_a_runner_that_dies_before_it_knows_its_trainer_leaves_none(tmp_path: Pa
         os.kill(runner, signal.SIGSTOP)
         trainer = identity(int(born[0]))
         time.sleep(0.5)  # it may have begun by now
-        if met := "trainer" not in read_json(folder / "run.json"):
+        if met := "trainer" not in read_json(run_file(folder)):
             break
         os.killpg(runner, signal.SIGKILL)
     assert met

@@ -8,6 +8,7 @@ import pytest
 
 from lab.backend import JobSpec, read_json, read_points, write_json
 from lab.backends.local import LocalBackend
+from lab.backends.runner import run_file
 from lab.checkpoint import keep_best
 from lab.tasks import write_rows
 from recipes.training import COMPLETE
@@ -63,7 +64,7 @@ def test_a_trainer_may_read_the_model_of_another_job_as_its_teacher(tmp_path: Pa
     backend.launch(
         JobSpec("sft-1", "distill", {"model": "nowhere", "data": "nothing", "teacher": str(teacher)}, folder)
     )
-    runner = read_json(folder / "run.json")["runner"][0]
+    runner = read_json(run_file(folder))["runner"][0]
     assert f"r{teacher}".encode() in Path(f"/proc/{runner}/cmdline").read_bytes().split(b"\0")
     backend.cancel(folder)
 

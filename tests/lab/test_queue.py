@@ -17,7 +17,7 @@ from lab import machine
 from lab.backend import JobSpec, JobState, left_s, read_json, write_json
 from lab.backends import runner
 from lab.backends.local import LocalBackend
-from lab.backends.runner import holds_ticket
+from lab.backends.runner import holds_ticket, run_file
 from lab.demand import demand
 from lab.models import STARTER
 from lab.processes import identity
@@ -25,6 +25,7 @@ from lab.queue import Queue
 from lab.supervisor import _moved
 from record.events import Launched, Queued
 from record.views import Views
+from tests.conftest import until
 from tests.scripted import open_lab
 
 DEAD = [2**22 + 1, 0.0]  # a pid beyond Linux' largest
@@ -47,14 +48,14 @@ def test_live_jobs_go_in_the_order_they_came_and_dead_ones_hold_nothing(tmp_path
 def test_a_jobs_next_attempt_does_not_wait_for_the_ticket_of_its_killed_runner(tmp_path: Path):
     queue, job, me = Queue(tmp_path / "queue", holds_ticket), tmp_path / "job", identity(os.getpid())
     queue.enter(holder(job, DEAD))
-    write_json(job / "run.json", {"runner": me})  # the next attempt's, in the same folder
+    write_json(run_file(job), {"runner": me})  # the next attempt's, in the same folder
     assert queue.place(queue.enter(holder(job, me))) == 0
 
 
 def test_a_trainer_that_outlives_its_runner_keeps_the_machine(tmp_path: Path):
     queue, job, me = Queue(tmp_path / "queue", holds_ticket), tmp_path / "job", identity(os.getpid())
     queue.enter(holder(job, DEAD))
-    write_json(job / "run.json", {"runner": DEAD, "trainer": me})
+    write_json(run_file(job), {"runner": DEAD, "trainer": me})
     assert queue.place(queue.enter(holder(tmp_path / "next", me))) == 1
 
 
@@ -208,7 +209,7 @@ def test_runners_of_two_sessions_take_turns_and_a_killed_one_is_passed_over(tmp_
     runners[1].kill()
     (tmp_path / "go").touch()
     assert [process.wait(30) for process in runners] == [0, -9, 0, 0]
-    began = {name: read_json(folder / "run.json").get("started") for name, folder in folders.items()}
+    began = {name: read_json(run_file(folder)).get("started") for name, folder in folders.items()}
     assert began.pop("a1") is None
     assert sorted(began, key=lambda name: began[name]) == ["a0", "b0", "a2"]
 
@@ -378,8 +379,10 @@ def test_a_job_beside_the_gpu_waits_for_no_job_on_it_and_does_not_see_it(tmp_pat
     for name in ("local CPU, 2 cores", machine.this_machine()):
         folder = tmp_path / "jobs" / name
         backend.launch(JobSpec("j", "sft", {"model": "nowhere", "data": "nothing"}, folder, machine=name))
-        job, runs = read_json(folder / "job.json"), read_json(folder / "run.json")["runner"][0]
-        environment = Path(f"/proc/{runs}/environ").read_bytes().split(b"\0")
+        job, runs = read_json(folder / "job.json"), read_json(run_file(folder))["runner"][0]
+        environ = Path(f"/proc/{runs}/environ")
+        until(environ.read_bytes)  # the kernel lets a parent go on before the child's environment is there
+        environment = environ.read_bytes().split(b"\0")
         seen[name] = (Path(job["queue"]).name, job["device"], b"CUDA_VISIBLE_DEVICES=" in environment)
         backend.cancel(folder)
     assert seen == {"local CPU, 2 cores": ("cpu", "cpu", True), "local NVIDIA T4": ("queue", "cuda", False)}
