@@ -3,6 +3,7 @@
 Models, tokenizers and trainers are `Any` in signatures: the Auto classes' declared types are unions that fit no use.
 """
 
+import json
 import os
 import shutil
 import time
@@ -21,7 +22,15 @@ from recipes.seal import file_hash
 COMPLETE = "complete"  # written last into a checkpoint: without it a kill came first
 MOST_THREADS = 16  # more do not help models that anybody trains on a CPU
 # The trainer's own totals, which are not curves.
-NOT_METRICS = ("profiling/", "train_", "total_flos", "eval_runtime", "eval_samples_per", "eval_steps_per")
+NOT_METRICS = (
+    "profiling/",
+    "train_",
+    "total_flos",
+    "eval_runtime",
+    "eval_samples_per",
+    "eval_steps_per",
+    "eval_num_tokens",
+)
 
 
 class TrainingConfig(BaseModel):
@@ -136,14 +145,13 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
     shared = arguments(config, job.folder, device, bool(held))
     trainer = build(Parts(config, device, tokenizer, train, held, shared, callbacks))
     job.saves_before_stopping()
-    output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    steps, trained_for = trained(trainer, checkpoint)
     job.stop_if_asked()
     model = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
     save_whole(model.bfloat16() if device == "cuda" else model, tokenizer, job.folder / "model")
     final = job.latest()
-    trained_for = output.metrics["train_runtime"]
     return {
-        "steps": output.global_step,
+        "steps": steps,
         "seconds": round(time.time() - started, 1),
         "loss": final.get("loss"),
         "eval_loss": final.get("eval_loss"),
@@ -154,6 +162,18 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
         "device": device,
         "resumed_from": resumed_from,
     }
+
+
+def trained(trainer: Any, checkpoint: Path | None) -> tuple[int, float]:
+    """Train to the end; returns the last step and the seconds that it took.
+
+    What a kill leaves after the last step is only loaded: transformers 5.23 would take one step more.
+    """
+    if checkpoint and is_last(checkpoint):
+        trainer._load_from_checkpoint(str(checkpoint))
+        return step_of(checkpoint), 0.0
+    output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return output.global_step, output.metrics["train_runtime"]
 
 
 def read_rows(config: Any) -> list[dict[str, Any]]:
@@ -306,13 +326,26 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
+def is_last(checkpoint: Path) -> bool:
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return state["global_step"] >= state["max_steps"]
+
+
+def unmark(checkpoints: Path, limit: int | None) -> None:
+    """Take COMPLETE off what the next save will delete: a kill in the middle of that leaves half of it."""
+    found = sorted(checkpoints.glob("checkpoint-*"), key=step_of)
+    for folder in found[: -(limit - 1)] if limit else []:
+        (folder / COMPLETE).unlink(missing_ok=True)
+
+
 def recorder(job: Job, before_step_one: Callable[[int], None], tokens_before: float = 0.0) -> Any:
     """A callback that writes metrics.jsonl, marks complete checkpoints, and stops after a save on SIGTERM.
 
     `before_step_one` is called with the total number of steps once the trainer knows it.
     `tokens_before` is added to TRL's `num_tokens`, which starts at zero again after a resume; trainers that generate
-    keep it in their state, which is resumed. The last step is evaluated, whatever `eval_steps` says. A NaN loss shows only
-    where the trainer runs with `logging_nan_inf_filter=False`.
+    keep it in their state, which is resumed. The last step is evaluated, whatever `eval_steps` says, and what is saved
+    is logged: a resume knows nothing of the loss and the tokens since the last log. A NaN loss shows only where the
+    trainer runs with `logging_nan_inf_filter=False`.
     """
     from transformers import TrainerCallback
 
@@ -341,6 +374,9 @@ def recorder(job: Job, before_step_one: Callable[[int], None], tokens_before: fl
                 control.should_save = control.should_training_stop = True
             elif state.global_step >= state.max_steps and args.eval_strategy != "no":
                 control.should_evaluate = True
+            if control.should_save:
+                control.should_log = True
+                unmark(job.folder / "checkpoints", args.save_total_limit)
 
         def on_save(self, args, state, control, **kwargs):
             (job.folder / "checkpoints" / f"checkpoint-{state.global_step}" / COMPLETE).touch()
