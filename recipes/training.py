@@ -69,6 +69,10 @@ class TrainingConfig(BaseModel):
     trackio_project: str | None = None  # TRACKIO_DIR comes from the launcher
     trackio_run: str | None = None
 
+    def lengths(self, rows: list[dict[str, Any]], tokenizer: Any) -> list[int]:
+        """Tokens of some rows, where they are known before step one and differ."""
+        return []
+
     @classmethod
     def misfit(cls, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str | None:
         """What is wrong with the first row that these settings cannot use, in one sentence; None where all fit."""
@@ -86,6 +90,7 @@ class Parts:
     held: list[dict[str, Any]]
     arguments: dict[str, Any]  # of transformers' TrainingArguments
     callbacks: list[Any]
+    lengths: list[int]  # tokens of some of the rows that it will train on; [] where a recipe does not know them
 
     def load(self, head: str = "CausalLM", **more: Any) -> Any:
         return load_model(self.config.model, self.device == "cuda" and self.config.lora_rank > 0, head, **more)
@@ -129,11 +134,12 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
     train, held = shapes.split(
         [shapes.as_chat(row) for row in rows] if tokenizer.chat_template else rows, config.eval_fraction, config.seed
     )
+    lengths = config.lengths(train, tokenizer)
 
     def small(config: Any, rows: list[dict[str, Any]], more: dict[str, Any], callbacks: list[Any]) -> Any:
         set_seed(config.seed)
         shared = arguments(config, job.folder, device, False) | more
-        return build(Parts(config, device, tokenizer, rows, [], shared, callbacks))
+        return build(Parts(config, device, tokenizer, rows, [], shared, callbacks, lengths))
 
     from transformers import set_seed
 
@@ -143,7 +149,7 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
     set_seed(config.seed)  # a new head is drawn at random
     callbacks = [recorder(job, before_step_one, tokens_before)]
     shared = arguments(config, job.folder, device, bool(held))
-    trainer = build(Parts(config, device, tokenizer, train, held, shared, callbacks))
+    trainer = build(Parts(config, device, tokenizer, train, held, shared, callbacks, lengths))
     job.saves_before_stopping()
     steps, trained_for = trained(trainer, checkpoint)
     job.stop_if_asked()
