@@ -11,7 +11,6 @@ from recipes.preflight import look_at_feed, sample, token_count
 from recipes.rows import Completion
 from recipes.training import Parts, TrainingConfig, fit, read_rows
 
-
 # What one more pass through the model costs, in tokens. cpu: 18 ms at 0.15 ms a token, the starter on two cores;
 # larger models pay less. cuda: [H].
 A_PASS = {"cpu": 128, "cuda": 4096}
