@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 from math import ceil
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 
 from recipes.job import Job, run
 from recipes.preflight import look_at_feed, sample, token_count
 from recipes.rows import Completion
 from recipes.training import Parts, TrainingConfig, fit, read_rows
+from recipes.weights import nf4
 
 # What one more pass through the model costs, in tokens. cpu: 18 ms at 0.15 ms a token, the starter on two cores;
 # larger models pay less. cuda: [H].
@@ -25,6 +26,13 @@ class Config(TrainingConfig):
     max_length: PositiveInt = 128  # tokens; longer rows lose their end, and preflight.json says how many
     packing: bool = False
     completion_only: bool = True  # a prompt is given, so there is nothing to learn in it
+    quantize: Literal["none", "nf4"] = "none"  # of the weights under an adapter (QLoRA); needs bitsandbytes
+
+    @model_validator(mode="after")
+    def only_under_an_adapter(self) -> "Config":
+        if self.quantize != "none" and not self.lora_rank:
+            raise ValueError(f"quantize = {self.quantize} cannot be trained by itself: give a lora_rank, such as 16")
+        return self
 
     def lengths(self, rows: list[dict[str, Any]], tokenizer: Any) -> list[int]:
         return [] if self.packing else [min(token_count(row, tokenizer), self.max_length) for row in sample(rows)]
@@ -57,7 +65,8 @@ def build(parts: Parts) -> Any:
         packing_strategy=config.PACKS,
         completion_only_loss=config.completion_only,
     )
-    return SFTTrainer(model=parts.load(), args=args, **parts.common())
+    model = parts.load(**nf4(parts.device) if config.quantize == "nf4" else {})
+    return SFTTrainer(model=model, args=args, **parts.common())
 
 
 def in_passes(parts: Parts) -> Parts:

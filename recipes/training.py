@@ -18,6 +18,7 @@ from recipes import probe
 from recipes import rows as shapes
 from recipes.job import ConfigError, Job, peak_rss_mb, write_json
 from recipes.seal import file_hash
+from recipes.weights import has_bfloat16, load_model, load_tokenizer, lora, merged, save_whole
 
 COMPLETE = "complete"  # written last into a checkpoint: without it a kill came first
 MOST_THREADS = 16  # more do not help models that anybody trains on a CPU
@@ -153,7 +154,7 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
     job.saves_before_stopping()
     steps, trained_for = trained(trainer, checkpoint)
     job.stop_if_asked()
-    model = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
+    model = merged(trainer.model) if config.lora_rank else trainer.model
     save_whole(model.bfloat16() if device == "cuda" else model, tokenizer, job.folder / "model")
     final = job.latest()
     return {
@@ -241,27 +242,6 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
     }
 
 
-def has_bfloat16() -> bool:
-    """Whether the GPU computes in it: from Ampere on. A T4 trains in float32, where nothing overflows."""
-    import torch
-
-    return torch.cuda.get_device_capability() >= (8, 0)
-
-
-def lora(config: Any) -> Any:
-    """A PEFT adapter on every linear layer; a new head is trained whole."""
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha or 2 * config.lora_rank,
-        lora_dropout=config.lora_dropout,
-        target_modules="all-linear",
-        exclude_modules=["score", "classifier"] if config.TASK == "TOKEN_CLS" else None,  # PEFT knows it for SEQ_CLS
-        task_type=config.TASK,
-    )
-
-
 def prepare_machine() -> str:
     """Quiet libraries, threads that fit the container; returns "cuda" or "cpu"."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers would warn on every batch
@@ -283,41 +263,6 @@ def cores() -> int:
         return allowed
     limit, period = quota.read_text().split()
     return allowed if limit == "max" else max(1, min(allowed, round(int(limit) / int(period))))
-
-
-def load_tokenizer(model: str) -> Any:
-    """The model's tokenizer, with a pad token. Raises ConfigError where there is none, or none with an EOS token."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"No tokenizer can be loaded from {model!r}: {first_line(error)}") from error
-    if tokenizer.eos_token is None:
-        raise ConfigError(f"The tokenizer of {model!r} has no EOS token, so nothing can learn to stop.")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def load_model(model: str, half: bool, head: str = "CausalLM", **more: Any) -> Any:
-    """A model in bfloat16 (`half`) or float32, with the head of transformers' AutoModelFor<head>.
-
-    Raises ConfigError where it cannot be loaded, or where a reward model is to write.
-    """
-    import torch
-    import transformers
-
-    loader = getattr(transformers, f"AutoModelFor{head}")
-    try:
-        kind = (transformers.AutoConfig.from_pretrained(model).architectures or [""])[0]
-        if head == "CausalLM" and kind.endswith(("ForSequenceClassification", "ForTokenClassification")):
-            raise ConfigError(f"The model {model!r} is a {kind}: it marks texts and writes none.")
-        return loader.from_pretrained(model, dtype=torch.bfloat16 if half else torch.float32, **more)
-    except ConfigError:
-        raise
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"No model for {head} can be loaded from {model!r}: {first_line(error)}") from error
 
 
 def resume_point(checkpoints: Path) -> Path | None:
@@ -392,18 +337,3 @@ def recorder(job: Job, before_step_one: Callable[[int], None], tokens_before: fl
 
 def is_metric(name: str, value: Any) -> bool:
     return isinstance(value, (int, float)) and not name.startswith(NOT_METRICS)
-
-
-def save_whole(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save weights, generation config and tokenizer, in one move: `folder` is never half a model."""
-    scratch = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch)
-    tokenizer.save_pretrained(scratch)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(scratch, folder)
-
-
-def first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]

@@ -11,11 +11,12 @@ import pytest
 from recipes.job import read_lines
 from recipes.training import COMPLETE, unmark
 from tests.recipes.forked import start
-from tests.recipes.rig import sft_folder
+from tests.recipes.rig import SMALL, with_rows
 from tests.recipes.test_resume import weights
 
+ROWS = [{"prompt": "Go on:", "completion": "1 2 3 " * (1 + at % 16 * 2)} for at in range(60)]  # up to 93 numbers
 STEPS = 32  # enough for a probe; the last one is not an epoch's, and most checkpoints fall between two logged steps
-JOB = {"rows": 60, "max_steps": STEPS, "batch_size": 4, "save_steps": 3, "log_steps": 2, "eval_steps": 5}
+JOB = {"max_steps": STEPS, "batch_size": 8, "max_length": 256, "save_steps": 3, "log_steps": 2, "eval_steps": 5}
 CLOCKS = ("at", "tokens_per_second", "seconds", "peak_rss_mb", "resumed_from")  # differ from run to run
 
 Moment = Callable[[Path, float], bool]  # (the job's folder, when this attempt began)
@@ -80,7 +81,7 @@ def test_a_checkpoint_is_no_checkpoint_any_more_before_it_is_deleted(tmp_path):
 def test_twenty_kills_change_nothing(tmp_path):
     draw, whole, cut = Random(5), tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
-        sft_folder(folder, **JOB)
+        with_rows(folder, ROWS, **SMALL | JOB)
     finish(whole)
     for _ in range(4):  # while it loads, and in the probe
         killed(cut, begun, draw.uniform(0, 1))
