@@ -130,7 +130,7 @@ ARMS: dict[str, Callable[[Path, list, list], Speed]] = {
 RATIOS = (
     ("ours", "bare TRL", GOAL),
     ("mixed lengths: ours", "mixed lengths: TRL's defaults", GOAL_MIXED),
-    ("mixed lengths: ours", "mixed lengths: bare TRL", GOAL_MIXED),
+    ("mixed lengths: ours", "mixed lengths: bare TRL", 1.0),
 )
 
 
