@@ -1,8 +1,9 @@
 """What our SFT costs beside bare TRL, and how right its forecasts are: `python -m benchmarks.training [--rounds 3]`.
 
-Speed: arms take turns in one process, on the starter model; tokens of text a second of training, padding not counted.
-"bare TRL" is the same SFTConfig without our recorder, probe and checks; "TRL's defaults" is SFTConfig() in float32, on
-the same rows. Forecasts: one process for each of twelve random models and settings; memory before anything is loaded
+Speed: arms take turns in one process, on the starter model and the same rows; tokens of text a second of training,
+padding not counted, by the wall's clock and by the processor's, which counts what others take from a shared machine
+less. "bare TRL" is an SFTTrainer with the settings of ours and nothing of ours; "TRL's defaults" is SFTConfig() in
+float32. Forecasts: one process for each of twelve random models and settings; memory before anything is loaded
 against the peak of its steps and of the whole process, and the time that the probe foretells against the time that
 training then takes, which means something on a quiet machine only.
 """
@@ -13,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -23,7 +25,7 @@ from agent.settings import ROOT
 from recipes import sft
 from recipes.job import Job, peak_rss_mb
 from recipes.memory import MIB, RUNTIME, needed, shape_of
-from recipes.training import Parts, arguments, load_tokenizer, prepare_machine
+from recipes.training import arguments, load_tokenizer, prepare_machine
 
 STARTER = ROOT / "starter" / "model"
 GOAL, GOAL_MIXED, GOAL_OFF = 0.98, 1.5, 0.15
@@ -64,63 +66,92 @@ def config(folder: Path, fed: list[dict[str, str]], **settings: Any) -> sft.Conf
 # Speed
 
 
-def ours(folder: Path, fed: list[dict[str, str]], **settings: Any) -> float:
+Speed = tuple[float, float]  # tokens a second: of the wall's, of the processor's
+
+
+def ours(folder: Path, fed: list[dict[str, str]], **settings: Any) -> Speed:
     told = config(folder, fed, **STEADY | settings)
-    return sft.train(told, Job(folder), fed)["tokens_per_second"]
+    with taken() as spent:
+        result = sft.train(told, Job(folder), fed)
+    return result["tokens"] / spent["wall"], result["tokens"] / spent["processor"]
 
 
-def bare(folder: Path, fed: list[dict[str, str]], **settings: Any) -> float:
-    told = config(folder, fed, **STEADY | settings)
-    tokenizer, device = load_tokenizer(told.model), prepare_machine()
-    return _timed(sft.build(Parts(told, device, tokenizer, fed, [], arguments(told, folder, device, False), [])))
+def bare(folder: Path, fed: list[dict[str, str]]) -> Speed:
+    told = config(folder, fed, **STEADY)
+    ours = arguments(told, folder, prepare_machine(), False)
+    return _trl(fed, **ours, max_length=told.max_length, completion_only_loss=told.completion_only)
 
 
-def defaults(folder: Path, fed: list[dict[str, str]]) -> float:
+def defaults(folder: Path, fed: list[dict[str, str]]) -> Speed:
+    return _trl(fed, output_dir=str(folder), num_train_epochs=1, bf16=False, report_to="none", save_strategy="no")
+
+
+def _trl(fed: list[dict[str, str]], **settings: Any) -> Speed:
     from datasets import Dataset
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    settings: dict[str, Any] = {"bf16": False, "report_to": "none", "save_strategy": "no"}  # no bf16 on a CPU
-    args = SFTConfig(output_dir=str(folder), num_train_epochs=1, **settings)
-    return _timed(SFTTrainer(model=str(STARTER), args=args, train_dataset=Dataset.from_list(fed)))
+    trainer = SFTTrainer(model=str(STARTER), args=SFTConfig(**settings), train_dataset=Dataset.from_list(fed))
+    with taken() as spent:
+        trainer.train()
+    tokens = next(line["num_tokens"] for line in reversed(trainer.state.log_history) if "num_tokens" in line)
+    return tokens / spent["wall"], tokens / spent["processor"]
 
 
-def _timed(trainer: Any) -> float:
-    spent = trainer.train().metrics["train_runtime"]
-    return next(line["num_tokens"] for line in reversed(trainer.state.log_history) if "num_tokens" in line) / spent
+@contextmanager
+def taken() -> Iterator[dict[str, float]]:
+    """Seconds of the training in between, of the wall's clock and of the processor's; of the last one where there are several."""
+    from transformers import Trainer
+
+    spent: dict[str, float] = {}
+    inner = Trainer._inner_training_loop
+
+    def timed(*args: Any, **more: Any) -> Any:
+        wall, processor = time.perf_counter(), time.process_time()
+        try:
+            return inner(*args, **more)
+        finally:
+            spent.update(wall=time.perf_counter() - wall, processor=time.process_time() - processor)
+
+    Trainer._inner_training_loop = timed
+    try:
+        yield spent
+    finally:
+        Trainer._inner_training_loop = inner
 
 
-ARMS: dict[str, Callable[[Path, list, list], float]] = {
-    "ours": lambda folder, short, mixed: ours(folder, short),
+ARMS: dict[str, Callable[[Path, list, list], Speed]] = {
     "bare TRL": lambda folder, short, mixed: bare(folder, short),
+    "ours": lambda folder, short, mixed: ours(folder, short),
     "mixed lengths: TRL's defaults": lambda folder, short, mixed: defaults(folder, mixed),
+    "mixed lengths: bare TRL": lambda folder, short, mixed: bare(folder, mixed),
     "mixed lengths: ours": lambda folder, short, mixed: ours(folder, mixed),
-    "mixed lengths: ours, packed": lambda folder, short, mixed: ours(folder, mixed[::4], packing=True, batch_size=32),
 }
+RATIOS = (
+    ("ours", "bare TRL", GOAL),
+    ("mixed lengths: ours", "mixed lengths: TRL's defaults", GOAL_MIXED),
+    ("mixed lengths: ours", "mixed lengths: bare TRL", 1.0),
+)
 
 
 def speed(rounds: int, count: int) -> str:
     prepare_machine()
     short, mixed = rows(count, SHORT), rows(count, MIXED)
-    made: dict[str, list[float]] = {name: [] for name in ARMS}
+    made: dict[str, list[Speed]] = {name: [] for name in ARMS}
     for turn in range(rounds):
         for name in sorted(ARMS, reverse=bool(turn % 2)):
             with tempfile.TemporaryDirectory() as home:
                 made[name].append(ARMS[name](Path(home) / "job", short, mixed))
-    lines = ["| arm | tokens/s, median | least | most |", "|---|---|---|---|"]
-    lines += [f"| {name} | {median(got):.0f} | {min(got):.0f} | {max(got):.0f} |" for name, got in made.items()]
-    us, other, trl, ours_mixed, packed = made.values()
-    lines += [
-        "",
-        _verdict("ours / bare TRL", _ratios(us, other), GOAL),
-        _verdict("mixed lengths, ours / TRL's defaults", _ratios(ours_mixed, trl), GOAL_MIXED),
-        _verdict("mixed lengths, ours packed / TRL's defaults", _ratios(packed, trl), GOAL_MIXED),
-    ]
+            print(turn, name, *(f"{one:.0f}" for one in made[name][-1]), file=sys.stderr, flush=True)
+    lines = ["| arm | tokens/s, median | least | most | tokens/s of the processor's, median |", "|---|---|---|---|---|"]
+    for name, got in made.items():
+        wall, processor = ([one[clock] for one in got] for clock in (0, 1))
+        lines.append(f"| {name} | {median(wall):.0f} | {min(wall):.0f} | {max(wall):.0f} | {median(processor):.0f} |")
+    for one, other, goal in RATIOS:
+        for clock, of in enumerate(("wall", "processor")):
+            ratios = [a[clock] / b[clock] for a, b in zip(made[one], made[other], strict=True)]
+            lines += ["", _verdict(f"{one} / {other}, by the {of}'s clock", ratios, goal)]
     return "\n".join(lines)
-
-
-def _ratios(one: list[float], other: list[float]) -> list[float]:
-    return [a / b for a, b in zip(one, other, strict=True)]
 
 
 def _verdict(name: str, ratios: list[float], goal: float) -> str:
@@ -151,11 +182,13 @@ def forecast(number: int) -> dict[str, float]:
         settings: dict[str, Any] = {"model": str(model), "max_length": length, "batch_size": batch, "max_steps": 30}
         settings |= {"eval_fraction": 0.0, "save_steps": 10_000} | more
         told = config(Path(home) / "job", fed, **settings)
+        cut = sft.passes(told.lengths(fed, load_tokenizer(told.model)), batch, "cpu")
         result = sft.train(told, Job(Path(home) / "job"), fed)
         seen = json.loads((Path(home) / "job" / "preflight.json").read_text())
         trained = result["tokens"] / result["tokens_per_second"]
     longest = length if told.packing else seen["length_max"]
-    expected = needed(shape, told.model_dump(), longest, "cpu")
+    one = {"batch_size": batch // cut, "grad_accumulation": told.grad_accumulation * cut}
+    expected = needed(shape, told.model_dump() | one, longest, "cpu")
     return {
         "parameters": shape.parameters,
         "foretold": (expected - RUNTIME["cpu"]) / MIB,

@@ -22,6 +22,7 @@ SLACK = {"cpu": 1.45, "cuda": 1.0}
 # attention q, k, v, what it sums to and that once more turned round, the MLP 4 of its own. bfloat16 is autocast's.
 KEPT = {"float32": (44, 16), "bfloat16": (39, 8), "bfloat16 LoRA": (31, 8)}
 HEAD_TOKENS, HEAD_WORDS, HEAD_COPIES = 4096, 32768, 8  # TRL 1.16 never makes all logits: tiles of this size, and copies
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, 8 for a block of 64, and 32 for 256 blocks (QLoRA, 2305.14314, section 3)
 UNGATED = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "bloom", "falcon", "phi")  # two matrices an MLP, not three
 TEXTS = {"DPO": 2, "KTO": 2, "a reward model": 2}  # a row: two answers; KTO's second is the KL's
 MODELS = {"DPO": 2, "KTO": 2, "distillation": 2}  # the reference or the teacher; with LoRA the base serves as reference
@@ -76,7 +77,7 @@ def needed(
     """Bytes at the peak of a training step.
 
     Args:
-        settings: batch_size, grad_accumulation, gradient_checkpointing and lora_rank; the rest is not looked at.
+        settings: batch_size, grad_accumulation, gradient_checkpointing, lora_rank and quantize, where a recipe has it.
         length: Tokens of the longest row.
         method: A recipe's METHOD.
         size: Parameters, where the files of the model say so.
@@ -85,13 +86,19 @@ def needed(
     half = device == "cuda" and rank > 0  # see load_model: only a base that is not trained is kept in bfloat16
     models = 1 if rank and method != "distillation" else MODELS.get(method, 1)
     trained = shape.adapter(rank) if rank else size
-    fixed = models * size * (2 if half else 4) + 8 * trained
+    fixed = models * (weights(shape, size, settings.get("quantize") == "nf4", 2 if half else 4)) + 8 * trained
     kept, working = _activations(shape, settings, length, device, method)
     gradients = 4 * trained
     # they grow while the activations go; with accumulation those of the pass before are there all the time
     peak = gradients + kept if settings["grad_accumulation"] > 1 else max(gradients, kept)
     runtime = RUNTIME[device] + (PEFT if rank and device == "cpu" else 0)
     return runtime + fixed + peak + working
+
+
+def weights(shape: Shape, size: int, quantized: bool, each: int) -> int:
+    """Bytes of a model of `each` bytes a parameter; quantised to NF4, its embeddings and head stay as they are."""
+    ends = (1 if shape.tied else 2) * shape.words * shape.hidden
+    return int(ends * each + (size - ends) * (NF4 if quantized else each))
 
 
 def _activations(

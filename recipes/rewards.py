@@ -11,9 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from functools import cache
-from importlib.util import find_spec
 from secrets import token_hex
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Annotated, Any, ClassVar, Literal
@@ -35,8 +33,10 @@ from recipes.benchmarks.table import comparable
 from recipes.rows import Asked
 from recipes.training import TrainingConfig
 
-NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:\s*/\s*[1-9]\d*)?")
-FRACTION = re.compile(r"\\d?frac\{(-?\d+)\}\{(-?\d+)\}")
+# A word in an answer, LaTeX's commands and the names of functions aside: then numbers and $...$ are looked for in it,
+# and it is not read as a product of letters.
+WORD = re.compile(r"(?<![\\A-Za-z])(?!(?:sqrt|pi|sin|cos|tan|log|ln|exp|or|and)\b)[A-Za-z]{2,}")
+MOST_SECONDS = 2  # for reading an answer, and again for comparing it: 9^9^9^9 would take for ever
 FENCED = re.compile(r"```(?:python)?\n(.*?)```", re.DOTALL)
 # Runs in the child: limits first, then the answer and its tests; only code that comes to its end can say the word.
 CHILD = """
@@ -87,18 +87,21 @@ class Judged(Rule):
 
 
 class Maths(Rule):
-    """1 where the number, or with math-verify the expression, equals the answer."""
+    """1 where what is in the last `\\boxed{}`, follows the last `Answer:`, or is the text equals the answer: by math-verify.
+
+    Fractions, decimals to six digits, roots, sets, intervals, matrices, equations; units and words beside a number do not
+    count. What takes too long is worth 0. It stops by SIGALRM, so outside the main thread it raises ValueError.
+    """
 
     kind: Literal["math"] = "math"
     needs = ("answer",)
 
     def score(self, text: str, tokens: int, row: Mapping[str, Any]) -> float:
-        if find_spec("math_verify"):
-            from math_verify import parse, verify  # type: ignore[import-not-found]
+        from math_verify import verify
 
-            return float(verify(parse(row["answer"]), parse(text)))
-        said = number(text)
-        return float(said is not None and said == number(row["answer"]))
+        if comparable(after_marker(text) or text) == comparable(row["answer"]):
+            return 1.0
+        return float(verify(expressions(row["answer"]), expressions(text), timeout_seconds=MOST_SECONDS))
 
 
 class Format(Rule):
@@ -199,16 +202,14 @@ def benchmark(name: str) -> Benchmark:
     return load(name)
 
 
-def number(text: str) -> Fraction | None:
-    """The number in `\\boxed{}`, after the last `Answer:`, or the last one of the text; None where there is none."""
-    boxed = text.rpartition("\\boxed{")
-    part = boxed[2] if boxed[1] else after_marker(text) or text
-    found = NUMBER.findall(FRACTION.sub(r"\1/\2", part).replace("\\!", ""))
-    if not found:
-        return None
-    chosen = found[0] if boxed[1] else found[-1]
-    top, _, bottom = re.sub(r"[,\s]", "", chosen).partition("/")
-    return Fraction(top) / Fraction(bottom or 1)
+def expressions(text: str) -> list[Any]:
+    """What math-verify reads in an answer: in its box, after its marker, or in all of it."""
+    from math_verify import parse
+
+    if "\\boxed{" not in text:
+        text = (after_marker(text) or text).rstrip(" .")
+        text = text if WORD.search(text) else f"\\boxed{{{text}}}"
+    return parse(text, parsing_timeout=MOST_SECONDS)
 
 
 def passes(code: str, tests: str, seconds: float, memory_mb: int) -> bool:

@@ -1,13 +1,20 @@
 """Supervised fine-tuning with TRL: `python -m recipes.sft FOLDER/config.json`. Run again after a kill, it resumes."""
 
-from typing import Any, ClassVar
+from dataclasses import replace
+from math import ceil
+from typing import Any, ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 
 from recipes.job import Job, run
-from recipes.preflight import look_at_feed
+from recipes.preflight import look_at_feed, sample, token_count
 from recipes.rows import Completion
 from recipes.training import Parts, TrainingConfig, fit, read_rows
+from recipes.weights import nf4
+
+# What one more pass through the model costs, in tokens. cpu: 18 ms at 0.15 ms a token, the starter on two cores;
+# larger models pay less. cuda: [H].
+A_PASS = {"cpu": 128, "cuda": 4096}
 
 
 class Config(TrainingConfig):
@@ -19,6 +26,16 @@ class Config(TrainingConfig):
     max_length: PositiveInt = 128  # tokens; longer rows lose their end, and preflight.json says how many
     packing: bool = False
     completion_only: bool = True  # a prompt is given, so there is nothing to learn in it
+    quantize: Literal["none", "nf4"] = "none"  # of the weights under an adapter (QLoRA); needs bitsandbytes
+
+    @model_validator(mode="after")
+    def only_under_an_adapter(self) -> "Config":
+        if self.quantize != "none" and not self.lora_rank:
+            raise ValueError(f"quantize = {self.quantize} cannot be trained by itself: give a lora_rank, such as 16")
+        return self
+
+    def lengths(self, rows: list[dict[str, Any]], tokenizer: Any) -> list[int]:
+        return [] if self.packing else [min(token_count(row, tokenizer), self.max_length) for row in sample(rows)]
 
 
 def main(config: Config, job: Job) -> dict[str, Any]:
@@ -39,6 +56,7 @@ def build(parts: Parts) -> Any:
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
+    parts = in_passes(parts)
     config: Config = parts.config
     args = SFTConfig(
         **parts.arguments,
@@ -47,7 +65,44 @@ def build(parts: Parts) -> Any:
         packing_strategy=config.PACKS,
         completion_only_loss=config.completion_only,
     )
-    return SFTTrainer(model=parts.load(), args=args, **parts.common())
+    model = parts.load(**nf4(parts.device) if config.quantize == "nf4" else {})
+    return SFTTrainer(model=model, args=args, **parts.common())
+
+
+def in_passes(parts: Parts) -> Parts:
+    """Each batch as several passes of rows of like length: the same gradient with less padding and less memory.
+
+    The loss is a mean over the tokens of the whole batch, whatever pass they are in (TRL 1.16), and the rows of a batch
+    are drawn at random all the same. In the probe, which says the order of the rows, each step's are sorted.
+    """
+    batch, given = parts.config.batch_size, parts.arguments
+    cut = passes(parts.lengths, batch, parts.device)
+    times = given["gradient_accumulation_steps"]
+    train, order = parts.train, given.get("train_sampling_strategy", "batch_rebalance")
+    if cut == 1:
+        return parts
+    if order == "sequential":
+        steps = (train[at : at + batch * times] for at in range(0, len(train), batch * times))
+        train = [row for step in steps for row in sorted(step, key=lambda row: len(str(row)))]
+    changed = {
+        "per_device_train_batch_size": batch // cut,
+        "gradient_accumulation_steps": times * cut,
+        "train_sampling_strategy": order,
+    }
+    return replace(parts, train=train, arguments=given | changed)
+
+
+def passes(lengths: list[int], batch: int, device: str) -> int:
+    """Into how many passes a batch of rows that are as long as these is cut: where padding and A_PASS cost least."""
+    ordered = sorted(lengths)
+
+    def cost(cut: int) -> float:
+        size = ceil(len(ordered) / cut)
+        chunks = [ordered[at : at + size] for at in range(0, len(ordered), size)]
+        padded = sum(chunk[-1] * len(chunk) for chunk in chunks)
+        return batch * padded / len(ordered) + cut * A_PASS[device]
+
+    return min((cut for cut in range(1, batch + 1) if batch % cut == 0), key=cost) if ordered else 1
 
 
 if __name__ == "__main__":

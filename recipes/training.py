@@ -3,6 +3,7 @@
 Models, tokenizers and trainers are `Any` in signatures: the Auto classes' declared types are unions that fit no use.
 """
 
+import json
 import os
 import shutil
 import time
@@ -17,11 +18,20 @@ from recipes import probe
 from recipes import rows as shapes
 from recipes.job import ConfigError, Job, peak_rss_mb, write_json
 from recipes.seal import file_hash
+from recipes.weights import has_bfloat16, load_model, load_tokenizer, lora, merged, save_whole
 
 COMPLETE = "complete"  # written last into a checkpoint: without it a kill came first
 MOST_THREADS = 16  # more do not help models that anybody trains on a CPU
 # The trainer's own totals, which are not curves.
-NOT_METRICS = ("profiling/", "train_", "total_flos", "eval_runtime", "eval_samples_per", "eval_steps_per")
+NOT_METRICS = (
+    "profiling/",
+    "train_",
+    "total_flos",
+    "eval_runtime",
+    "eval_samples_per",
+    "eval_steps_per",
+    "eval_num_tokens",
+)
 
 
 class TrainingConfig(BaseModel):
@@ -60,6 +70,10 @@ class TrainingConfig(BaseModel):
     trackio_project: str | None = None  # TRACKIO_DIR comes from the launcher
     trackio_run: str | None = None
 
+    def lengths(self, rows: list[dict[str, Any]], tokenizer: Any) -> list[int]:
+        """Tokens of some rows, where they are known before step one and differ."""
+        return []
+
     @classmethod
     def misfit(cls, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str | None:
         """What is wrong with the first row that these settings cannot use, in one sentence; None where all fit."""
@@ -77,6 +91,7 @@ class Parts:
     held: list[dict[str, Any]]
     arguments: dict[str, Any]  # of transformers' TrainingArguments
     callbacks: list[Any]
+    lengths: list[int]  # tokens of some of the rows that it will train on; [] where a recipe does not know them
 
     def load(self, head: str = "CausalLM", **more: Any) -> Any:
         return load_model(self.config.model, self.device == "cuda" and self.config.lora_rank > 0, head, **more)
@@ -120,11 +135,12 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
     train, held = shapes.split(
         [shapes.as_chat(row) for row in rows] if tokenizer.chat_template else rows, config.eval_fraction, config.seed
     )
+    lengths = config.lengths(train, tokenizer)
 
     def small(config: Any, rows: list[dict[str, Any]], more: dict[str, Any], callbacks: list[Any]) -> Any:
         set_seed(config.seed)
         shared = arguments(config, job.folder, device, False) | more
-        return build(Parts(config, device, tokenizer, rows, [], shared, callbacks))
+        return build(Parts(config, device, tokenizer, rows, [], shared, callbacks, lengths))
 
     from transformers import set_seed
 
@@ -134,16 +150,15 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
     set_seed(config.seed)  # a new head is drawn at random
     callbacks = [recorder(job, before_step_one, tokens_before)]
     shared = arguments(config, job.folder, device, bool(held))
-    trainer = build(Parts(config, device, tokenizer, train, held, shared, callbacks))
+    trainer = build(Parts(config, device, tokenizer, train, held, shared, callbacks, lengths))
     job.saves_before_stopping()
-    output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    steps, trained_for = trained(trainer, checkpoint)
     job.stop_if_asked()
-    model = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
+    model = merged(trainer.model) if config.lora_rank else trainer.model
     save_whole(model.bfloat16() if device == "cuda" else model, tokenizer, job.folder / "model")
     final = job.latest()
-    trained_for = output.metrics["train_runtime"]
     return {
-        "steps": output.global_step,
+        "steps": steps,
         "seconds": round(time.time() - started, 1),
         "loss": final.get("loss"),
         "eval_loss": final.get("eval_loss"),
@@ -154,6 +169,18 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
         "device": device,
         "resumed_from": resumed_from,
     }
+
+
+def trained(trainer: Any, checkpoint: Path | None) -> tuple[int, float]:
+    """Train to the end; returns the last step and the seconds that it took.
+
+    What a kill leaves after the last step is only loaded: transformers 5.23 would take one step more.
+    """
+    if checkpoint and is_last(checkpoint):
+        trainer._load_from_checkpoint(str(checkpoint))
+        return step_of(checkpoint), 0.0
+    output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return output.global_step, output.metrics["train_runtime"]
 
 
 def read_rows(config: Any) -> list[dict[str, Any]]:
@@ -215,27 +242,6 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
     }
 
 
-def has_bfloat16() -> bool:
-    """Whether the GPU computes in it: from Ampere on. A T4 trains in float32, where nothing overflows."""
-    import torch
-
-    return torch.cuda.get_device_capability() >= (8, 0)
-
-
-def lora(config: Any) -> Any:
-    """A PEFT adapter on every linear layer; a new head is trained whole."""
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha or 2 * config.lora_rank,
-        lora_dropout=config.lora_dropout,
-        target_modules="all-linear",
-        exclude_modules=["score", "classifier"] if config.TASK == "TOKEN_CLS" else None,  # PEFT knows it for SEQ_CLS
-        task_type=config.TASK,
-    )
-
-
 def prepare_machine() -> str:
     """Quiet libraries, threads that fit the container; returns "cuda" or "cpu"."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers would warn on every batch
@@ -259,41 +265,6 @@ def cores() -> int:
     return allowed if limit == "max" else max(1, min(allowed, round(int(limit) / int(period))))
 
 
-def load_tokenizer(model: str) -> Any:
-    """The model's tokenizer, with a pad token. Raises ConfigError where there is none, or none with an EOS token."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"No tokenizer can be loaded from {model!r}: {first_line(error)}") from error
-    if tokenizer.eos_token is None:
-        raise ConfigError(f"The tokenizer of {model!r} has no EOS token, so nothing can learn to stop.")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def load_model(model: str, half: bool, head: str = "CausalLM", **more: Any) -> Any:
-    """A model in bfloat16 (`half`) or float32, with the head of transformers' AutoModelFor<head>.
-
-    Raises ConfigError where it cannot be loaded, or where a reward model is to write.
-    """
-    import torch
-    import transformers
-
-    loader = getattr(transformers, f"AutoModelFor{head}")
-    try:
-        kind = (transformers.AutoConfig.from_pretrained(model).architectures or [""])[0]
-        if head == "CausalLM" and kind.endswith(("ForSequenceClassification", "ForTokenClassification")):
-            raise ConfigError(f"The model {model!r} is a {kind}: it marks texts and writes none.")
-        return loader.from_pretrained(model, dtype=torch.bfloat16 if half else torch.float32, **more)
-    except ConfigError:
-        raise
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"No model for {head} can be loaded from {model!r}: {first_line(error)}") from error
-
-
 def resume_point(checkpoints: Path) -> Path | None:
     """The newest complete checkpoint; the incomplete ones, cut off by a kill, are deleted."""
     found = sorted(checkpoints.glob("checkpoint-*"), key=step_of)
@@ -306,13 +277,26 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
+def is_last(checkpoint: Path) -> bool:
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return state["global_step"] >= state["max_steps"]
+
+
+def unmark(checkpoints: Path, limit: int | None) -> None:
+    """Take COMPLETE off what the next save will delete: a kill in the middle of that leaves half of it."""
+    found = sorted(checkpoints.glob("checkpoint-*"), key=step_of)
+    for folder in found[: -(limit - 1)] if limit else []:
+        (folder / COMPLETE).unlink(missing_ok=True)
+
+
 def recorder(job: Job, before_step_one: Callable[[int], None], tokens_before: float = 0.0) -> Any:
     """A callback that writes metrics.jsonl, marks complete checkpoints, and stops after a save on SIGTERM.
 
     `before_step_one` is called with the total number of steps once the trainer knows it.
     `tokens_before` is added to TRL's `num_tokens`, which starts at zero again after a resume; trainers that generate
-    keep it in their state, which is resumed. The last step is evaluated, whatever `eval_steps` says. A NaN loss shows only
-    where the trainer runs with `logging_nan_inf_filter=False`.
+    keep it in their state, which is resumed. The last step is evaluated, whatever `eval_steps` says, and what is saved
+    is logged: a resume knows nothing of the loss and the tokens since the last log. A NaN loss shows only where the
+    trainer runs with `logging_nan_inf_filter=False`.
     """
     from transformers import TrainerCallback
 
@@ -341,6 +325,9 @@ def recorder(job: Job, before_step_one: Callable[[int], None], tokens_before: fl
                 control.should_save = control.should_training_stop = True
             elif state.global_step >= state.max_steps and args.eval_strategy != "no":
                 control.should_evaluate = True
+            if control.should_save:
+                control.should_log = True
+                unmark(job.folder / "checkpoints", args.save_total_limit)
 
         def on_save(self, args, state, control, **kwargs):
             (job.folder / "checkpoints" / f"checkpoint-{state.global_step}" / COMPLETE).touch()
@@ -350,18 +337,3 @@ def recorder(job: Job, before_step_one: Callable[[int], None], tokens_before: fl
 
 def is_metric(name: str, value: Any) -> bool:
     return isinstance(value, (int, float)) and not name.startswith(NOT_METRICS)
-
-
-def save_whole(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save weights, generation config and tokenizer, in one move: `folder` is never half a model."""
-    scratch = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch)
-    tokenizer.save_pretrained(scratch)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(scratch, folder)
-
-
-def first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]

@@ -1,12 +1,13 @@
 """What answers are worth, and that what a model wrote is run at arm's length."""
 
 import time
+from threading import Thread
 
 import pytest
 from pydantic import ValidationError
 
 from recipes.benchmarks import load
-from recipes.rewards import REWARDS, Code, Rewarded, number, problem
+from recipes.rewards import REWARDS, Code, Rewarded, problem
 
 ROW = {"question": "3 + 4 - 2", "answer": "5", "tests": "assert double(3) == 6", "origin": {}}
 
@@ -32,23 +33,67 @@ def test_the_benchmarks_own_score_is_a_reward():
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
+    ("answer", "text", "right"),
     [
-        ("Answer: 1/2", 0.5),
-        ("so \\boxed{\\frac{1}{2}} it is, on page 7", 0.5),
-        ("2 or .. -1,250.5", -1250.5),
-        ("no", None),
+        ("1/2", "so \\boxed{\\frac{1}{2}} it is, on page 7", True),
+        ("\\frac{1}{2}", "Answer: 0.5", True),
+        ("1/2", "The answer is $\\frac{2}{4}$.", True),
+        ("0.51", "Answer: 1/2", False),
+        ("1/3", "\\boxed{0.333}", False),
+        ("-1250.5", "Answer: -1,250.5", True),
+        ("10^{-3}", "\\boxed{0.001}", True),
+        ("50\\%", "Answer: 0.5", True),
+        ("2\\sqrt{3}", "\\boxed{\\sqrt{12}}", True),
+        ("2", "Answer: 2\\sqrt{3}", False),  # no number is cut out of an expression
+        ("1", "Answer: x + 1", False),
+        ("x^2+1", "Answer: $1+x^2$", True),
+        ("x^2+1", "Answer: 1 + x^2.", True),
+        ("x^2+1", "\\boxed{x^2-1}", False),
+        ("2x+3y=6", "Answer: 3y + 2x = 6", True),
+        ("3", "Answer: x = 3", True),
+        ("\\{1,2,3\\}", "\\boxed{\\{3,2,1\\}}", True),
+        ("\\{1,2,3\\}", "Answer: {3, 2}", False),
+        ("[0,1)", "Answer: [0, 1)", True),
+        ("[0,1)", "\\boxed{[0,1]}", False),
+        ("(1,2)", "\\boxed{(2,1)}", False),
+        ("(-\\infty,3]", "\\boxed{(-\\infty,3]}", True),
+        ("5", "\\boxed{5\\text{ cm}}", True),
+        ("5 cm", "Answer: 5", True),
+        ("12 dollars", "Answer: \\$12", True),
+        ("5", "Answer: 5 apples", True),
+        ("5", "Answer: 7 - 2 = 5", True),
+        ("5", "Answer: 5 or 6", False),
+        ("5", "\\boxed{5} or \\boxed{6}", False),
+        ("42", "42 is wrong. Answer: 43", False),
+        ("42", "I do not know", False),
+        ("42", "", False),
+        ("east", "Answer: East", True),
+        ("5", "\\boxed{" + "(" * 50, False),
     ],
 )
-def test_a_number_is_found_where_it_stands(text, value):
-    found = number(text)
-    assert (None if found is None else float(found)) == value
+def test_mathematics_is_equal_by_value(answer, text, right):
+    assert score(text, kind="math", row={"answer": answer}) == right
 
 
-def test_mathematics_is_equal_by_value():
-    assert score("Answer: 2/4", kind="math", row={"answer": "0.5"}) == 1
-    assert score("Answer: 0.51", kind="math", row={"answer": "1/2"}) == 0
-    assert score("I do not know", kind="math") == 0
+def test_an_answer_that_would_take_for_ever_is_worth_nothing():
+    started = time.monotonic()
+    assert [score(f"\\boxed{{{hard}}}", kind="math") for hard in ("9^{9^{9^{9}}}", "100000000!")] == [0, 0]
+    assert time.monotonic() - started < 20  # four times two seconds, and a loaded machine
+
+
+def test_outside_the_main_thread_mathematics_is_an_error_and_no_zero():
+    caught: list[BaseException] = []
+
+    def mark() -> None:
+        try:
+            score("Answer: 1/2", kind="math", row={"answer": "0.5"})
+        except ValueError as error:
+            caught.append(error)
+
+    thread = Thread(target=mark)
+    thread.start()
+    thread.join()
+    assert "threaded" in str(caught[0])
 
 
 def test_form_and_length_are_shaped():

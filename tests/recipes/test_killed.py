@@ -1,0 +1,97 @@
+"""kill -9 at twenty moments of one job: what is left at its end is what a run without them leaves."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from recipes.job import read_lines
+from recipes.training import COMPLETE, unmark
+from tests.recipes.forked import start
+from tests.recipes.rig import SMALL, with_rows
+from tests.recipes.test_resume import weights
+
+ROWS = [{"prompt": "Go on:", "completion": "1 2 3 " * (1 + at % 16 * 2)} for at in range(60)]  # up to 93 numbers
+STEPS = 32  # enough for a probe; the last one is not an epoch's, and most checkpoints fall between two logged steps
+JOB = {"max_steps": STEPS, "batch_size": 8, "max_length": 256, "save_steps": 3, "log_steps": 2, "eval_steps": 5}
+CLOCKS = ("at", "tokens_per_second", "seconds", "peak_rss_mb", "resumed_from")  # differ from run to run
+
+Moment = Callable[[Path, float], bool]  # (the job's folder, when this attempt began)
+
+
+def begun(folder: Path, since: float) -> bool:
+    return (folder / "heartbeat").exists() and (folder / "heartbeat").stat().st_mtime > since
+
+
+def half_saved(folder: Path, since: float) -> bool:
+    made = (path for path in (folder / "checkpoints").glob("checkpoint-*") if path.stat().st_mtime > since)
+    return any(not (path / COMPLETE).exists() for path in made)
+
+
+def trained(folder: Path, since: float) -> bool:
+    return any((folder / name).exists() for name in (".model.tmp", "model"))
+
+
+def reached(step: int) -> Moment:
+    return lambda folder, since: any(
+        line["step"] >= step and line["at"] > since for line in read_lines(folder / "metrics.jsonl")
+    )
+
+
+def killed(folder: Path, moment: Moment, later: float = 0.0) -> bool:
+    """Start the job, kill it `later` seconds after a moment; whether it died in that very moment."""
+    since = time.time()
+    process = start("sft", folder)
+    while not moment(folder, since):
+        assert process.is_alive() and time.time() < since + 120, (folder / "log.txt").read_text()[-2000:]
+        time.sleep(0.0005)
+    time.sleep(later)
+    process.kill()
+    process.join()
+    assert process.exitcode == -9
+    return moment(folder, since)
+
+
+def left(folder: Path) -> list[dict]:
+    """The curves and the result, without what depends on the clock."""
+    lines = [*read_lines(folder / "metrics.jsonl"), json.loads((folder / "result.json").read_text())]
+    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
+
+
+def finish(folder: Path) -> None:
+    process = start("sft", folder)
+    process.join(120)
+    assert process.exitcode == 0, (folder / "log.txt").read_text()[-2000:]
+
+
+def test_a_checkpoint_is_no_checkpoint_any_more_before_it_is_deleted(tmp_path):
+    for step in (2, 10, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / COMPLETE).touch()
+    unmark(tmp_path, limit=2)  # the one that is written now, and one more
+    assert [path.parent.name for path in tmp_path.glob(f"*/{COMPLETE}")] == ["checkpoint-12"]
+    unmark(tmp_path, limit=None)
+    assert [path.parent.name for path in tmp_path.glob(f"*/{COMPLETE}")] == ["checkpoint-12"]
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(tmp_path):
+    draw, whole, cut = Random(5), tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        with_rows(folder, ROWS, **SMALL | JOB)
+    finish(whole)
+    for _ in range(4):  # while it loads, and in the probe
+        killed(cut, begun, draw.uniform(0, 1))
+    for step in sorted(draw.sample(range(1, STEPS), 9)):
+        killed(cut, reached(step), draw.uniform(0, 0.2))
+    assert sum(killed(cut, half_saved, draw.uniform(0, 0.004)) for _ in range(5))
+    for _ in range(2):
+        killed(cut, trained, draw.uniform(0, 0.02))
+    finish(cut)
+    assert json.loads((cut / "result.json").read_text())["resumed_from"] == STEPS
+    assert left(cut) == left(whole)
+    one, other = weights(whole), weights(cut)
+    assert one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
