@@ -4,7 +4,6 @@ import time
 
 import pytest
 
-from recipes.job import read_lines
 from recipes.training import COMPLETE, resume_point
 from tests.recipes.rig import metric, run_sft, sft_folder, start
 
@@ -16,16 +15,6 @@ def wait_for(path, seconds=60):
     while not path.exists():
         assert time.time() < deadline, f"{path} never came"
         time.sleep(0.005)
-
-
-def weights(folder):
-    from safetensors.torch import load_file
-
-    return load_file(folder / "model" / "model.safetensors")
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
 
 
 @pytest.fixture(scope="module")
@@ -62,22 +51,6 @@ def test_preflight_sees_truncation_and_the_lost_stop_token(tmp_path):
     assert seen["truncated_share"] > 0.5
     assert seen["stop_token_trained"] < 0.5
     assert seen["length_max"] > 30
-
-
-def test_a_killed_run_resumes_to_the_same_weights(uninterrupted, tmp_path):
-    whole, _ = uninterrupted
-    killed = start("sft", sft_folder(tmp_path, **LONG))
-    wait_for(tmp_path / "checkpoints" / "checkpoint-10" / COMPLETE)
-    killed.kill()
-    killed.communicate()
-    assert not (tmp_path / "result.json").exists()
-
-    assert 10 <= run_sft(tmp_path, **LONG)["resumed_from"] < 40
-    assert same(weights(whole), weights(tmp_path))
-    steps = [(line["step"], "eval_loss" in line) for line in read_lines(tmp_path / "metrics.jsonl")]
-    assert len(steps) == len(set(steps))
-    assert metric(tmp_path, "loss")[-1] == metric(whole, "loss")[-1]
-    assert metric(tmp_path, "num_tokens")[-1] == metric(whole, "num_tokens")[-1]
 
 
 def test_sigterm_saves_a_checkpoint_and_says_stopped(tmp_path):
