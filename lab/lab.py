@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lab import data, script, shown
+from lab import data, guards, script, shown
 from lab.backend import Backend
 from lab.clock import Estimate, estimate, room
 from lab.ending import too_early, unfinished
@@ -24,13 +24,12 @@ from lab.machine import memory, this_machine
 from lab.models import config_of, parameters, token_counter, where
 from lab.preflight import Space, preflight, wrong_columns
 from lab.supervisor import found, spec_of
-from lab.tasks import Vault, read_rows, write_rows
+from lab.tasks import Vault, read_rows, rows_hash, write_rows
 from lab.workspace import Workspace
 from recipes.benchmarks import Split
 from recipes.catalogue import RECIPES  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
 from recipes.job import problems
 from recipes.memory import shape_of
-from recipes.seal import file_hash
 from record.events import Event, Expectation, Launched, Noted
 from record.journal import Journal
 from record.log import Log
@@ -129,14 +128,15 @@ class Lab:
             rows, full, self._index(), count, free, left, takes, RECIPES[recipe], _space(full["model"])
         )
         findings += script.look(source, self._index())
+        hashes = {"data_sha256": rows_hash(rows)} | script.hashed(source)
+        findings += guards.look(self.folder, guards.about(recipe, full | hashes, self.views.goal.model, this_machine()))
         self._journal.append(*(found(finding) for finding in findings))
         if stop := next((finding for finding in findings if finding.level == "stop"), None):
             raise Refused(f"{stop.what} {stop.advice}")
         folder = self.folder / "jobs" / name
         try:  # files of the workspace may change: what was checked is what is trained on
             write_rows(folder / "data.jsonl", rows)
-            full |= {"data": str(folder / "data.jsonl"), "data_sha256": file_hash(folder / "data.jsonl")}
-            full |= script.keep(source, folder)
+            full |= {"data": str(folder / "data.jsonl")} | hashes | script.keep(source, folder)
         except OSError as error:
             raise LabError(f"The training rows could not be stored ({error.strerror}); free some disk.") from error
         allowed = hours if left is None else min(hours, left.free / 3600)

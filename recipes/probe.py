@@ -22,7 +22,7 @@ STEPS = 3  # usual rows, so that AdamW has its moments; the longest, for memory;
 FROM = 10 * STEPS  # steps of a job that is measured: the probe costs a tenth of it at most
 FORWARD = 1 / 3  # of a step's time is an evaluation's: the backward pass is twice the forward
 LEFT_OUT = 0.85  # of what a machine has: an estimate within 15 % above it may yet fit, and is tried
-KEYS = ("peak_mb", "step_s", "usual_s", "tokens_per_second_worst", "eta_s", "fitted")
+KEYS = ("peak_mb", "step_s", "usual_s", "tokens_per_second_worst", "eta_s", "fitted", "answers")
 QUIET = {
     "max_steps": STEPS, "warmup_steps": 0, "logging_steps": 1, "eval_strategy": "no", "save_strategy": "no",
     "report_to": "none", "train_sampling_strategy": "sequential",
