@@ -320,8 +320,8 @@ BROKEN = (
     Case("dpo-displacement", lambda f, s: preference(f, s, learning_rate=2e-3), "dpo_displacement", "warn", 60),
     Case("dpo-nothing", lambda f, s: preference(f, s, swapped=0.5, learning_rate=1e-6), "dpo_no_preference", "warn", 60),
     Case("nothing-right", lambda f, s: asked("grpo", f, s, max_steps=20), "nothing_to_learn", "stop", 0, ("dead_gradients", "no_signal")),
-    Case("all-solved", lambda f, s: asked("grpo", f, s, working_starter(f.parent), rewards=[{"kind": "format", "pattern": "="}], max_steps=20), "nothing_to_learn", "stop", 0, ("dead_gradients", "no_signal")),
-    Case("answers-cut-off", lambda f, s: asked("grpo", f, s, working_starter(f.parent), max_new_tokens=5, max_steps=20), "cut_off_answers", "stop", 0, ("nothing_to_learn", "dead_gradients", "no_signal", "no_eos", "cut_off")),
+    Case("all-solved", lambda f, s: asked("grpo", f, s, working_starter(f.parent), rewards=[{"kind": "format", "pattern": "."}], max_steps=20), "nothing_to_learn", "stop", 0, ("dead_gradients", "no_signal")),
+    Case("answers-cut-off", lambda f, s: asked("grpo", f, s, working_starter(f.parent), max_new_tokens=4, max_steps=20), "cut_off_answers", "stop", 0, ("nothing_to_learn", "dead_gradients", "no_signal", "no_eos", "cut_off")),
     Case("none-accepted", lambda f, s: failing(lambda *a: asked("rejection", *a, most=128), f, s), "none_accepted", "stop", 0),
     *(Case(name, make, rule, level, within, ("stalled",), (0,)) for name, make, rule, level, within in WRECKS),
 )  # fmt: skip
@@ -357,6 +357,7 @@ def record(case: Case, seed: int, folder: Path) -> None:
     config = {
         k: v for k, v in made["config"].items() if isinstance(v, int | float | str) and k not in ("model", "data")
     }
+    probe.get("answers", {}).pop("shown", None)
     head = {"case": case.name, "seed": seed, "config": config, "probe": {k: probe[k] for k in PROBED if k in probe}}
     head["life"] = made.get("life", asdict(Life()))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -96,6 +96,8 @@ def about(recipe: str, config: Mapping[str, Any], base: str, machine: str) -> di
     """
     settings = RECIPES[recipe].model_validate(config).model_dump(mode="json")
     settings = {name: value for name, value in settings.items() if name not in IDLE}
+    if "jobs" not in Path(settings["model"]).parts:  # no job's model: a Hub id has a folder as well
+        settings["model"] = base
     known = settings | {"recipe": recipe, "base": base, "machine": machine}
     return known | {"same": sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]}
 
