@@ -58,7 +58,7 @@ RULES = (
     Rule("none_accepted", rl.none_accepted, {"stop": (1, 0), "warn": (0.9, 0)}, H, "Use SFT first, easier prompts, more samples or a lower accept."),
     Rule("empty_answers", rl.before("empty", "are empty"), {"warn": (0.1, 0)}, H, "Check the chat template, and that the model has learned to answer: use SFT first."),
     Rule("repeated_answers", rl.before("repeated", "are copies of another one to the same prompt"), {"warn": (0.9, 0)}, H, "Raise the temperature: copies have equal rewards, and teach nothing."),
-    Rule("cut_off_answers", rl.before("cut_off", "do not end by themselves"), {"stop": (1, 0), "warn": (0.15, 0)}, f"{DOCTOR}; stop {H}", "Raise max_new_tokens, check template and EOS token, or teach it to stop with SFT."),
+    Rule("cut_off_answers", rl.before("cut_off", "do not end by themselves"), {"stop": (0.95, 0), "warn": (0.15, 0)}, f"{DOCTOR}; stop {H}", "Raise max_new_tokens, check template and EOS token, or teach it to stop with SFT."),
     Rule("no_eos", rl.no_eos, {"stop": (1, 5)}, H, "The model never stops: wrong template or EOS token, or a limit that is too short. Fix it with SFT first."),
     Rule("no_signal", rl.no_signal, {"stop": (0.85, 20), "warn": (0.5, 10)}, DOCTOR, "Mix harder and easier prompts, sample more or hotter, or leave out prompts whose rewards are all equal (DAPO)."),
     Rule("reward_collapse", rl.reward_collapse, {"stop": (0.5, 20), "warn": (0.3, 10)}, H, "Go back to the best checkpoint, divide the learning rate by 2 to 5, or set beta to 0.01 to 0.04."),

@@ -48,10 +48,10 @@ class Hub:
         try:
             return [] if self._folder(name) else self._asked(name)
         except GatedRepoError:
-            what = f"The model {name!r} is gated, and {self._who()} may not read it."
+            what = f"The model {name!r} is gated, and {self._why()}."
             advice = f"Accept its terms at https://huggingface.co/{name} and set HF_TOKEN, or use another model."
         except RepositoryNotFoundError:
-            what = f"The Hub has no model {name!r}, or it is private and {self._who()} may not read it."
+            what = f"The Hub has no model {name!r}, or it is private and {self._why()}."
             advice = "Check the name, set HF_TOKEN, or use another model."
         except HFValidationError as error:
             what, advice = f"The model {name!r} cannot be a Hub id: {error}", "Check the name."
@@ -87,7 +87,7 @@ class Hub:
         from huggingface_hub import snapshot_download
 
         if (name := str(model)) not in self._closed:
-            return model if isinstance(model, Path) else self._folder(name) or name
+            return model if Path(model).is_dir() else self._folder(name) or name
         try:
             return Path(snapshot_download(
                 name, token=self._token, endpoint=self._endpoint, cache_dir=self._cache, allow_patterns=self._closed[name]
@@ -125,5 +125,5 @@ class Hub:
         cache = self._cache or Path(HF_HUB_CACHE)
         return shutil.disk_usage(next(place for place in (cache, *cache.parents) if place.is_dir())).free
 
-    def _who(self) -> str:
-        return "this HF_TOKEN" if self._token else "nobody without a HF_TOKEN"
+    def _why(self) -> str:
+        return "this HF_TOKEN may not read it" if self._token else "no HF_TOKEN is set"

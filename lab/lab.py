@@ -134,12 +134,13 @@ class Lab:
         free = shutil.disk_usage(self.folder).free
         space = _space(full["model"], self._hub)
         findings = preflight(rows, full, self._index(), count, free, left, takes, RECIPES[recipe], space)
-        findings += self._hub.look(full["model"])
+        models = {name: full[name] for name in ("model", "teacher") if full.get(name)}
+        findings += [finding for model in set(models.values()) for finding in self._hub.look(model)]
         findings += script.look(source, self._index())
         hashes = {"data_sha256": rows_hash(rows)} | script.hashed(source)
         findings += guards.look(self.folder, guards.about(recipe, full | hashes, self.views.goal.model, this_machine()))
         self._refuse(findings)
-        full["model"] = str(self._hub.fetch(full["model"]))
+        full |= {name: str(self._hub.fetch(model)) for name, model in models.items()}
         folder = self.folder / "jobs" / name
         try:  # files of the workspace may change: what was checked is what is trained on
             write_rows(folder / "data.jsonl", rows)

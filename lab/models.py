@@ -14,11 +14,8 @@ from lab.tidy import given_path
 STARTER = Path(__file__).resolve().parent.parent / "starter" / "model"
 
 
-def check_model(name: str, token: str | None = None) -> str:
+def check_model(name: str, hub: Hub) -> str:
     """The name to store for what a person wrote: "starter", an absolute folder, or a Hub id that is there.
-
-    Args:
-        token: For the Hub, which is asked about an id that is not in this machine's cache.
 
     Raises:
         BadInput: A folder without a model, a name that is neither, or a model that cannot be had.
@@ -32,7 +29,7 @@ def check_model(name: str, token: str | None = None) -> str:
         return str(path.resolve())
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         raise BadInput(f"The model {name!r} is unknown; give a model's folder, a Hub id like org/name, or 'starter'.")
-    if found := Hub(token).look(name):
+    if found := hub.look(name):
         raise BadInput(f"{found[0].what} {found[0].advice}")
     return name
 

@@ -7,16 +7,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.errors import LabError
+from lab.errors import LabError, Refused
 from lab.hub import Hub
 from lab.models import STARTER, config_of
 from tests.conftest import free_port
+from tests.scripted import open_lab
 
 TOKEN, COMMIT = "hf_mine", "c0ffee" + "0" * 34
 LOADS = """
@@ -168,3 +170,16 @@ def test_a_cache_without_all_parts_is_not_the_model(env, tmp_path):
     shutil.copy(STARTER / "model.safetensors", snapshot / "one.safetensors")
     assert said(Hub(None, env), "org/gated") is None
     assert Hub(None, env).fetch("org/gated") == snapshot
+
+
+def test_a_job_on_a_model_that_was_closed_meanwhile_is_refused_before_anything_starts(env, settings, new_session):
+    mine = replace(settings, job_env=settings.job_env | env, keys={"HF_TOKEN": TOKEN})
+    session, journal = new_session(mine, model="org/gated")
+    lab, _, _ = open_lab(replace(mine, keys={}), session)
+    lab.prepare("rows", "task", 50, 0.5)
+    with pytest.raises(Refused, match="'org/gated' is gated, and no HF_TOKEN is set"):
+        lab.train("sft", {"data": "data/rows.jsonl"}, 1.0, "", "c1", gain=0.1)
+    with pytest.raises(Refused, match="is gated"):
+        lab.measure("base", "dev", "c2")
+    assert not journal.views.jobs
+    assert [found.rule for found in journal.views.findings if found.level == "stop"] == ["no_access"] * 2
