@@ -21,6 +21,7 @@ COLUMNS = ("question", "answer", "tests", "origin")
 
 class Config(Rewarded):
     METHOD = "GRPO"
+    PROBED = "sampled"
     SHOWN = (
         "reward",
         "reward_std",

@@ -13,7 +13,7 @@ from recipes.training import Parts, TrainingConfig, fit, read_rows
 class Config(TrainingConfig):
     SHAPE = Completion
     METHOD = "SFT"
-    PROBED = True
+    PROBED = "cut"
     PACKS: ClassVar[str] = "bfd"  # what is longer than max_length loses its end, as it does without packing
 
     max_length: PositiveInt = 128  # tokens; longer rows lose their end, and preflight.json says how many

@@ -6,7 +6,7 @@ import pytest
 
 from lab.backend import JobSpec
 from lab.diagnose import diagnose
-from recipes import answers, grpo, rejection
+from recipes import answers, grpo, probe, rejection
 from recipes.benchmarks import load
 from tests.recipes.rig import STARTER, metric, run
 
@@ -90,13 +90,17 @@ def test_rejection_that_accepts_none_of_the_first_ends_before_the_others_are_sam
 @pytest.mark.slow
 def test_grpo_is_asked_before_step_one_and_nothing_of_it_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(answers, "SHARE", 1)  # of 96 answers
+    monkeypatch.setattr(probe, "FROM", 1)
     run("grpo", tmp_path / "asked", asked(60), **SETTINGS)
-    seen = json.loads((tmp_path / "asked" / "preflight.json").read_text())["answers"]
+    measured = json.loads((tmp_path / "asked" / "preflight.json").read_text())
+    assert measured["peak_mb"] > 100 and measured["eta_s"] == pytest.approx(3 * measured["usual_s"], abs=0.1)
+    seen = measured["answers"]
     assert (seen["prompts"], seen["answers"], seen["longest"], seen["limit"]) == (24, 96, 8, 8)
     assert found(seen)["nothing_to_learn"] == "stop"
     assert metric(tmp_path / "asked", "frac_reward_zero_std") == [1.0] * 3  # and so it was
     monkeypatch.setattr(answers, "SHARE", 0)
+    monkeypatch.setattr(probe, "FROM", 10**6)
     run("grpo", tmp_path / "bare", asked(60), **SETTINGS)
-    assert "answers" not in json.loads((tmp_path / "bare" / "preflight.json").read_text())
+    assert json.loads((tmp_path / "bare" / "preflight.json").read_text()) == {"rows": 60, "steps": 3}
     for name in ("entropy", "completions/mean_length", "loss"):
         assert metric(tmp_path / "asked", name) == metric(tmp_path / "bare", name)
