@@ -26,7 +26,16 @@ ROOT = Path(__file__).parents[1]
 STARTER = ROOT / "starter" / "model"
 RUNS = ROOT / "tests" / "golden" / "gallery"
 SEEDS = (0, 1, 2)
-PROBED = ("steps", "stop_token", "stop_token_trained", "masked_share", "truncated_share", "length_max", "answers")
+PROBED = (
+    "steps",
+    "stop_token",
+    "stop_token_trained",
+    "masked_share",
+    "truncated_share",
+    "length_max",
+    "answers",
+    "overfit",
+)
 UNREAD = (
     "min_length",
     "max_length",
@@ -169,26 +178,22 @@ def grpo(
     return made
 
 
-def asked(
+def by_recipe(
     recipe: str, folder: Path, seed: int, model: Path = STARTER, most: int = 600, **config: Any
 ) -> dict[str, Any]:
-    """A recipe of RL as it is, on chains of three terms: its model's answers are looked at before step one."""
+    """A recipe as it is, with all that it looks at before step one, on chains of three terms."""
     from importlib import import_module
 
     task, module = load("chains"), import_module(f"recipes.{recipe}")
     items = [item for item in task.items("train", 3000, seed) if len(item.question.split()) == 5][:most]
     rows = [
-        {"prompt": task.prompt(item), **item.model_dump(include={"question", "answer", "origin"})} for item in items
+        {"prompt": task.prompt(item), "completion": task.completion(item, True)}
+        | item.model_dump(include={"question", "answer", "origin"})
+        for item in items
     ]
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = {
-        "benchmark": "chains",
-        "max_new_tokens": 32,
-        "max_steps": 30,
-        "log_steps": 1,
-        "save_steps": 1000,
-        "seed": seed,
-    }
+    made = {"max_steps": 30, "log_steps": 1, "save_steps": 1000, "seed": seed}
+    made |= {"max_length": 64} if recipe == "sft" else {"benchmark": "chains", "max_new_tokens": 32}
     made |= {"batch_size": 64, "model": str(model), "data": str(folder / "data.jsonl")} | config
     module.main(module.Config(**made), Job(folder))
     return made
@@ -298,7 +303,10 @@ HEALTHY = (
     Case("dpo", preference),
     Case("kto", lambda f, s: preference(f, s, method="kto")),
     Case("grpo", lambda f, s: grpo(f, s, learning_rate=2e-4, beta=0.02)),
-    Case("rl", lambda f, s: asked("grpo", f, s, working_starter(f.parent), lr=3e-4, schedule="constant_with_warmup")),
+    Case("looked-at", lambda f, s: by_recipe("sft", f, s, batch_size=16)),
+    Case(
+        "rl", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), lr=3e-4, schedule="constant_with_warmup")
+    ),
 )
 BROKEN = (
     Case("nan", lambda f, s: sft(f, s, lr=1e25, max_steps=30, warmup_steps=4), "not_finite", "stop", 8),
@@ -319,10 +327,11 @@ BROKEN = (
     Case("reward-collapse", lambda f, s: grpo(f, s, learning_rate=0.1, warmup_steps=20, max_steps=44), "reward_collapse", "stop", 44, ("dead_gradients", "entropy_collapse", "no_signal", "cut_off", "length_collapse", "gradient_spike")),
     Case("dpo-displacement", lambda f, s: preference(f, s, learning_rate=2e-3), "dpo_displacement", "warn", 60),
     Case("dpo-nothing", lambda f, s: preference(f, s, swapped=0.5, learning_rate=1e-6), "dpo_no_preference", "warn", 60),
-    Case("nothing-right", lambda f, s: asked("grpo", f, s, max_steps=20), "nothing_to_learn", "stop", 0, ("dead_gradients", "no_signal")),
-    Case("all-solved", lambda f, s: asked("grpo", f, s, working_starter(f.parent), rewards=[{"kind": "format", "pattern": "."}], max_steps=20), "nothing_to_learn", "stop", 0, ("dead_gradients", "no_signal")),
-    Case("answers-cut-off", lambda f, s: asked("grpo", f, s, working_starter(f.parent), max_new_tokens=4, max_steps=20), "cut_off_answers", "stop", 0, ("nothing_to_learn", "dead_gradients", "no_signal", "no_eos", "cut_off")),
-    Case("none-accepted", lambda f, s: failing(lambda *a: asked("rejection", *a, most=128), f, s), "none_accepted", "stop", 0),
+    Case("nothing-right", lambda f, s: by_recipe("grpo", f, s, max_steps=20), "nothing_to_learn", "stop", 0, ("dead_gradients", "no_signal")),
+    Case("all-solved", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), rewards=[{"kind": "format", "pattern": "."}], max_steps=20), "nothing_to_learn", "stop", 0, ("dead_gradients", "no_signal")),
+    Case("answers-cut-off", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), max_new_tokens=4, max_steps=20), "cut_off_answers", "stop", 0, ("nothing_to_learn", "dead_gradients", "no_signal", "no_eos", "cut_off")),
+    Case("nothing-moves", lambda f, s: by_recipe("sft", f, s, lr=1e-9, batch_size=16), "cannot_overfit", "warn", 0, ("no_learning_rate",)),
+    Case("none-accepted", lambda f, s: failing(lambda *a: by_recipe("rejection", *a, most=128), f, s), "none_accepted", "stop", 0),
     *(Case(name, make, rule, level, within, ("stalled",), (0,)) for name, make, rule, level, within in WRECKS),
 )  # fmt: skip
 CASES = {case.name: case for case in (*HEALTHY, *BROKEN)}

@@ -43,6 +43,7 @@ RULES = (
     Rule("stop_token_not_trained", r.stop_token_not_trained, {"stop": (0.5, 0), "warn": (0.01, 0)}, TRL, "End completions in the stop token, and raise max_length if they are cut off."),
     Rule("truncated", r.truncated, {"stop": (TRUNCATED_STOP, 0), "warn": (TRUNCATED_WARN, 0)}, H, "Raise max_length to the 95th percentile or drop the long rows."),
     Rule("fitted", r.fitted, {"warn": (1, 0)}, H, "As many rows a step as before, and slower; use these settings from now on."),
+    Rule("cannot_overfit", r.cannot_overfit, {"warn": (0.99, 0)}, H, "Check the learning rate, what the labels are, and that weights are trained at all."),
     Rule("overfit", r.overfit, {"warn": (3, 0)}, H, "Train shorter, or on more rows; use an earlier checkpoint."),
     Rule("bad_start", r.bad_start, {"warn": (14, 1)}, H, "Check that tokenizer, template and weights belong together."),
     Rule("too_good", r.too_good, {"warn": (0.98, 2)}, H, "Look for the answer inside the prompt, duplicates, or data it has seen."),

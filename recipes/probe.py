@@ -24,7 +24,9 @@ STEPS = 3  # usual rows, so that AdamW has its moments; the longest, for memory;
 FROM = 10 * STEPS  # steps of a job that is measured: the probe costs a tenth of it at most
 FORWARD = 1 / 3  # of a step's time is an evaluation's: the backward pass is twice the forward
 LEFT_OUT = 0.85  # of what a machine has: an estimate within 15 % above it may yet fit, and is tried
-KEYS = ("peak_mb", "step_s", "usual_s", "tokens_per_second_worst", "eta_s", "fitted", "answers")
+FEW, OFTEN = 8, 30  # rows, and steps on them, for as long as the three took, or
+SHORT = 3.0  # seconds
+KEYS = ("overfit", "peak_mb", "step_s", "usual_s", "tokens_per_second_worst", "eta_s", "fitted", "answers")
 QUIET = {
     "max_steps": STEPS, "warmup_steps": 0, "logging_steps": 1, "eval_strategy": "no", "save_strategy": "no",
     "report_to": "none", "train_sampling_strategy": "sequential",
@@ -142,11 +144,50 @@ def _three_steps(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device
         "step_s": round(worst * whole, 4),
         "usual_s": round(clock.seconds[-1] * whole, 4),
     }
+    if hasattr(config, "packing"):  # SFT and its like, whose loss may fall to nothing
+        seen |= _overfit(trainer, config, max(SHORT, sum(clock.seconds)))
     if len(clock.tokens) == STEPS:
         seen["tokens_per_second_worst"] = round((clock.tokens[1] - clock.tokens[0]) / worst, 1)
     del trainer, clock
     _free(device)
     return seen
+
+
+def _overfit(trainer: Any, config: Any, seconds: float) -> dict[str, Any]:
+    """The loss on a few rows before and after steps on nothing else, at the full learning rate; {} where time is short.
+
+    Labels that are masked wrongly, a learning rate that is none, an adapter that is not attached: nothing falls then.
+    """
+    import torch
+
+    model, optimizer = trainer.model, trainer.optimizer
+    rows = [trainer.train_dataset[at] for at in range(min(FEW, len(trainer.train_dataset)))]
+    size = min(config.batch_size, len(rows))
+    batches = [trainer.data_collator(rows[at : at + size]) for at in range(0, len(rows), size)]
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr
+
+    def loss(batch: Any) -> Any:
+        with trainer.compute_loss_context_manager():
+            return trainer.compute_loss(model, trainer._prepare_inputs(batch)) / len(batches)
+
+    def now() -> float:
+        with torch.no_grad():
+            return sum(float(loss(batch)) for batch in batches)
+
+    before, began, steps = (model.eval(), now())[1], time.perf_counter(), 0
+    model.train()
+    while steps < OFTEN and time.perf_counter() - began < seconds:
+        for batch in batches:
+            trainer.accelerator.backward(loss(batch))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        steps += 1
+    model.eval()
+    return (
+        {"overfit": {"rows": len(rows), "steps": steps, "before": before, "after": now()}} if steps >= OFTEN / 3 else {}
+    )
 
 
 def _group(config: Any) -> int:

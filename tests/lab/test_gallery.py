@@ -46,7 +46,7 @@ def test_a_recorded_run_yields_its_finding_in_time_and_a_healthy_one_none(path: 
 def test_the_gallery_is_whole():
     recorded = {path.stem.rpartition("-")[0] for path in RECORDED}
     assert recorded == set(CASES)
-    assert len(HEALTHY) == 6 and all(
+    assert len(HEALTHY) == 7 and all(
         (RUNS / f"{case.name}-{seed}.jsonl").exists() for case in HEALTHY for seed in (0, 1, 2)
     )
     assert len({case.rule for case in BROKEN}) >= 15
