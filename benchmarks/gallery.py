@@ -330,7 +330,7 @@ BROKEN = (
     Case("nothing-right", lambda f, s: by_recipe("grpo", f, s, max_steps=20), "nothing_to_learn", "stop", 0, ("dead_gradients", "no_signal")),
     Case("all-solved", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), rewards=[{"kind": "format", "pattern": "."}], max_steps=20), "nothing_to_learn", "stop", 0, ("dead_gradients", "no_signal")),
     Case("answers-cut-off", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), max_new_tokens=4, max_steps=20), "cut_off_answers", "stop", 0, ("nothing_to_learn", "dead_gradients", "no_signal", "no_eos", "cut_off")),
-    Case("nothing-moves", lambda f, s: by_recipe("sft", f, s, lr=1e-9, batch_size=16), "cannot_overfit", "warn", 0, ("no_learning_rate",)),
+    Case("nothing-moves", lambda f, s: by_recipe("sft", f, s, lr=1e-9, batch_size=16), "cannot_overfit", "warn", 0, ("no_learning_rate", "plateau")),
     Case("none-accepted", lambda f, s: failing(lambda *a: by_recipe("rejection", *a, most=128), f, s), "none_accepted", "stop", 0),
     *(Case(name, make, rule, level, within, ("stalled",), (0,)) for name, make, rule, level, within in WRECKS),
 )  # fmt: skip
