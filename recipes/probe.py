@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from recipes.job import out_of_memory, peak_rss_mb
+from recipes.job import out_of_memory, peak_rss_mb, visible
 from recipes.memory import Shape, needed, rungs, shape_of
 
 STEPS = 3  # usual rows, so that AdamW has its moments; the longest, for memory; usual ones again, for the time
@@ -185,9 +185,9 @@ def _overfit(trainer: Any, config: Any, seconds: float) -> dict[str, Any]:
         optimizer.zero_grad()
         steps += 1
     model.eval()
-    return (
-        {"overfit": {"rows": len(rows), "steps": steps, "before": before, "after": now()}} if steps >= OFTEN / 3 else {}
-    )
+    if steps < OFTEN / 3:
+        return {}
+    return {"overfit": {"rows": len(rows), "steps": steps, "before": visible(before), "after": visible(now())}}
 
 
 def _group(config: Any) -> int:

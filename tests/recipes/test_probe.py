@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from lab.backend import JobSpec
+from lab.diagnose import diagnose
 from recipes import probe, sft
 from recipes.job import read_lines
 from tests.recipes.rig import ROOT, STARTER, metric, run, run_sft, sft_folder, sft_rows, with_rows
@@ -74,6 +76,19 @@ def test_nothing_of_it_stays(measured, tmp_path):
     assert all((one[name] == other[name]).all() for name in one)
     assert metric(folder, "loss") == metric(tmp_path, "loss")
     assert metric(folder, "num_tokens") == metric(tmp_path, "num_tokens")
+
+
+def test_a_few_rows_are_learned_by_heart_and_a_loss_that_does_not_fall_is_said(measured, tmp_path, monkeypatch):
+    def said(folder) -> dict[str, str]:
+        return {f.rule: f.level for f in diagnose([], JobSpec("j", "sft", {}, folder), preflight(folder))}
+
+    seen = preflight(measured[0])["overfit"]
+    assert (seen["rows"], seen["after"] < 0.5 * seen["before"]) == (8, True)
+    assert "cannot_overfit" not in said(measured[0])
+    monkeypatch.setattr(probe, "FROM", 1)
+    for lr in (1e-9, 1e6):  # nothing moves; nothing stays finite, or it is worse than before
+        run_sft(tmp_path / str(lr), lr=lr, max_steps=1, max_grad_norm=1e9)
+        assert said(tmp_path / str(lr))["cannot_overfit"] == "warn"
 
 
 def test_a_short_job_is_not_measured(tmp_path):
