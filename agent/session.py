@@ -89,7 +89,8 @@ class Session:
             backend = LocalBackend(self._settings.home / "queue", self._settings.job_env, self._settings.machine_price)
             supervisor = Supervisor(self.log, self.folder, backend, self._settings.disk)
             vault = Vault(self._settings.vault)
-            lab = Lab(self.log, self.folder, backend, vault, self._settings.job_env, self._check)
+            token = self._settings.keys.get("HF_TOKEN")
+            lab = Lab(self.log, self.folder, backend, vault, self._settings.job_env, self._check, token)
             supervisor.start()
             try:
                 if views.closed and views.ended:  # and its jobs were still saving

@@ -11,6 +11,7 @@ from pathlib import Path
 from agent.providers import check_driver
 from agent.settings import Settings, SettingsError
 from lab.errors import LabError
+from lab.hub import Hub
 from lab.models import check_model
 from lab.tasks import check_task, check_training_rows
 from lab.tidy import given_path
@@ -171,7 +172,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
     try:
         check_driver(driver, settings.keys, settings.api_base)
         check_task(request.task)
-        model = check_model(request.model, settings.keys.get("HF_TOKEN"))
+        model = check_model(request.model, Hub(settings.keys.get("HF_TOKEN"), settings.job_env))
         data = check_training_rows(given_path(request.data)) if request.data else None
     except LabError as error:
         raise SettingsError(str(error)) from error

@@ -26,7 +26,16 @@ ROOT = Path(__file__).parents[1]
 STARTER = ROOT / "starter" / "model"
 RUNS = ROOT / "tests" / "golden" / "gallery"
 SEEDS = (0, 1, 2)
-PROBED = ("steps", "stop_token", "stop_token_trained", "masked_share", "truncated_share", "length_max")
+PROBED = (
+    "steps",
+    "stop_token",
+    "stop_token_trained",
+    "masked_share",
+    "truncated_share",
+    "length_max",
+    "answers",
+    "overfit",
+)
 UNREAD = (
     "min_length",
     "max_length",
@@ -74,16 +83,32 @@ def sft(
     **config: Any,
 ) -> dict[str, Any]:
     """SFT with the real recipe's trainer on worked chains, a share of them as bare answers."""
+    from transformers import set_seed
+
     from recipes import sft as recipe
+    from recipes.preflight import look_at_feed
+    from recipes.rows import as_chat, split
+    from recipes.training import Parts, arguments, load_tokenizer, recorder
 
     made = {"batch_size": 16, "max_steps": 120, "log_steps": 2, "eval_steps": 20, "eval_fraction": 0.1, "lr": 1e-3}
     made |= {"model": str(STARTER), "data": "", "seed": seed, "max_length": 64} | config
     if template:
         made["model"] = str(with_template(Path(made["model"]), folder / "start", template))
     settings = recipe.Config(**made)
-    job = Job(folder)
-    texts = [{"prompt": prompt, "completion": good} for prompt, good, _, _ in problems(rows, seed, bare)]
-    trainer = recipe.build(settings, job, texts, "cpu", 0.0)
+    job, tokenizer = Job(folder), load_tokenizer(settings.model)
+    texts: list[dict[str, Any]] = [
+        {"prompt": prompt, "completion": good} for prompt, good, _, _ in problems(rows, seed, bare)
+    ]
+    given, held = split(
+        [as_chat(row) for row in texts] if tokenizer.chat_template else texts, settings.eval_fraction, seed
+    )
+
+    def look(steps: int) -> None:
+        write_json(folder / "preflight.json", look_at_feed(trainer, given, settings.max_length, steps))
+
+    set_seed(seed)
+    shared = arguments(settings, folder, "cpu", bool(held))
+    trainer = recipe.build(Parts(settings, "cpu", tokenizer, given, held, shared, [recorder(job, look)]))
     trainer.args.save_strategy = "no"
     if hide_nan:  # as trainers do by default: TRL and transformers show a running mean where the loss is NaN
         trainer.args.logging_nan_inf_filter, trainer.args.max_grad_norm = True, 0.0
@@ -153,6 +178,27 @@ def grpo(
     return made
 
 
+def by_recipe(
+    recipe: str, folder: Path, seed: int, model: Path = STARTER, most: int = 600, **config: Any
+) -> dict[str, Any]:
+    """A recipe as it is, with all that it looks at before step one, on chains of three terms."""
+    from importlib import import_module
+
+    task, module = load("chains"), import_module(f"recipes.{recipe}")
+    items = [item for item in task.items("train", 3000, seed) if len(item.question.split()) == 5][:most]
+    rows = [
+        {"prompt": task.prompt(item), "completion": task.completion(item, True)}
+        | item.model_dump(include={"question", "answer", "origin"})
+        for item in items
+    ]
+    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = {"max_steps": 30, "log_steps": 1, "save_steps": 1000, "seed": seed}
+    made |= {"max_length": 64} if recipe == "sft" else {"benchmark": "chains", "max_new_tokens": 32}
+    made |= {"batch_size": 64, "model": str(model), "data": str(folder / "data.jsonl")} | config
+    module.main(module.Config(**made), Job(folder))
+    return made
+
+
 def common(folder: Path, seed: int, made: dict[str, Any]) -> dict[str, Any]:
     """What every TrainingArguments gets."""
     return made | {"output_dir": str(folder / "out"), "seed": seed, "logging_steps": 1, "save_strategy": "no", "bf16": False,
@@ -178,6 +224,13 @@ def train(kind: Any, folder: Path, seed: int, model: Path | None = None, **parts
 def formatted_starter(scratch: Path) -> Path:
     """Half of the starter's layers after a short SFT on bare answers: it answers in the format, and mostly wrong."""
     return prepared(scratch / "formatted", max_steps=150)
+
+
+def working_starter(scratch: Path) -> Path:
+    """The starter after a little SFT on worked solutions: it is often right."""
+    if not (scratch / "working" / "model").exists():
+        sft(scratch / "working", 7, 1600, batch_size=32, lr=2e-3, max_steps=50, eval_fraction=0.0)
+    return scratch / "working" / "model"
 
 
 def endless_starter(scratch: Path) -> Path:
@@ -250,6 +303,10 @@ HEALTHY = (
     Case("dpo", preference),
     Case("kto", lambda f, s: preference(f, s, method="kto")),
     Case("grpo", lambda f, s: grpo(f, s, learning_rate=2e-4, beta=0.02)),
+    Case("looked-at", lambda f, s: by_recipe("sft", f, s, batch_size=16)),
+    Case(
+        "rl", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), lr=3e-4, schedule="constant_with_warmup")
+    ),
 )
 BROKEN = (
     Case("nan", lambda f, s: sft(f, s, lr=1e25, max_steps=30, warmup_steps=4), "not_finite", "stop", 8),
@@ -270,6 +327,11 @@ BROKEN = (
     Case("reward-collapse", lambda f, s: grpo(f, s, learning_rate=0.1, warmup_steps=20, max_steps=44), "reward_collapse", "stop", 44, ("dead_gradients", "entropy_collapse", "no_signal", "cut_off", "length_collapse", "gradient_spike")),
     Case("dpo-displacement", lambda f, s: preference(f, s, learning_rate=2e-3), "dpo_displacement", "warn", 60),
     Case("dpo-nothing", lambda f, s: preference(f, s, swapped=0.5, learning_rate=1e-6), "dpo_no_preference", "warn", 60),
+    Case("nothing-right", lambda f, s: by_recipe("grpo", f, s, max_steps=20), "nothing_to_learn", "stop", 0, ("dead_gradients", "no_signal")),
+    Case("all-solved", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), rewards=[{"kind": "format", "pattern": "."}], max_steps=20), "nothing_to_learn", "stop", 0, ("dead_gradients", "no_signal")),
+    Case("answers-cut-off", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), max_new_tokens=4, max_steps=20), "cut_off_answers", "stop", 0, ("nothing_to_learn", "dead_gradients", "no_signal", "no_eos", "cut_off")),
+    Case("nothing-moves", lambda f, s: by_recipe("sft", f, s, lr=1e-9, batch_size=16), "cannot_overfit", "warn", 0, ("no_learning_rate", "plateau")),
+    Case("none-accepted", lambda f, s: failing(lambda *a: by_recipe("rejection", *a, most=128), f, s), "none_accepted", "stop", 0),
     *(Case(name, make, rule, level, within, ("stalled",), (0,)) for name, make, rule, level, within in WRECKS),
 )  # fmt: skip
 CASES = {case.name: case for case in (*HEALTHY, *BROKEN)}
@@ -277,11 +339,12 @@ CASES = {case.name: case for case in (*HEALTHY, *BROKEN)}
 
 def make(names: list[str], seeds: list[int], scratch: Path) -> None:
     """Make the runs that are not in `scratch` yet, and record them."""
-    import torch
-
     from recipes.training import prepare_machine
 
-    prepare_machine()
+    prepare_machine()  # before torch is imported: it reads the environment once
+
+    import torch
+
     torch.set_num_threads(1)
     wanted = [CASES[name] for name in names] or list(CASES.values())
     for seed, case in ((seed, case) for seed in seeds for case in wanted if seed in case.seeds):
@@ -303,6 +366,7 @@ def record(case: Case, seed: int, folder: Path) -> None:
     config = {
         k: v for k, v in made["config"].items() if isinstance(v, int | float | str) and k not in ("model", "data")
     }
+    probe.get("answers", {}).pop("shown", None)
     head = {"case": case.name, "seed": seed, "config": config, "probe": {k: probe[k] for k in PROBED if k in probe}}
     head["life"] = made.get("life", asdict(Life()))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -12,26 +12,27 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lab import data, script, shown
+from lab import data, guards, script, shown
 from lab.backend import Backend
 from lab.clock import Estimate, Room, estimate, room
 from lab.disk import REMOVED
 from lab.ending import too_early, unfinished
 from lab.errors import BadInput, LabError, NotThere, Refused
+from lab.findings import Finding
 from lab.forecast import expectation
+from lab.hub import Hub
 from lab.integrity import Index
 from lab.judge import same, score_of, seal_of, verdict_on
 from lab.machine import memory, this_machine
 from lab.models import config_of, parameters, token_counter, where
 from lab.preflight import Space, preflight, wrong_columns
 from lab.supervisor import found, spec_of
-from lab.tasks import Vault, read_rows, write_rows
+from lab.tasks import Vault, read_rows, rows_hash, write_rows
 from lab.workspace import Workspace
 from recipes.benchmarks import Split
 from recipes.catalogue import RECIPES  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
 from recipes.job import problems
 from recipes.memory import shape_of
-from recipes.seal import file_hash
 from record.events import Event, Expectation, Launched, Noted
 from record.journal import Journal
 from record.log import Log
@@ -45,12 +46,18 @@ class Lab:
     """One session's experiments. Not thread-safe: one agent holds it."""
 
     def __init__(
-        self, log: Log, folder: Path, backend: Backend, vault: Vault, env: Mapping[str, str], check: Callable[[], None]
-    ):
-        """`folder` is the session's; `check` raises when the session must stop and is called wherever a verb waits."""
+        self, log: Log, folder: Path, backend: Backend, vault: Vault, env: Mapping[str, str], check: Callable[[], None],
+        token: str | None = None,
+    ):  # fmt: skip
+        """`folder` is the session's; `check` raises when the session must stop and is called wherever a verb waits.
+
+        `token` is the person's, for reading models of the Hub; nothing that the lab starts gets it.
+        """
         self.folder = folder
         self.workspace = Workspace(folder / "workspace", env)
         self._env = env
+        self._token = token
+        self._hub = Hub(token, env)
         self.check = check
         self._journal = Journal(log)
         self._backend = backend
@@ -62,7 +69,7 @@ class Lab:
 
     def reader(self) -> "Lab":
         """Another lab on the same session, for another thread."""
-        return Lab(self.log, self.folder, self._backend, self._vault, self._env, self.check)
+        return Lab(self.log, self.folder, self._backend, self._vault, self._env, self.check, self._token)
 
     @property
     def views(self) -> Views:
@@ -126,18 +133,19 @@ class Lab:
         takes, count = self.estimate(recipe, full, rows), token_counter(full["model"])
         expects = expectation(gain, kill, takes.seconds / 3600 if takes else None)
         free = shutil.disk_usage(self.folder).free
-        findings = preflight(
-            rows, full, self._index(), count, free, left, takes, RECIPES[recipe], _space(full["model"])
-        )
+        space = _space(full["model"], self._hub)
+        findings = preflight(rows, full, self._index(), count, free, left, takes, RECIPES[recipe], space)
+        models = {name: full[name] for name in ("model", "teacher") if full.get(name)}
+        findings += [finding for model in set(models.values()) for finding in self._hub.look(model)]
         findings += script.look(source, self._index())
-        self._journal.append(*(found(finding) for finding in findings))
-        if stop := next((finding for finding in findings if finding.level == "stop"), None):
-            raise Refused(f"{stop.what} {stop.advice}")
+        hashes = {"data_sha256": rows_hash(rows)} | script.hashed(source)
+        findings += guards.look(self.folder, guards.about(recipe, full | hashes, self.views.goal.model, this_machine()))
+        self._refuse(findings)
+        full |= {name: str(self._hub.fetch(model)) for name, model in models.items()}
         folder = self.folder / "jobs" / name
         try:  # files of the workspace may change: what was checked is what is trained on
             write_rows(folder / "data.jsonl", rows)
-            full |= {"data": str(folder / "data.jsonl"), "data_sha256": file_hash(folder / "data.jsonl")}
-            full |= script.keep(source, folder)
+            full |= {"data": str(folder / "data.jsonl")} | hashes | script.keep(source, folder)
         except OSError as error:
             raise LabError(f"The training rows could not be stored ({error.strerror}); free some disk.") from error
         allowed = hours if left is None else min(hours, left.free / 3600)
@@ -222,7 +230,14 @@ class Lab:
             return shown.measured(known, self.folder)
         job = self.job_of(call)
         if job is None:
-            config = {"model": str(path), "benchmark": task, "items": str(items), "split": split, "seed": 0}
+            self._refuse(self._hub.look(path))
+            config = {
+                "model": str(self._hub.fetch(path)),
+                "benchmark": task,
+                "items": str(items),
+                "split": split,
+                "seed": 0,
+            }
             job = self._launch(self._next("evaluate"), "evaluate", config, EVAL_HOURS, f"{name} on {split}", call)
         self._journal.wait(lambda views: not views.jobs[job.id].running, PATIENCE, self.check)
         if not any(score.job == job.id for score in self.views.scores):  # a restart may have come after it
@@ -271,6 +286,12 @@ class Lab:
         self._backend.launch(spec_of(job, self.folder))
         return job
 
+    def _refuse(self, findings: list[Finding]) -> None:
+        """Write findings down. Raises Refused for the first that is a stop."""
+        self._journal.append(*(found(finding) for finding in findings))
+        if stop := next((finding for finding in findings if finding.level == "stop"), None):
+            raise Refused(f"{stop.what} {stop.advice}")
+
     def _named(self, recipe: str, config: dict[str, Any]) -> dict[str, Any]:
         """The session's task as a recipe's benchmark, the folder of a job's model as its teacher, the workspace's script."""
         fields = RECIPES[recipe].model_fields
@@ -307,9 +328,9 @@ class Lab:
         return self.views.opened.seed if self.views.opened else 0
 
 
-def _space(model: Path | str) -> Space | None:
+def _space(model: Path | str, hub: Hub) -> Space | None:
     """What a job on this model has to fit into."""
-    shape = shape_of(config_of(model) or {})
+    shape = shape_of(config_of(model, hub) or {})
     return Space(*memory(), shape, parameters(model)) if shape else None
 
 

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import BadInput
+from lab.hub import Hub
 from lab.tidy import given_path
 
-PATIENCE = 10.0  # seconds that the Hub has to answer
 STARTER = Path(__file__).resolve().parent.parent / "starter" / "model"
 
 
-def check_model(name: str, token: str | None = None) -> str:
+def check_model(name: str, hub: Hub) -> str:
     """The name to store for what a person wrote: "starter", an absolute folder, or a Hub id that is there.
-
-    Args:
-        token: For the Hub, which is asked about an id that is not in this machine's cache.
 
     Raises:
         BadInput: A folder without a model, a name that is neither, or a model that cannot be had.
@@ -32,7 +29,8 @@ def check_model(name: str, token: str | None = None) -> str:
         return str(path.resolve())
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         raise BadInput(f"The model {name!r} is unknown; give a model's folder, a Hub id like org/name, or 'starter'.")
-    _check_hub(name, token)
+    if found := hub.look(name):
+        raise BadInput(f"{found[0].what} {found[0].advice}")
     return name
 
 
@@ -53,15 +51,12 @@ def parameters(model: Path | str) -> int | None:
     return total or None
 
 
-def config_of(model: Path | str) -> dict[str, Any] | None:
+def config_of(model: Path | str, hub: Hub) -> dict[str, Any] | None:
     """A model's config.json, of a Hub id from the cache or the Hub; None where it cannot be had."""
     file = Path(model) / "config.json"
     try:
         if not file.is_file():
-            from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-            cached = try_to_load_from_cache(str(model), "config.json")
-            file = Path(cached if isinstance(cached, str) else hf_hub_download(str(model), "config.json"))
+            file = hub.file(str(model), "config.json")
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # the Hub's errors are of these kinds
         return None
@@ -76,23 +71,3 @@ def token_counter(model: str) -> Callable[[Sequence[str]], list[int]] | None:
 
     tokenizer = Tokenizer.from_file(str(file))
     return lambda texts: [len(encoding) for encoding in tokenizer.encode_batch(list(texts))]
-
-
-def _check_hub(name: str, token: str | None) -> None:
-    """Raise BadInput unless a Hub model is in the cache, or the Hub says that it is there."""
-    import httpx
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
-
-    try:
-        if isinstance(try_to_load_from_cache(name, "config.json"), str):
-            return
-        HfApi(token=token or False).model_info(name, timeout=PATIENCE)
-    except RepositoryNotFoundError as error:
-        raise BadInput(f"The Hub has no model {name!r}, or it is private; check the name, or set HF_TOKEN.") from error
-    except HFValidationError as error:
-        raise BadInput(f"The model {name!r} cannot be a Hub id: {error}") from error
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError) as error:
-        why = str(error).strip().partition("\n")[0][:200]
-        what = f"The model {name!r} is not on this machine, and the Hub cannot be asked ({why})"
-        raise BadInput(f"{what}; check the network, or give a folder or 'starter'.") from error

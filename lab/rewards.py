@@ -20,6 +20,45 @@ def usual(name: str, words: str) -> Measure:
     return measure
 
 
+ENOUGH = 16  # groups: that all of so many are equal by chance, although a fifth of all are not, has 3 %
+
+
+def before(name: str, words: str) -> Measure:
+    """Share of the answers that the trainer sampled before step one (recipes.answers)."""
+
+    def measure(run: Run, logs: int) -> Seen | None:
+        asked = run.probe.get("answers", {})
+        if name not in asked:
+            return None
+        longest = f"; the longest has {asked['longest']} tokens, and {asked['limit']} are allowed"
+        return Seen(
+            asked[name], f"{asked[name]:.0%} of {asked['answers']} answers before step one {words}{longest}.", 0
+        )
+
+    return measure
+
+
+def nothing_to_learn(run: Run, logs: int) -> Seen | None:
+    """Share of groups of answers before step one whose rewards are all equal; at most 0.99 of fewer than 16 groups."""
+    asked = run.probe.get("answers", {})
+    if not asked or "unaccepted" in asked:
+        return None
+    how = f"of which {asked['solved']:.0%} of all are solved" if asked["solved"] else "and none is solved"
+    what = f"Of {asked['prompts']} groups of answers before step one, {asked['equal']:.0%} have equal rewards, {how}"
+    share = asked["equal"] if asked["prompts"] >= ENOUGH else min(asked["equal"], 0.99)
+    return Seen(share, f"{what}; the mean reward is {asked['reward']:.3g}.", 0)
+
+
+def none_accepted(run: Run, logs: int) -> Seen | None:
+    """Share of the first prompts of rejection sampling without an accepted answer; at most 0.99 of fewer than 16."""
+    asked = run.probe.get("answers", {})
+    if "unaccepted" not in asked:
+        return None
+    share = asked["unaccepted"] if asked["prompts"] >= ENOUGH else min(asked["unaccepted"], 0.99)
+    what = f"{asked['unaccepted']:.0%} of {asked['prompts']} prompts have no accepted answer"
+    return Seen(share, f"{what}; the mean reward of {asked['answers']} answers is {asked['reward']:.3g}.", 0)
+
+
 def no_signal(run: Run, logs: int) -> Seen | None:
     """Share of groups whose rewards are all equal; a fifth less where the reward has risen: it may have learned all.
 

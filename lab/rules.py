@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from math import isfinite, sqrt
+from math import inf, isfinite, sqrt
 from statistics import fmean, median
 from typing import Any
 
@@ -219,6 +219,19 @@ def fitted(run: Run, logs: int) -> Seen | None:
         return None
     runs = ", ".join(f"{name} = {value}" for name, value in settings.items())
     return Seen(1, f"The config did not fit into memory with the longest rows; it runs with {runs}.")
+
+
+def cannot_overfit(run: Run, logs: int) -> Seen | None:
+    """Share of the loss on 8 rows that is left after 30 steps on nothing else, before step one; 0 for one below 0.1 nats."""
+    seen = run.probe.get("overfit")
+    if not seen:
+        return None
+    before, after = float(seen["before"]), float(seen["after"])
+    left = after / before if isfinite(after) else inf
+    what = (
+        f"The loss on {seen['rows']} rows went from {before:.4g} to {after:.4g} in {seen['steps']} steps on them alone."
+    )
+    return Seen(0 if before < 0.1 else left, what, 0)
 
 
 def slow(run: Run, logs: int) -> Seen | None:

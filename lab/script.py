@@ -1,6 +1,7 @@
 """A training script of the workspace, before it is launched: read, looked through, and kept beside its job."""
 
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from lab.findings import Finding
 from lab.integrity import Index
 from lab.preflight import TOLERATED
 from recipes.job import write_whole
-from recipes.seal import file_hash
 
 
 def read(config: Mapping[str, Any]) -> str | None:
@@ -41,10 +41,15 @@ def look(source: str | None, index: Index) -> list[Finding]:
     return [Finding("stop" if hits > TOLERATED else "warn", "contaminated_script", what, advice, {"items": hits})]
 
 
+def hashed(source: str | None) -> dict[str, str]:
+    """The setting that holds the trainer to this text."""
+    return {} if source is None else {"script_sha256": sha256(source.encode()).hexdigest()}
+
+
 def keep(source: str | None, folder: Path) -> dict[str, str]:
-    """Store it in a job's folder; returns the settings that name it, with its hash. Raises OSError."""
+    """Store it in a job's folder; returns the setting that names it. Raises OSError."""
     if source is None:
         return {}
     path = folder / "script.py"
     write_whole(path, source)
-    return {"script": str(path), "script_sha256": file_hash(path)}
+    return {"script": str(path)}

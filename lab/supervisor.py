@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lab import disk, forecast, ladder
+from lab import disk, forecast, guards, ladder
 from lab.backend import Backend, JobSpec, JobState, Point, pace_eta, read_json
 from lab.checkpoint import keep_best
 from lab.diagnose import diagnose
@@ -123,7 +123,9 @@ class Supervisor:
         new = self._findings(job, watch, spec, life, over) if points or state.ended or job.step == 0 or due else []
         facts += new
         if state.ended:
-            facts += self._ending(job, [*job.findings, *new], state, spec)
+            ended, *again = self._ending(job, [*job.findings, *new], state, spec)
+            guards.learn(self._folder, self._journal.views.goal.model, job, ended, [*job.findings, *new])
+            facts += [ended, *again]
             del self._watches[job.id]
         elif state.seconds > job.hours * 3600 + OVERTIME:
             self._backend.cancel(spec.folder)
@@ -150,7 +152,9 @@ class Supervisor:
             new[new.index(stop)] = stop if kept is None else _with_kept(stop, kept, job)
         return [found(finding, job.id) for finding in new]
 
-    def _ending(self, job: Job, findings: list[Found], state: JobState, spec: JobSpec) -> list[Event]:
+    def _ending(
+        self, job: Job, findings: list[Found], state: JobState, spec: JobSpec
+    ) -> tuple[Ended, *tuple[Event, ...]]:
         """Ended; and when a signal from outside killed the trainer, the finding and the next attempt with it.
 
         A stop finding makes the job a failed one, also when it is found only after the last step.
@@ -168,7 +172,7 @@ class Supervisor:
             attempt=job.attempt,
         )
         if stopped or not _killed(job, state):
-            return [ended]
+            return (ended,)
         finding = Finding(
             "warn",
             "trainer_killed",
@@ -180,7 +184,7 @@ class Supervisor:
             job=job.id, recipe=job.recipe, config=job.config, machine=job.machine, hours=job.hours, idea=job.idea,
             call=job.call, attempt=job.attempt + 1, expects=job.expects, folder=job.folder, price=job.price,
         )  # fmt: skip
-        return [ended, found(finding, job.id), again]
+        return ended, found(finding, job.id), again
 
 
 def _with_settings(finding: Finding, job: Job) -> Finding:

@@ -76,7 +76,16 @@ def read_rows(path: Path) -> list[dict]:
 def write_rows(path: Path, rows: Iterable[dict]) -> None:
     """Write JSON lines, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_whole(path, _lines(rows))
+
+
+def rows_hash(rows: Iterable[dict]) -> str:
+    """The hash of the file that `write_rows` would make."""
+    return hashlib.sha256(_lines(rows).encode()).hexdigest()
+
+
+def _lines(rows: Iterable[dict]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 class Vault:

@@ -17,6 +17,7 @@ from recipes.training import Parts, TrainingConfig, fit, load_model, read_rows
 class Config(TrainingConfig):
     SHAPE = Asked
     METHOD = "distillation"
+    PROBED = "sampled"
     SHOWN = ("entropy", "completions/clipped_ratio")  # loss and eval_loss are the divergence, in nats a token
 
     teacher: str | None = None  # a folder or a Hub id, same vocabulary; None: the model as it was at the start

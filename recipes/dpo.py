@@ -20,7 +20,7 @@ Loss = Literal[
 class Config(TrainingConfig):
     SHAPE = Pair
     METHOD = "DPO"
-    PROBED = True
+    PROBED = "cut"
     SHOWN = ("rewards/accuracies", "rewards/margins", "eval_rewards/accuracies", "eval_rewards/margins")
 
     lr: float = Field(1e-4, gt=0)  # for the starter; TRL's 1e-6 is for models of 1B and more, LoRA takes ten times that

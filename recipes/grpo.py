@@ -11,15 +11,17 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from recipes.answers import before_step_one
 from recipes.job import ConfigError, Job, run
 from recipes.rewards import Rewarded, Rule
-from recipes.training import Parts, fit, read_rows
+from recipes.training import Parts, fit, look_at_rows, read_rows
 
 COLUMNS = ("question", "answer", "tests", "origin")
 
 
 class Config(Rewarded):
     METHOD = "GRPO"
+    PROBED = "sampled"
     SHOWN = (
         "reward",
         "reward_std",
@@ -59,7 +61,13 @@ def main(config: Config, job: Job) -> dict[str, Any]:
     if config.engine == "vllm" and not find_spec("vllm"):
         raise ConfigError("vLLM is not installed on this machine; use the engine 'transformers'.")
     rows = [row | {"origin": json.dumps(row["origin"])} for row in read_rows(config)]  # Arrow has no empty objects
-    return fit(config, job, build, rows)
+
+    def look(trainer: Any, fed: list[dict[str, Any]], steps: int) -> dict[str, Any]:
+        seen = look_at_rows(trainer, fed, steps)
+        asked = {} if trainer.state.global_step else before_step_one(trainer, config, fed, steps)
+        return seen | ({"answers": asked} if asked else {})
+
+    return fit(config, job, build, rows, look)
 
 
 def build(parts: Parts) -> Any:

@@ -12,7 +12,7 @@ from recipes.training import Parts, TrainingConfig, fit, read_rows
 class Config(TrainingConfig):
     SHAPE = Labelled
     METHOD = "KTO"
-    PROBED = True
+    PROBED = "cut"
     SHOWN = ("rewards/margins", "eval_rewards/margins")
 
     lr: float = Field(1e-4, gt=0)  # for the starter; the paper's 5e-7 to 5e-6 are for models of 1B and more

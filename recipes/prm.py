@@ -20,6 +20,7 @@ class Config(TrainingConfig):
     SHAPE = Steps
     METHOD = "a PRM"
     TASK = "TOKEN_CLS"
+    PROBED = "cut"
     SHOWN = (
         "eval_accuracy",
         "eval_majority",

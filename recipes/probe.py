@@ -1,6 +1,7 @@
 """Three real steps before step one, in a trainer that is thrown away: do the longest rows fit, and how long will it take?
 
-Nothing of it stays: the trainer that counts is built afterwards, from the same seed.
+Nothing of it stays: the trainer that counts is built afterwards, from the same seed. Where answers are sampled, the second
+step is kept from ending them before their limit, so that it is the longest there can be.
 """
 
 import gc
@@ -8,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from math import ceil
 from pathlib import Path
 from random import Random
@@ -15,14 +17,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from recipes.job import out_of_memory, peak_rss_mb
+from recipes.job import out_of_memory, peak_rss_mb, visible
 from recipes.memory import Shape, needed, rungs, shape_of
 
 STEPS = 3  # usual rows, so that AdamW has its moments; the longest, for memory; usual ones again, for the time
 FROM = 10 * STEPS  # steps of a job that is measured: the probe costs a tenth of it at most
 FORWARD = 1 / 3  # of a step's time is an evaluation's: the backward pass is twice the forward
 LEFT_OUT = 0.85  # of what a machine has: an estimate within 15 % above it may yet fit, and is tried
-KEYS = ("peak_mb", "step_s", "usual_s", "tokens_per_second_worst", "eta_s", "fitted")
+FEW, OFTEN = 8, 30  # rows, and steps on them, for as long as the three took, or
+SHORT = 3.0  # seconds
+KEYS = ("overfit", "peak_mb", "step_s", "usual_s", "tokens_per_second_worst", "eta_s", "fitted", "answers")
 QUIET = {
     "max_steps": STEPS, "warmup_steps": 0, "logging_steps": 1, "eval_strategy": "no", "save_strategy": "no",
     "report_to": "none", "train_sampling_strategy": "sequential",
@@ -42,7 +46,8 @@ def measure(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str
     Raises:
         RuntimeError: Torch's own, where not even one row at a time with gradient checkpointing fits.
     """
-    steps = config.max_steps or ceil(len(rows) / (config.batch_size * config.grad_accumulation)) * config.epochs
+    texts = len(rows) * _group(config)
+    steps = config.max_steps or ceil(texts / (config.batch_size * config.grad_accumulation)) * config.epochs
     if not config.PROBED or steps < FROM:
         return {}
     *others, last = _choices(config, rows, tokenizer, device)
@@ -66,8 +71,8 @@ def foretold(measured: dict[str, Any], config: Any, steps: int, held: int) -> di
     """`measured` with `eta_s`: seconds for all steps and evaluations of the config that runs. Saving is not counted."""
     if "usual_s" not in measured:
         return measured
-    passes = ceil(held / config.batch_size) * ceil(steps / config.eval_steps)
-    pass_s = measured["usual_s"] / config.grad_accumulation * FORWARD
+    passes = ceil(held * _group(config) / config.batch_size) * ceil(steps / config.eval_steps)
+    pass_s = measured["usual_s"] / config.grad_accumulation * (1 if config.PROBED == "sampled" else FORWARD)
     return measured | {"eta_s": round(measured["usual_s"] * steps + passes * pass_s, 1)}
 
 
@@ -80,8 +85,8 @@ def _choices(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: st
     from psutil import virtual_memory
 
     room = virtual_memory().available / LEFT_OUT
-    longest = max(len(tokenizer(str(row))["input_ids"]) for row in _longest(rows, 8))
-    length = min(longest, config.max_length)
+    longest = max(len(tokenizer(_text(row, config))["input_ids"]) for row in _longest(rows, 8, config, tokenizer))
+    length = longest + config.max_new_tokens if config.PROBED == "sampled" else min(longest, config.max_length)
     needs = (needed(shape, one.model_dump(), length, "cpu", config.METHOD) for one in made)
     first = next((at for at, need in enumerate(needs) if need <= room), len(made) - 1)
     return made[first:]
@@ -111,15 +116,23 @@ def _fitted(config: Any, choice: Any) -> dict[str, Any]:
 
 
 def _three_steps(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str, build: Build) -> dict[str, Any]:
-    passes = min(config.grad_accumulation, 2)  # the second finds the gradients of the first in memory
-    count = min(config.batch_size * passes, len(rows))
+    sampled, more = config.PROBED == "sampled", QUIET
+    passes = config.grad_accumulation if sampled else min(config.grad_accumulation, 2)  # 2: gradients are there by then
+    count = config.batch_size * passes // _group(config)
+    if sampled:  # TRL leaves out a batch that is not full
+        rows = rows * ceil(count / len(rows))
+    count = min(count, len(rows))
     usual = Random(0).sample(rows, count)
-    fed = [*usual, *_longest(rows, count), *usual]
+    fed = [*usual, *_longest(rows, count, config, tokenizer), *usual]
+    if sampled:  # a step's answers are sampled at once, whatever the accumulation, and TRL has its own order
+        more = QUIET | {"shuffle_dataset": False}
     if config.model_dump().get("packing"):
         fed = _enough(rows, STEPS * count * config.max_length, tokenizer)
     _forget_peak(device)
     clock = _clock(device)
-    trainer = build(config, fed, QUIET | {"gradient_accumulation_steps": passes}, [clock])
+    trainer = build(config, fed, more | {"gradient_accumulation_steps": passes}, [clock])
+    if sampled:
+        trainer.add_callback(_endless(trainer, config.max_new_tokens))
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
@@ -131,6 +144,8 @@ def _three_steps(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device
         "step_s": round(worst * whole, 4),
         "usual_s": round(clock.seconds[-1] * whole, 4),
     }
+    if hasattr(config, "packing"):  # SFT and its like, whose loss may fall to nothing
+        seen |= _overfit(trainer, config, max(SHORT, sum(clock.seconds)))
     if len(clock.tokens) == STEPS:
         seen["tokens_per_second_worst"] = round((clock.tokens[1] - clock.tokens[0]) / worst, 1)
     del trainer, clock
@@ -138,9 +153,78 @@ def _three_steps(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device
     return seen
 
 
-def _longest(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """By characters, all columns together."""
-    return sorted(rows, key=lambda row: len(str(row)), reverse=True)[:count]
+def _overfit(trainer: Any, config: Any, seconds: float) -> dict[str, Any]:
+    """The loss on a few rows before and after steps on nothing else, at the full learning rate; {} where time is short.
+
+    Labels that are masked wrongly, a learning rate that is none, an adapter that is not attached: nothing falls then.
+    """
+    import torch
+
+    model, optimizer = trainer.model, trainer.optimizer
+    rows = [trainer.train_dataset[at] for at in range(min(FEW, len(trainer.train_dataset)))]
+    size = min(config.batch_size, len(rows))
+    batches = [trainer.data_collator(rows[at : at + size]) for at in range(0, len(rows), size)]
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr
+
+    def loss(batch: Any) -> Any:
+        with trainer.compute_loss_context_manager():
+            return trainer.compute_loss(model, trainer._prepare_inputs(batch)) / len(batches)
+
+    def now() -> float:
+        with torch.no_grad():
+            return sum(float(loss(batch)) for batch in batches)
+
+    before, began, steps = (model.eval(), now())[1], time.perf_counter(), 0
+    model.train()
+    while steps < OFTEN and time.perf_counter() - began < seconds:
+        for batch in batches:
+            trainer.accelerator.backward(loss(batch))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        steps += 1
+    model.eval()
+    if steps < OFTEN / 3:
+        return {}
+    return {"overfit": {"rows": len(rows), "steps": steps, "before": visible(before), "after": visible(now())}}
+
+
+def _group(config: Any) -> int:
+    """Texts that a trainer makes of a row: the answers that GRPO samples."""
+    return getattr(config, "generations", 1)
+
+
+def _text(row: dict[str, Any], config: Any) -> str:
+    """What a model reads of it: all columns together, or the prompt alone."""
+    return str(row["prompt"] if config.PROBED == "sampled" else row)
+
+
+def _longest(rows: list[dict[str, Any]], count: int, config: Any, tokenizer: Any) -> list[dict[str, Any]]:
+    """By characters; of rows that are left out when they are too long, those that are not."""
+    by_length = sorted(rows, key=lambda row: len(_text(row, config)), reverse=True)
+    if config.PROBED == "left out":
+        by_length = [
+            *islice((row for row in by_length if _fits(row, config.max_length, tokenizer)), count)
+        ] or by_length
+    return by_length[:count]
+
+
+def _fits(pair: dict[str, Any], most: int, tokenizer: Any) -> bool:
+    texts = (f"{pair['prompt']}{pair[side]}" for side in ("chosen", "rejected"))
+    return all(len(tokenizer(text)["input_ids"]) < most for text in texts)  # and EOS
+
+
+def _endless(trainer: Any, tokens: int) -> Any:
+    """A callback under which every answer of the second step has all its tokens. vLLM's have the length they have."""
+    from transformers import TrainerCallback
+
+    class Endless(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if hasattr(trainer, "generation_config"):
+                trainer.generation_config.min_new_tokens = tokens if state.global_step == 1 else None
+
+    return Endless()
 
 
 def _enough(rows: list[dict[str, Any]], tokens: int, tokenizer: Any) -> list[dict[str, Any]]:

@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import PositiveInt
 
 from recipes import sft
-from recipes.evaluate import read, rendered, sampling
-from recipes.job import ConfigError, Job, read_lines, run, write_whole
+from recipes.answers import answered, summed_up
+from recipes.job import ConfigError, Job, read_lines, run, write_json, write_whole
+from recipes.preflight import look_at_feed
 from recipes.rewards import Rewarded
-from recipes.training import load_model, load_tokenizer, prepare_machine, read_rows
+from recipes.training import fit, load_model, load_tokenizer, prepare_machine, read_rows
 
 
 class Config(Rewarded, sft.Config):
@@ -37,7 +38,11 @@ def main(config: Config, job: Job) -> dict[str, Any]:
         )
     shares = {"sampled": len(marks), "accepted": round(sum(marks) / len(marks), 4), "kept": len(kept)}
     Random(config.seed).shuffle(kept)
-    return shares | sft.train(config, job, kept)
+
+    def look(trainer: Any, fed: list[dict[str, Any]], steps: int) -> dict[str, Any]:
+        return look_at_feed(trainer, fed, config.max_length, steps) | said_of(asked, config)
+
+    return shares | fit(config, job, sft.build, kept, look)
 
 
 def sample(config: Config, job: Job, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -51,7 +56,9 @@ def sample(config: Config, job: Job, rows: list[dict[str, Any]]) -> list[dict[st
         prepare_machine()
         model, tokenizer = load_model(config.model, half=False).eval(), load_tokenizer(config.model)
         for start in range(len(done), len(rows), size):
-            done += answered(config, rows[start : start + size], start, model, tokenizer)
+            done += answered(config, rows[start : start + size], config.samples, start, model, tokenizer)
+            if not start:  # what the first say is known before the others are sampled
+                write_json(job.folder / "preflight.json", {"rows": len(rows)} | said_of(done, config))
             with file.open("a", encoding="utf-8") as out:
                 out.write("".join(map(as_line, done[start:])))
         right = [score >= config.accept for line in done for score in line["scores"]]
@@ -59,32 +66,10 @@ def sample(config: Config, job: Job, rows: list[dict[str, Any]]) -> list[dict[st
     return done
 
 
-def answered(config: Config, rows: list[dict[str, Any]], seed: int, model: Any, tokenizer: Any) -> list[dict[str, Any]]:
-    """One batch of prompts with their answers and scores."""
-    import torch
-
-    torch.manual_seed(config.seed + seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device)
-    tokenizer.padding_side = "left"
-    batch = tokenizer(
-        [rendered(row["prompt"], tokenizer) for row in rows],
-        return_tensors="pt",
-        padding=True,
-        add_special_tokens=not tokenizer.chat_template,  # a template writes its own
-        return_token_type_ids=False,
-    ).to(device)
-    settings = {"max_new_tokens": config.max_new_tokens, "num_return_sequences": config.samples}
-    with torch.inference_mode():
-        out = model.generate(**batch, **sampling(config.temperature), **settings, pad_token_id=tokenizer.pad_token_id)
-    said = [read(ids, tokenizer, model) for ids in out[:, batch["input_ids"].shape[1] :].tolist()]
-    lines = []
-    for at, row in enumerate(rows):
-        own = said[at * config.samples : (at + 1) * config.samples]
-        scores = [sum(r.weight * r.score(a.text, a.tokens, row) for r in config.rules()) for a in own]
-        answers = {"answers": [a.text for a in own], "finished": [a.finished for a in own]}
-        lines.append({"prompt": row["prompt"], **answers, "scores": scores})
-    return lines
+def said_of(lines: list[dict[str, Any]], config: Config) -> dict[str, Any]:
+    """For preflight.json: the answers summed up, and the share of prompts that have no accepted one."""
+    bare = sum(not accepted(line, config) for line in lines)
+    return {"answers": summed_up(lines, config) | {"unaccepted": round(bare / len(lines), 4)}}
 
 
 def accepted(line: dict[str, Any], config: Config) -> list[dict[str, str]]:

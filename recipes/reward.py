@@ -16,6 +16,7 @@ class Config(TrainingConfig):
     SHAPE = Pair
     METHOD = "a reward model"
     TASK = "SEQ_CLS"
+    PROBED = "left out"
     SHOWN = ("accuracy", "margin", "eval_accuracy", "eval_margin")  # share of pairs ranked right; eval_: held out
 
     batch_size: PositiveInt = 32  # pairs: twice as many texts

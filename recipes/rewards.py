@@ -57,6 +57,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     needs: ClassVar[tuple[str, ...]] = ()
+    MOST: ClassVar[float] = 1.0  # that an answer can be worth
     weight: float = 1.0
 
     def score(self, text: str, tokens: int, row: Mapping[str, Any]) -> float:
@@ -127,6 +128,7 @@ class Length(Rule):
     """0 up to `free` tokens, then a straight line down to -1 at `limit` (soft overlong punishment, DAPO 2503.14476)."""
 
     kind: Literal["length"] = "length"
+    MOST = 0.0
     free: PositiveInt
     limit: PositiveInt
 

@@ -20,7 +20,7 @@ A_PASS = {"cpu": 128, "cuda": 4096}
 class Config(TrainingConfig):
     SHAPE = Completion
     METHOD = "SFT"
-    PROBED = True
+    PROBED = "cut"
     PACKS: ClassVar[str] = "bfd"  # what is longer than max_length loses its end, as it does without packing
 
     max_length: PositiveInt = 128  # tokens; longer rows lose their end, and preflight.json says how many

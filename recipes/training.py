@@ -42,7 +42,7 @@ class TrainingConfig(BaseModel):
     SHAPE: ClassVar[type[shapes.Row]]  # of a row
     METHOD: ClassVar[str]
     TASK: ClassVar[str] = "CAUSAL_LM"  # PEFT's name of what the model does
-    PROBED: ClassVar[bool] = False  # all of a row is known before step one, and what is too long for it is cut
+    PROBED: ClassVar[Literal["", "cut", "left out", "sampled"]] = ""  # what becomes of long texts; "": not measured
     SHOWN: ClassVar[tuple[str, ...]] = ()  # metrics whose last value belongs into result.json
 
     model: str  # a folder or a Hub id

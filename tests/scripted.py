@@ -42,7 +42,15 @@ def open_lab(settings: Settings, session: str) -> tuple[Lab, Supervisor, Journal
     """The lab of a session and its supervisor, as Session builds them; the supervisor is not started."""
     opened = Session(settings, session)
     backend = LocalBackend(settings.home / "queue", settings.job_env)
-    lab = Lab(opened.log, opened.folder, backend, Vault(settings.vault), settings.job_env, lambda: None)
+    lab = Lab(
+        opened.log,
+        opened.folder,
+        backend,
+        Vault(settings.vault),
+        settings.job_env,
+        lambda: None,
+        settings.keys.get("HF_TOKEN"),
+    )
     return lab, Supervisor(opened.log, opened.folder, backend), Journal(opened.log)
 
 

@@ -14,6 +14,7 @@ from benchmarks.verdicts import read_run, replay
 from lab.backend import JobState, Point, read_json
 from lab.backends.runner import run_file
 from lab.checkpoint import best_step, keep_best
+from lab.errors import Refused
 from lab.ladder import ablation, next_rung
 from lab.pulse import Pulse
 from recipes.training import COMPLETE
@@ -45,7 +46,7 @@ def test_a_recorded_run_yields_its_finding_in_time_and_a_healthy_one_none(path: 
 def test_the_gallery_is_whole():
     recorded = {path.stem.rpartition("-")[0] for path in RECORDED}
     assert recorded == set(CASES)
-    assert len(HEALTHY) == 5 and all(
+    assert len(HEALTHY) == 7 and all(
         (RUNS / f"{case.name}-{seed}.jsonl").exists() for case in HEALTHY for seed in (0, 1, 2)
     )
     assert len({case.rule for case in BROKEN}) >= 15
@@ -87,6 +88,8 @@ def test_a_job_without_memory_says_what_to_change_and_nothing_else_changes(lab):
     assert "batch_size = 32, grad_accumulation = 2. The effective batch stays 64." in stops(status)["out_of_memory"]
     (found,) = [f for f in lab.views.jobs[job].findings if f.rule == "out_of_memory"]
     assert found.evidence["settings"] == {"batch_size": 32, "grad_accumulation": 2}
+    with pytest.raises(Refused, match=f"The same job has failed before, as {job}"):
+        lab.train("sft", SMALL | {"batch_size": 64, "max_steps": 50, "seed": 1}, 1.0, "", "c2", gain=0.1)
 
 
 @pytest.mark.slow

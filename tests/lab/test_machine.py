@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from lab.errors import Refused
+from lab.hub import Hub
 from lab.machine import memory, this_machine
 from lab.models import STARTER, config_of
 from tests.scripted import open_lab
@@ -20,11 +21,11 @@ def test_memory_is_that_of_the_gpu_or_of_the_container():
 
 
 def test_a_model_says_its_sizes_without_its_weights(tmp_path):
-    seen = config_of(STARTER)
+    seen = config_of(STARTER, Hub())
     assert seen
     assert seen["hidden_size"] == 128
     (tmp_path / "config.json").write_text("{")
-    assert config_of(tmp_path) is None
+    assert config_of(tmp_path, Hub()) is None
 
 
 def test_a_model_that_no_machine_holds_is_refused_before_its_weights_are_there(tmp_path, settings, new_session):

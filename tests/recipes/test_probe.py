@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
+from lab.backend import JobSpec
+from lab.diagnose import diagnose
 from recipes import probe, sft
 from recipes.job import read_lines
-from tests.recipes.rig import ROOT, STARTER, metric, run_sft, sft_folder, with_rows
+from tests.recipes.rig import ROOT, STARTER, metric, run, run_sft, sft_folder, sft_rows, with_rows
 
 SETTINGS = {
     "batch_size": 2,
@@ -76,6 +78,19 @@ def test_nothing_of_it_stays(measured, tmp_path):
     assert metric(folder, "num_tokens") == metric(tmp_path, "num_tokens")
 
 
+def test_a_few_rows_are_learned_by_heart_and_a_loss_that_does_not_fall_is_said(measured, tmp_path, monkeypatch):
+    def said(folder) -> dict[str, str]:
+        return {f.rule: f.level for f in diagnose([], JobSpec("j", "sft", {}, folder), preflight(folder))}
+
+    seen = preflight(measured[0])["overfit"]
+    assert (seen["rows"], seen["after"] < 0.5 * seen["before"]) == (8, True)
+    assert "cannot_overfit" not in said(measured[0])
+    monkeypatch.setattr(probe, "FROM", 1)
+    for lr in (1e-9, 1e6):  # nothing moves; nothing stays finite, or it is worse than before
+        run_sft(tmp_path / str(lr), lr=lr, max_steps=1, max_grad_norm=1e9)
+        assert said(tmp_path / str(lr))["cannot_overfit"] == "warn"
+
+
 def test_a_short_job_is_not_measured(tmp_path):
     run_sft(tmp_path, max_steps=2)
     assert "peak_mb" not in preflight(tmp_path)
@@ -113,6 +128,42 @@ def test_a_batch_that_does_not_fit_is_halved_with_as_many_rows_a_step(tmp_path):
     assert fitted["batch_size"] * fitted["grad_accumulation"] == 64
     assert metric(tmp_path, "num_tokens")[-1] > 0
     assert json.loads(config.read_text())["batch_size"] == 64
+
+
+def short(rows: list[dict]) -> list[dict]:
+    return [{"prompt": row["prompt"]} for row in rows]
+
+
+def paired(rows: list[dict]) -> list[dict]:
+    """The last one is too long for its recipe, which leaves it out."""
+    made = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": "7"} for row in rows]
+    return [*made, made[0] | {"rejected": "7 " * 500}]
+
+
+def stepwise(rows: list[dict]) -> list[dict]:
+    return [{"prompt": r["prompt"], "steps": [r["completion"], "7"], "labels": [True, False]} for r in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "shape", "settings", "texts"),
+    [
+        ("grpo", short, {"generations": 4, "max_new_tokens": 96, "rewards": [{"kind": "format", "pattern": "7"}]}, 16),
+        ("distill", short, {"teacher_prefix": "Short: ", "max_new_tokens": 96}, 16),
+        ("reward", paired, {}, 32),
+        ("prm", stepwise, {}, 0),
+    ],
+)
+def test_every_method_is_measured_at_its_longest(recipe, shape, settings, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "FROM", 1)
+    batch = {"batch_size": 8, "grad_accumulation": 2, "max_steps": 2, "eval_fraction": 0, "save_steps": 100}
+    run(recipe, tmp_path, shape(sft_rows(64)), **batch | settings)
+    seen = preflight(tmp_path)
+    assert seen["peak_mb"] > 100 and seen["eta_s"] == pytest.approx(2 * seen["usual_s"], abs=0.1)
+    if texts:  # num_tokens of the second step: of texts as long as they can be
+        least = 96 if "max_new_tokens" in settings else 30
+        assert seen["tokens_per_second_worst"] * seen["step_s"] >= texts * least
+        assert seen["tokens_per_second_worst"] * seen["step_s"] <= texts * (128 + least)
 
 
 def test_only_the_batch_and_its_like_are_changed():

@@ -1,0 +1,173 @@
+"""What has failed before, kept as predicates on settings and put to every later job, also of other sessions.
+
+    {"rule": "divergence", "session": "…", "job": "sft-2", "what": "The loss is …", "advice": "…", "same": "3f…",
+     "when": [["recipe", "is", "sft"], ["base", "is", "starter"], ["lora_rank", "is", 0], ["lr", "at_least", 0.05]]}
+
+One line a guard in HOME/guards.jsonl, where no command and no trainer can read or write. A job is warned of when all of
+`when` holds for it, or when it is the `same` job but for its seed; one that ran out of memory is then refused. To
+forget a guard, delete its line.
+"""
+
+import fcntl
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lab.findings import Finding
+from recipes.catalogue import RECIPES
+from record.events import Ended, Found
+from record.views import Job
+
+FAST = ("not_finite", "divergence", "gradient_spike", "reward_collapse", "kl_blow_up")  # of a learning rate
+# What a trainer is told by its model, its rows and its settings alone: the same job fails again.
+FIXED = (
+    "all_masked", "stop_token_not_trained", "truncated", "no_eos", "nothing_to_learn", "none_accepted",
+    "cut_off_answers", "no_signal", "device_error",
+)  # fmt: skip
+# Settings that nothing fails by.
+IDLE = (
+    "data", "script", "seed", "trackio_project", "trackio_run", "log_steps", "save_steps", "eval_steps",
+    "save_total_limit",
+)  # fmt: skip
+
+Value = str | bool | int | float | None
+
+
+class Guard(BaseModel):
+    """A line of the list. `when` is (setting, how, value)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rule: str
+    session: str
+    job: str
+    what: str
+    advice: str
+    same: str
+    when: tuple[tuple[str, Literal["is", "at_least", "at_most"], Value], ...] = ()
+
+    def holds(self, about: Mapping[str, Any]) -> bool:
+        return about["same"] == self.same or (
+            bool(self.when) and all(_holds(about.get(n), h, v) for n, h, v in self.when)
+        )
+
+
+def _holds(seen: Any, how: str, value: Any) -> bool:
+    if how == "is":
+        return seen == value
+    if not isinstance(seen, int | float) or not isinstance(value, int | float):
+        return False
+    return seen >= value if how == "at_least" else seen <= value
+
+
+def look(session: Path, about: Mapping[str, Any]) -> list[Finding]:
+    """What the guards say of a job (see `about`): for each rule, the last one that holds. `session` is its folder."""
+    path = _file(session)
+    held = {guard.rule: guard for guard in _read(path) if guard.holds(about)}
+    return [_finding(guard, about, path) for guard in held.values()]
+
+
+def _finding(guard: Guard, about: Mapping[str, Any], path: Path) -> Finding:
+    same = guard.same == about["same"]
+    shared = ", ".join(f"{name} = {about.get(name)}" for name, how, _ in guard.when if how != "is")
+    who = "The same job" if same or not shared else f"A job like this ({shared})"
+    what = f"{who} has failed before, as {guard.job} of {guard.session}: {guard.what}"
+    advice = f"{guard.advice} A person who knows better deletes the line in {path.name}."
+    level = "stop" if same and guard.rule == "out_of_memory" else "warn"
+    evidence = {
+        "guard": guard.rule,
+        "session": guard.session,
+        "job": guard.job,
+        "when": [list(one) for one in guard.when],
+    }
+    return Finding(level, f"failed_before_{guard.rule}", what, advice, evidence)
+
+
+def about(recipe: str, config: Mapping[str, Any], base: str, machine: str) -> dict[str, Any]:
+    """What a guard may ask of a job: its settings with all defaults, the session's model, the machine, and `same`.
+
+    `config` holds data_sha256 and, for a script, script_sha256. Raises ValidationError for one that is no config.
+    """
+    settings = RECIPES[recipe].model_validate(config).model_dump(mode="json")
+    settings = {name: value for name, value in settings.items() if name not in IDLE}
+    if "jobs" not in Path(settings["model"]).parts:  # no job's model: a Hub id has a folder as well
+        settings["model"] = base
+    known = settings | {"recipe": recipe, "base": base, "machine": machine}
+    return known | {"same": sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]}
+
+
+def learn(session: Path, base: str, job: Job, ended: Ended, findings: Sequence[Found]) -> None:
+    """Keep a guard of a job that failed by what its settings or its rows say. Safe to repeat; never raises for a disk."""
+    if ended.state != "failed" or job.recipe not in RECIPES:
+        return
+    stop = next((found for found in findings if found.level == "stop"), None)
+    crashed = ended.result.get("kind") in ("config", "crash")
+    rule = stop.rule if stop else "crash" if crashed else ""
+    if rule not in (*FAST, *FIXED, "out_of_memory", "crash"):
+        return
+    try:
+        asked = about(job.recipe, job.config, base, job.machine)
+        what, advice = (stop.what, stop.advice) if stop else (ended.reason, "Change what its error names.")
+        _add(_file(session), Guard(
+            rule=rule, session=session.name, job=job.id, what=what, advice=advice, same=asked["same"],
+            when=_when(rule, asked),
+        ))  # fmt: skip
+    except (OSError, ValidationError) as error:
+        logging.getLogger(__name__).warning("no guard was kept of %s: %s", job.id, error)
+
+
+def _when(rule: str, about: Mapping[str, Any]) -> tuple[tuple[str, Any, Any], ...]:
+    """Beyond the same job: as much memory on this machine, or as high a learning rate, for this model and recipe."""
+    asks: dict[str, str] = {"recipe": "is", "base": "is", "lora_rank": "is"}
+    if rule == "out_of_memory":
+        asks |= {"machine": "is", "gradient_checkpointing": "at_most"}
+        asks |= dict.fromkeys(("batch_size", "max_length", "max_new_tokens"), "at_least")
+    elif rule in FAST:
+        asks |= {"lr": "at_least"}
+    else:
+        return ()
+    return tuple((name, how, about[name]) for name, how in asks.items() if name in about)
+
+
+def _file(session: Path) -> Path:
+    return session.parent.parent / "guards.jsonl"
+
+
+def _read(path: Path) -> list[Guard]:
+    """Every guard, oldest first."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            return _parsed(file.read())
+    except OSError:
+        return []
+
+
+def _parsed(text: bytes) -> list[Guard]:
+    """The guards of a list; a line that a person has left half deleted is none."""
+    found = []
+    for line in text.splitlines():
+        with suppress(ValidationError):
+            found.append(Guard.model_validate_json(line))
+    return found
+
+
+def _add(path: Path, guard: Guard) -> None:
+    """Append it, unless this job has been learned from, or the same is asked already. Raises OSError."""
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        text = file.read()
+        for known in _parsed(text):
+            if (known.session, known.job) == (guard.session, guard.job):
+                return
+            if (known.rule, known.when, known.same) == (guard.rule, guard.when, guard.same):
+                return
+        torn = b"\n" if text and not text.endswith(b"\n") else b""
+        file.write(torn + guard.model_dump_json().encode() + b"\n")

@@ -1,0 +1,129 @@
+"""Models of the Hub before a launch: may this person have one, is there room for it, and is it here?
+
+Trainers see no token. What needs one is fetched here into the cache, the token goes to the Hub alone, and a trainer is
+given the folder: by its id, transformers asks for files that a gated model need not have, and takes the refusal for an end.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.errors import LabError
+from lab.findings import Finding
+
+PATIENCE = 10.0  # seconds that the Hub has to answer
+SPARE = 2**30  # bytes of disk that a download leaves free
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+KEPT = (".safetensors", ".json", ".model", ".txt", ".jinja")  # weights, configs, tokenizers
+
+
+class Hub:
+    """The Hub as one person may use it, and the cache of its models."""
+
+    def __init__(self, token: str | None = None, env: Mapping[str, str] | None = None):
+        """`env` is a trainer's: it says where it looks for models (HF_ENDPOINT, HF_HOME)."""
+        env = env or {}
+        self._token = token or False  # False: not even the one in the person's home
+        self._endpoint = env.get("HF_ENDPOINT")
+        self._cache = Path(env["HF_HOME"], "hub") if "HF_HOME" in env else None
+        self._closed: dict[str, list[str]] = {}  # models that need the token, with the files to fetch
+
+    def look(self, model: Path | str) -> list[Finding]:
+        """What stands in the way of a trainer that loads this model; nothing for a folder, or where it is cached."""
+        if Path(model).is_dir():
+            return []
+        import httpx
+        from huggingface_hub.errors import (
+            GatedRepoError,
+            HfHubHTTPError,
+            HFValidationError,
+            OfflineModeIsEnabled,
+            RepositoryNotFoundError,
+        )
+
+        name = str(model)
+        try:
+            return [] if self._folder(name) else self._asked(name)
+        except GatedRepoError:
+            what = f"The model {name!r} is gated, and {self._why()}."
+            advice = f"Accept its terms at https://huggingface.co/{name} and set HF_TOKEN, or use another model."
+        except RepositoryNotFoundError:
+            what = f"The Hub has no model {name!r}, or it is private and {self._why()}."
+            advice = "Check the name, set HF_TOKEN, or use another model."
+        except HFValidationError as error:
+            what, advice = f"The model {name!r} cannot be a Hub id: {error}", "Check the name."
+        except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError) as error:
+            why = str(error).strip().partition("\n")[0][:200]
+            what = f"The model {name!r} is not on this machine, and the Hub cannot be asked ({why})."
+            return [Finding("info", "hub_silent", what, "Check the network, or give a folder or 'starter'.")]
+        return [Finding("stop", "no_access", what, advice, {"model": name, "token": bool(self._token)})]
+
+    def _asked(self, name: str) -> list[Finding]:
+        """Raises what the Hub's client raises where the person may not read it."""
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=self._endpoint, token=self._token)
+        info = api.model_info(name, timeout=PATIENCE, files_metadata=True)
+        if info.gated:  # what it is called is public, and what it holds is not
+            api.auth_check(name)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
+        kept = {file: size for file, size in sizes.items() if file.endswith(KEPT)}
+        if not any(file.endswith(".safetensors") for file in kept):
+            kept |= {file: size for file, size in sizes.items() if file.endswith(".bin")}
+        if info.gated or info.private:
+            self._closed[name] = list(kept)
+        size, free = sum(kept.values()), self._free()
+        if size + SPARE <= free:
+            return []
+        what = f"The model {name!r} has {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of disk are free."
+        return [Finding("stop", "no_disk", what, "Free some, or use a smaller model.", {"bytes": free})]
+
+    def fetch(self, model: Path | str) -> Path | str:
+        """What a trainer loads: a folder, where it could not get the model itself or it is cached. After `look`. Raises LabError."""
+        import httpx
+        from huggingface_hub import snapshot_download
+
+        if (name := str(model)) not in self._closed:
+            return model if Path(model).is_dir() else self._folder(name) or name
+        try:
+            return Path(snapshot_download(
+                name, token=self._token, endpoint=self._endpoint, cache_dir=self._cache, allow_patterns=self._closed[name]
+            ))  # fmt: skip
+        except (OSError, httpx.HTTPError) as error:  # the Hub's own are of these kinds
+            why = str(error).strip().partition("\n")[0][:200]
+            raise LabError(f"The model {name!r} could not be fetched ({why}); call again.") from error
+
+    def file(self, model: str, file: str) -> Path:
+        """A small file of a model, from the cache or the Hub. Raises OSError or ValueError."""
+        from huggingface_hub import hf_hub_download
+
+        asked: dict[str, Any] = {"token": self._token, "endpoint": self._endpoint, "cache_dir": self._cache}
+        return self.cached(model, file) or Path(hf_hub_download(model, file, **asked))
+
+    def cached(self, model: str, file: str) -> Path | None:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(model, file, cache_dir=self._cache)
+        return Path(found) if isinstance(found, str) else None
+
+    def _folder(self, model: str) -> Path | None:
+        """The cached folder of a model, if its config, a tokenizer and all its weights are there."""
+        config = self.cached(model, "config.json")
+        if not config or not any(self.cached(model, file) for file in TOKENIZERS):
+            return None
+        listed = next((found for file in WEIGHTS if (found := self.cached(model, f"{file}.index.json"))), None)
+        parts = set(json.loads(listed.read_bytes())["weight_map"].values()) if listed else set()
+        whole = bool(parts) and all(self.cached(model, part) for part in parts)
+        return config.parent if whole or any(self.cached(model, file) for file in WEIGHTS) else None
+
+    def _free(self) -> int:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        cache = self._cache or Path(HF_HUB_CACHE)
+        return shutil.disk_usage(next(place for place in (cache, *cache.parents) if place.is_dir())).free
+
+    def _why(self) -> str:
+        return "this HF_TOKEN may not read it" if self._token else "no HF_TOKEN is set"
