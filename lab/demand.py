@@ -1,11 +1,11 @@
 """How much memory a job will take, before it starts; 0 where nobody knows. Reads files of this disk only."""
 
-import os
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lab.models import config_of, parameters
+from lab.models import parameters
 from lab.preflight import CHARACTERS
 from recipes.catalogue import RECIPES
 from recipes.memory import RUNTIME, Device, needed, shape_of
@@ -13,9 +13,12 @@ from recipes.memory import RUNTIME, Device, needed, shape_of
 
 def demand(recipe: str, config: dict[str, Any], device: Device) -> int:
     """Bytes at its peak, by the estimate of recipes.memory; of an evaluation its weights, of a person's script 0."""
-    folder = _folder(str(config.get("model", "")))
-    shape = shape_of(config_of(folder) or {}) if folder else None
-    if folder is None or shape is None:
+    folder = Path(str(config.get("model", "")))  # of a Hub model that is on this disk, too: see lab.hub
+    try:
+        shape = shape_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return 0
+    if shape is None:
         return 0
     size = parameters(folder)
     if recipe == "evaluate":
@@ -24,17 +27,6 @@ def demand(recipe: str, config: dict[str, Any], device: Device) -> int:
         return 0
     full = {name: field.default for name, field in RECIPES[recipe].model_fields.items()} | config
     return needed(shape, full, _tokens(full), device, RECIPES[recipe].METHOD, size)
-
-
-def _folder(model: str) -> Path | None:
-    """Where a model's config.json lies: in its own folder, or in the Hub's cache."""
-    if not Path(model).is_dir():
-        from huggingface_hub import try_to_load_from_cache
-
-        with suppress(ValueError):  # no name that the Hub could have
-            cached = try_to_load_from_cache(model, "config.json")
-            return Path(cached).parent if isinstance(cached, str) else None
-    return Path(model) if os.path.isfile(Path(model, "config.json")) else None
 
 
 def _tokens(full: dict[str, Any]) -> int:
