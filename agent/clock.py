@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from record.views import Views
+from record.views import Job, Views
 
 CLOCK = "[clock]"  # how a line of the runtime begins: a driver can tell it from a person's words
 
@@ -25,7 +25,7 @@ def clock(views: Views, now: datetime) -> str:
         target = views.goal.target
         aim = f", target {target:g}" if target is not None else ""
         parts.append(f"best {views.best} dev {score.value:.3f} [{score.low:.3f}, {score.high:.3f}]{aim}")
-    parts += [f"{job.id} runs, step {job.step}/{job.steps or '?'}{_eta(job.eta_s)}" for job in views.running]
+    parts += [_job(job, now) for job in views.running]
     return f"{CLOCK} {' · '.join(parts)}"
 
 
@@ -46,6 +46,13 @@ def standing(views: Views, now: datetime) -> str:
             lines.append(f"Idea without a verdict: {job.id}: {job.idea} ({job.ended.state if job.ended else 'runs'})")
     lines.append(f"The best model is {views.best}.")
     return "\n".join([*lines, clock(views, now)])
+
+
+def _job(job: Job, now: datetime) -> str:
+    if job.began or job.place is None:
+        return f"{job.id} runs, step {job.step}/{job.steps or '?'}{_eta(job.eta_s)}"
+    start = f", starts in about {_minutes((job.starts - now).total_seconds())}" if job.starts else ""
+    return f"{job.id} waits: {job.held}" if job.held else f"{job.id} waits, {job.place} before it{start}"
 
 
 def _minutes(seconds: float) -> str:

@@ -30,6 +30,7 @@ def keep_best(folder: Path, points: Sequence[Point]) -> int | None:
     try:
         scratch.mkdir()
         _link_files(found[step], scratch)
+        (found[step] / COMPLETE).stat()  # the trainer takes it off before it deletes
         scratch.rename(folder / "model")
     except OSError:  # the trainer deleted it meanwhile, or has just written its own
         shutil.rmtree(scratch, ignore_errors=True)

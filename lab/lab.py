@@ -133,13 +133,14 @@ class Lab:
         takes, count = self.estimate(recipe, full, rows), token_counter(full["model"])
         expects = expectation(gain, kill, takes.seconds / 3600 if takes else None)
         free = shutil.disk_usage(self.folder).free
-        space = _space(full["model"], self._hub)
+        machine = this_machine(full.get("device", "auto"))
+        space = _space(full, self._hub)
         findings = preflight(rows, full, self._index(), count, free, left, takes, RECIPES[recipe], space)
         models = {name: full[name] for name in ("model", "teacher") if full.get(name)}
         findings += [finding for model in set(models.values()) for finding in self._hub.look(model)]
         findings += script.look(source, self._index())
         hashes = {"data_sha256": rows_hash(rows)} | script.hashed(source)
-        findings += guards.look(self.folder, guards.about(recipe, full | hashes, self.views.goal.model, this_machine()))
+        findings += guards.look(self.folder, guards.about(recipe, full | hashes, self.views.goal.model, machine))
         self._refuse(findings)
         full |= {name: str(self._hub.fetch(model)) for name, model in models.items()}
         folder = self.folder / "jobs" / name
@@ -278,7 +279,7 @@ class Lab:
     ) -> Job:  # fmt: skip
         """Log first, then start: after a crash between the two, the supervisor starts what the log says."""
         fact = Launched(
-            job=name, recipe=recipe, config=config, machine=this_machine(), hours=hours, idea=idea,
+            job=name, recipe=recipe, config=config, machine=this_machine(config.get("device", "auto")), hours=hours, idea=idea,
             call=call, expects=expects, folder=f"jobs/{name}", price=self._backend.price,
         )  # fmt: skip
         self._journal.append(fact)
@@ -328,10 +329,11 @@ class Lab:
         return self.views.opened.seed if self.views.opened else 0
 
 
-def _space(model: Path | str, hub: Hub) -> Space | None:
-    """What a job on this model has to fit into."""
+def _space(config: dict[str, Any], hub: Hub) -> Space | None:
+    """What a job has to fit into."""
+    model = config["model"]
     shape = shape_of(config_of(model, hub) or {})
-    return Space(*memory(), shape, parameters(model)) if shape else None
+    return Space(*memory(config.get("device", "auto")), shape, parameters(model)) if shape else None
 
 
 def _serious(job: Job) -> int:

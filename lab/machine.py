@@ -12,15 +12,15 @@ from recipes.memory import MIB, Device
 CGROUP = Path("/sys/fs/cgroup")  # version 2: what a container may use, and what became of it
 
 
-def this_machine() -> str:
-    """For example "local NVIDIA T4", by the first GPU that nvidia-smi names, or "local CPU, 2 cores"."""
-    gpu = _gpu()
+def this_machine(device: str = "auto") -> str:
+    """For example "local NVIDIA T4", by the first GPU that nvidia-smi names, or "local CPU, 2 cores" (always for "cpu")."""
+    gpu = _gpu() if device == "auto" else None
     return f"local {gpu[0]}" if gpu else f"local CPU, {psutil.cpu_count() or 1} cores"
 
 
-def memory() -> tuple[Device, int]:
+def memory(device: str = "auto") -> tuple[Device, int]:
     """Where a trainer keeps its tensors, and how many bytes are there: of the first GPU, or of the container's RAM."""
-    gpu = _gpu()
+    gpu = _gpu() if device == "auto" else None
     return ("cuda", gpu[1]) if gpu else ("cpu", ram())
 
 

@@ -53,7 +53,7 @@ def sample(config: Config, job: Job, rows: list[dict[str, Any]]) -> list[dict[st
     done = done if len(done) == len(rows) else done[: len(done) // size * size]
     write_whole(file, "".join(map(as_line, done)))
     if len(done) < len(rows):
-        prepare_machine()
+        prepare_machine(config.device)
         model, tokenizer = load_model(config.model, half=False).eval(), load_tokenizer(config.model)
         for start in range(len(done), len(rows), size):
             done += answered(config, rows[start : start + size], config.samples, start, model, tokenizer)

@@ -111,7 +111,7 @@ def main(config: Config, job: Job) -> dict[str, Any]:
     """Run the script, and take the model that it leaves, once it loads, as the job's model/."""
     started = time.time()
     _check(config)
-    device = prepare_machine()
+    device = prepare_machine(config.device)
     curve, output = Curve(job, config.max_steps or 0), job.folder / "output"
     checkpoint = resume_point(job.folder / "checkpoints")
     output.mkdir(exist_ok=True)

@@ -66,6 +66,7 @@ class TrainingConfig(BaseModel):
     log_steps: PositiveInt = 5
     save_steps: PositiveInt = 50
     save_total_limit: int = Field(2, ge=2)  # one could be half written when a kill comes
+    device: Literal["auto", "cpu"] = "auto"  # auto: the GPU where there is one; on the CPU a job waits for no GPU
     seed: int = 0
     trackio_project: str | None = None  # TRACKIO_DIR comes from the launcher
     trackio_run: str | None = None
@@ -121,7 +122,7 @@ def look_at_rows(trainer: Any, rows: list[dict[str, Any]], steps: int) -> dict[s
 def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: Look = look_at_rows) -> dict[str, Any]:
     """Train on these rows, and leave model/ and preflight.json in the job's folder; returns the result."""
     started = time.time()
-    device = prepare_machine()
+    device = prepare_machine(config.device)
     checkpoint = resume_point(job.folder / "checkpoints")
     resumed_from = step_of(checkpoint) if checkpoint else 0
     job.rewind(resumed_from)
@@ -242,8 +243,10 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
     }
 
 
-def prepare_machine() -> str:
-    """Quiet libraries, threads that fit the container; returns "cuda" or "cpu"."""
+def prepare_machine(device: str = "auto") -> str:
+    """Quiet libraries, threads that fit the container; returns "cuda" or "cpu". A GPU is hidden for "cpu"."""
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers would warn on every batch
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two jobs that spin on the same cores stop each other
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # a job tells nobody that it runs

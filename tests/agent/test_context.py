@@ -10,9 +10,11 @@ from record.events import (
     Compacted,
     Finished,
     Goal,
+    Launched,
     Opened,
     Planned,
     Promoted,
+    Queued,
     Replied,
     Said,
     Step,
@@ -105,6 +107,21 @@ def test_the_clock_after_each_round_says_what_is_left(tmp_path: Path):
     assert (
         "$1.50 of $2.00 left" in clock and "900 of 1,000 tokens left" in clock and "9 of 10 model calls left" in clock
     )
+
+
+def test_the_clock_says_what_jobs_may_still_cost_and_what_they_wait_for(tmp_path: Path):
+    log = Log(tmp_path / "events.jsonl")
+    jobs = (
+        Launched(job=f"sft-{n}", recipe="sft", config={}, machine="m", hours=1, price=0.4, folder=f"jobs/sft-{n}")
+        for n in (1, 2, 3, 4)
+    )
+    log.append(OPENED.model_copy(update={"budget": Budget(dollars=2)}), replied("a"), *jobs)
+    log.append(Queued(job="sft-1", place=0), Queued(job="sft-2", place=1, eta_s=300), Queued(job="sft-3", place=2))
+    log.append(Queued(job="sft-4", place=0, reason="it needs 9 GiB"), finished("a"))
+    clock = Context(log).messages()[-1]["content"]
+    assert "$2.00 of $2.00 left, of which running jobs may cost $1.60" in clock
+    assert "sft-1 runs" in clock and "sft-2 waits, 1 before it, starts in about 5 min" in clock
+    assert clock.endswith("sft-3 waits, 2 before it · sft-4 waits: it needs 9 GiB")
 
 
 def test_a_circle_is_pointed_at_once_and_then_the_driver_is_stuck(tmp_path: Path):

@@ -376,7 +376,8 @@ def test_a_job_beside_the_gpu_waits_for_no_job_on_it_and_does_not_see_it(tmp_pat
     assert (machine.this_machine(), machine.memory()) == ("local NVIDIA T4", ("cuda", 15360 * 2**20))
     assert machine.free("cuda") == 900 * 2**20
     backend, seen = LocalBackend(settings.home / "queue", settings.job_env), {}
-    for name in ("local CPU, 2 cores", machine.this_machine()):
+    cpu = machine.this_machine("cpu")  # of a job whose setting says so
+    for name in (cpu, machine.this_machine()):
         folder = tmp_path / "jobs" / name
         backend.launch(JobSpec("j", "sft", {"model": "nowhere", "data": "nothing"}, folder, machine=name))
         job, runs = read_json(folder / "job.json"), read_json(run_file(folder))["runner"][0]
@@ -385,7 +386,8 @@ def test_a_job_beside_the_gpu_waits_for_no_job_on_it_and_does_not_see_it(tmp_pat
         environment = environ.read_bytes().split(b"\0")
         seen[name] = (Path(job["queue"]).name, job["device"], b"CUDA_VISIBLE_DEVICES=" in environment)
         backend.cancel(folder)
-    assert seen == {"local CPU, 2 cores": ("cpu", "cpu", True), "local NVIDIA T4": ("queue", "cuda", False)}
+    assert machine.memory("cpu") == ("cpu", machine.ram())
+    assert seen == {cpu: ("cpu", "cpu", True), "local NVIDIA T4": ("queue", "cuda", False)}
 
 
 def test_a_machine_without_a_gpu_has_one_slot(tmp_path: Path, settings):
