@@ -19,6 +19,8 @@ def status(job: Job) -> dict[str, Any]:
     """How a job stands."""
     shown: dict[str, Any] = {"job": job.id, "state": job.state, "step": job.step, "steps": job.steps}
     shown |= {"metrics": job.values, "eta_s": job.eta_s, "attempt": job.attempt}
+    if job.price != 0:
+        shown["dollars_at_most"] = "unknown" if job.price is None else round(job.dollars(job.hours * 3600), 2)
     if job.ended:
         result = {k: v for k, v in job.ended.result.items() if k not in ("seal", "ok", "error")}
         shown |= {"seconds": job.seconds, "reason": job.ended.reason, "result": result}
