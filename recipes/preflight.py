@@ -54,6 +54,8 @@ def token_count(row: dict[str, Any], tokenizer: Any) -> int:
     """Tokens of a whole row as TRL would tokenise it, EOS included, nothing cut."""
     if "text" in row:
         return len(tokenizer(row["text"] + tokenizer.eos_token)["input_ids"])
+    if "messages" in row:
+        return len(tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"])
     if isinstance(row["prompt"], str):
         return len(tokenizer(row["prompt"] + row["completion"] + tokenizer.eos_token)["input_ids"])
     return len(tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"])

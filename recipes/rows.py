@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, StrictBool, ValidationError, model_validator
 
@@ -44,6 +44,30 @@ class Completion(Prompted):
 
     def answers(self) -> list[str]:
         return [self.completion]
+
+
+class Turn(BaseModel):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Conversation(Row):
+    """SFT on conversations: turns, the assistant's last."""
+
+    NEEDS = (
+        "the list messages of turns, each with a role (system, user or assistant) and content, the last the assistant's"
+    )
+    messages: Annotated[list[Turn], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def answered(self) -> "Conversation":
+        if self.messages[-1].role != "assistant":
+            raise ValueError(f"the last turn is of the role {self.messages[-1].role}")
+        return self
+
+    def plain(self, longest: bool = False) -> dict[str, str]:
+        *before, last = self.messages
+        return {"prompt": "\n".join(turn.content for turn in before), "completion": last.content}
 
 
 class Labelled(Completion):

@@ -34,6 +34,10 @@ class Config(TrainingConfig):
             raise ValueError(f"quantize = {self.quantize} cannot be trained by itself: give a lora_rank, such as 16")
         return self
 
+    def loss(self) -> dict[str, Any]:
+        """Which tokens are learned, as SFTConfig says it."""
+        return {"completion_only_loss": self.completion_only}
+
     def lengths(self, rows: list[dict[str, Any]], tokenizer: Any) -> list[int]:
         return [] if self.packing else [min(token_count(row, tokenizer), self.max_length) for row in sample(rows)]
 
@@ -63,7 +67,7 @@ def build(parts: Parts) -> Any:
         max_length=config.max_length,
         packing=config.packing,
         packing_strategy=config.PACKS,
-        completion_only_loss=config.completion_only,
+        **config.loss(),
     )
     model = parts.load(**nf4(parts.device) if config.quantize == "nf4" else {})
     return SFTTrainer(model=model, args=args, **parts.common())

@@ -30,7 +30,7 @@ class Train(Tool):
             config: The recipe's settings: data (a file of the workspace), model ("base", "best" or a job), and those to change, e.g. lr, max_steps, batch_size, max_length, packing, lora_rank.
             idea: The hypothesis in one sentence: what is changed, and what it should do to the score.
             expected_gain: The change of the dev score against the best so far that you expect, from -1 to 1. Be honest: it is compared with what comes.
-            recipe: Which to run, and its rows: "sft" (prompt, completion), "dpo" or "reward" (prompt, chosen, rejected), "kto" (prompt, completion, label), "prm" (prompt, steps, labels), "cpt" (text); "grpo", "rejection" and "distill" sample their own answers to the rows of prepare_data; "script" runs a Python file of the workspace, config["script"], on rows of any shape. read_skill recipes has their settings.
+            recipe: Which to run, and its rows: "sft" (prompt, completion), "chat" (messages), "dpo" or "reward" (prompt, chosen, rejected), "kto" (prompt, completion, label), "prm" (prompt, steps, labels), "cpt" (text); "grpo", "rejection" and "distill" sample their own answers to the rows of prepare_data; "script" runs a Python file of the workspace, config["script"], on rows of any shape. read_skill recipes has their settings.
             hours: Stop the job after this many hours of run time.
             kill: When to give the job up, e.g. {"metric": "eval_loss", "step": 50, "above": 2.0}: it is ended when the metric's first value from that step on is above the limit or not finite.
         """

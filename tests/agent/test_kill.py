@@ -1,6 +1,5 @@
 """A session driven by a model, killed at any moment: what goes to the model stays valid, and nothing happens twice."""
 
-import multiprocessing
 import random
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from agent.settings import Settings
 from record.events import Call, Closed, Finished, Noted, Replied
 from tests.chat.server import chat_server
 from tests.chat.turns import says, slow
+from tests.conftest import forks
 
 KILLS = 50
 INTERRUPTED = "A restart interrupted this call"
@@ -51,8 +51,7 @@ def check_history(messages: list[dict[str, Any]]) -> None:
 
 @pytest.mark.slow
 def test_fifty_kills_leave_a_valid_history_and_no_effect_twice(settings, new_session):
-    ours = multiprocessing.get_context("forkserver")
-    ours.set_forkserver_preload(["tests.warm", __name__])
+    ours = forks("tests.warm", __name__)
     moments, kills = random.Random(7), 0
     with chat_server(lambda request: step(request, last=kills >= KILLS)) as server:
         own = replace(settings, api_base=server.base, keys={"ML_INTERN_API_KEY": "sk-of-this-server"})

@@ -1,19 +1,17 @@
 """Trainers that are processes of their own, forked from one that has torch and TRL loaded: a start costs no imports."""
 
-import multiprocessing
 import os
 import sys
 from importlib import import_module
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.recipes.loaded"])
+from tests.conftest import forks
 
 
 def start(recipe: str, folder: Path) -> ForkServerProcess:
     """The recipe on folder/config.json as a launcher runs it; what it prints goes to folder/log.txt."""
-    process = FORKS.Process(target=_main, args=(recipe, folder), daemon=True)
+    process = forks("tests.recipes.loaded").Process(target=_main, args=(recipe, folder), daemon=True)
     process.start()
     return process
 
