@@ -28,8 +28,9 @@ def main(config: Config, job: Job) -> dict[str, Any]:
     def look(trainer: Any, fed: list[dict[str, Any]], steps: int) -> dict[str, Any]:
         return look_at_feed(trainer, fed, config.max_length, steps)
 
+    rows = read_rows(config)
     check_template(config)
-    return fit(config, job, sft.build, read_rows(config), look)
+    return fit(config, job, sft.build, rows, look)
 
 
 def check_template(config: Config) -> None:

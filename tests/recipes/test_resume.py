@@ -32,6 +32,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "reward": [{"prompt": asked, "chosen": said, "rejected": "Answer: 99"} for asked, said in TEXTS],
     "prm": [{"prompt": asked, "steps": said.split(", "), "labels": [at % 2 == 0] * len(said.split(", "))} for at, (asked, said) in enumerate(TEXTS)],
     "cpt": [{"text": said} for _, said in TEXTS],
+    "chat": [{"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]} for asked, said in TEXTS],
 }  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
     "grpo": WRITES | {"generations": 4},
@@ -73,7 +74,9 @@ def weights(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", [name for name in METHODS if name != "sft"])  # test_sft.py kills it, too
+@pytest.mark.parametrize(
+    "recipe", [name for name in METHODS if name not in ("sft", "chat")]
+)  # test_killed.py kills it; chat is the same on other rows
 def test_sigterm_saves_and_a_resume_ends_in_the_same_weights(recipe, tmp_path):
     settings = SMALL | SETTINGS.get(recipe, {})
     run(recipe, tmp_path / "whole", ROWS[recipe], **settings)
@@ -130,7 +133,9 @@ def test_the_lab_is_told_what_a_row_has_and_what_the_method_needs(recipe):
     other = ROWS["prm" if recipe == "cpt" else "cpt"]
     why = RECIPES[recipe].misfit([*ROWS[recipe], *other], config)
     assert why is not None
-    assert why.startswith(f"Row 49 has the columns {', '.join(other[0])}; {RECIPES[recipe].METHOD} needs the text")
+    assert why.startswith(
+        f"Row 49 has the columns {', '.join(other[0])}; {RECIPES[recipe].METHOD} needs {RECIPES[recipe].SHAPE.NEEDS}"
+    )
     assert "\n" not in why
 
 
