@@ -1,5 +1,6 @@
 """What a session is measured on: its benchmark, and the vault of items that no tool of the agent can read."""
 
+import fcntl
 import hashlib
 import json
 import re
@@ -97,10 +98,12 @@ class Vault:
     def items(self, name: str, split: Split) -> Path:
         """The file of a split's items, made when it is not there. Raises BadInput."""
         path = self._folder(name) / f"{split}.jsonl"
-        if not path.exists():
-            benchmark = task(name)
-            write_rows(path, (item.model_dump() for item in benchmark.items(split, SIZES[split], seed=0)))
-            path.chmod(0o600)
+        with open(self._root / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two sessions may begin at once
+            if not path.exists():
+                benchmark = task(name)
+                write_rows(path, (item.model_dump() for item in benchmark.items(split, SIZES[split], seed=0)))
+                path.chmod(0o600)
         return path
 
     def index(self, name: str) -> Index:

@@ -1,6 +1,7 @@
 """The vault of items."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,12 @@ def test_a_line_separator_inside_a_text_is_not_the_end_of_a_row(tmp_path: Path):
     vault = Vault(tmp_path / "vault")
     assert all("\u2028" in row["question"] for row in read_rows(vault.items(f"table:{table}", "heldout")))
     assert vault.index(f"table:{table}")
+
+
+def test_sessions_that_begin_at_once_share_one_vault(tmp_path: Path):
+    with ThreadPoolExecutor(8) as sessions:
+        made = list(
+            sessions.map(lambda split: Vault(tmp_path / "vault").items("chains", split), ["dev", "heldout"] * 8)
+        )
+    assert len(set(made)) == 2
+    assert {path: len(read_rows(path)) for path in made} == {made[0]: SIZES["dev"], made[1]: SIZES["heldout"]}
