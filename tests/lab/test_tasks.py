@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -61,8 +62,12 @@ def test_a_line_separator_inside_a_text_is_not_the_end_of_a_row(tmp_path: Path):
 
 def test_sessions_that_begin_at_once_share_one_vault(tmp_path: Path):
     with ThreadPoolExecutor(8) as sessions:
-        made = list(
-            sessions.map(lambda split: Vault(tmp_path / "vault").items("chains", split), ["dev", "heldout"] * 8)
-        )
-    assert len(set(made)) == 2
-    assert {path: len(read_rows(path)) for path in made} == {made[0]: SIZES["dev"], made[1]: SIZES["heldout"]}
+        for home in range(10):
+            together = Barrier(8)
+
+            def first(_: int, home: int = home, together: Barrier = together) -> Path:
+                together.wait()
+                return Vault(tmp_path / f"vault-{home}").items("chains", "dev")
+
+            (made,) = set(sessions.map(first, range(8)))
+            assert len(read_rows(made)) == SIZES["dev"]
