@@ -109,6 +109,9 @@ def test_what_running_jobs_may_still_cost_is_said(site: Site, visit):
     log.append(priced, e.Queued(job="sft-1", place=1))
     page = visit(f"{site.url}/?session={name}")
     page.get_by_text("running jobs may cost $0.80 more").wait_for()
+    page.get_by_role("tab", name="Jobs").click()
+    page.get_by_text("at most $0.80").wait_for()
+    page.get_by_role("tab", name="Live").click()
     log.append(e.Ended(job="sft-1", state="done", seconds=3600.0, dollars=0.4))
     page.get_by_text("running jobs may cost").wait_for(state="detached")
     assert cap(page, "Dollars") == "$0.40 of $2.00"

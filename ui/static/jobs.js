@@ -62,7 +62,7 @@ class Card {
       pill(label, tone),
       job.attempt > 1 ? h("span.hint", `attempt ${job.attempt}`) : null,
     ]);
-    const lines = facts(job, state);
+    const lines = facts(job);
     redraw(this.slots.facts, [job.idea, lines], () => [
       job.idea ? h("div.job-idea", job.idea) : null,
       h("dl.job-facts", lines.map(([name, value]) => h("div", h("dt", name), h("dd", value)))),
@@ -131,7 +131,7 @@ function standing(job) {
   return job.place === null && !job.step ? ["Queued", "wait"] : ["Running", "busy"];
 }
 
-function facts(job, state) {
+function facts(job) {
   const values = words.metricOrder(Object.keys(job.values)).slice(0, 3);
   const left = job.ended
     ? ["Took", words.seconds(job.ended.seconds)]
@@ -141,16 +141,14 @@ function facts(job, state) {
   return [
     ["Step", job.steps ? `${words.number(job.step)} of ${words.number(job.steps)}` : words.number(job.step)],
     left,
-    ["Cost", cost(job, state)],
+    ["Cost", cost(job)],
     ["Machine", job.machine],
     ["Recipe", job.recipe],
     ...values.map((name) => [words.metric(name)[0], words.number(job.values[name])]),
   ];
 }
 
-function cost(job, state) {
+function cost(job) {
   if (job.ended) return words.dollars(job.ended.dollars);
-  if (job.machine.startsWith("local")) return "$0.00, this machine";
-  const asked = state.asked.get(job.call)?.dollars;
-  return asked == null ? "known when it ends" : `about ${words.dollars(asked)} in all`;
+  return job.price === null ? "price unknown" : job.price ? `at most ${words.dollars(job.price * job.hours)}` : "free";
 }

@@ -26,7 +26,8 @@ export function number(value, digits = 4) {
 
 export const score = (s) => `${s.value.toFixed(3)} [${s.low.toFixed(2)}, ${s.high.toFixed(2)}]`;
 export const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
-export const dollars = (value) => (finite(value) ? `$${value.toFixed(2)}` : "price unknown");
+export const dollars = (value) =>
+  !finite(value) ? "price unknown" : value > 0 && value < 0.005 ? "under $0.01" : `$${value.toFixed(2)}`;
 export const driver = (name) => (name === "autopilot" ? "Autopilot: a fixed policy, no LLM" : name);
 export const model = (path) => String(path).split("/").filter(Boolean).slice(-2).join("/");
 
