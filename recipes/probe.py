@@ -162,7 +162,7 @@ def _overfit(trainer: Any, config: Any, seconds: float) -> dict[str, Any]:
 
     model, optimizer = trainer.model, trainer.optimizer
     rows = [trainer.train_dataset[at] for at in range(min(FEW, len(trainer.train_dataset)))]
-    size = min(config.batch_size, len(rows))
+    size = min(trainer.args.per_device_train_batch_size, len(rows))  # of a pass, which has fewer rows than a batch
     batches = [trainer.data_collator(rows[at : at + size]) for at in range(0, len(rows), size)]
     for group in optimizer.param_groups:
         group["lr"] = config.lr

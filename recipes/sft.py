@@ -66,20 +66,25 @@ def build(parts: Parts) -> Any:
         completion_only_loss=config.completion_only,
     )
     model = parts.load(**nf4(parts.device) if config.quantize == "nf4" else {})
-    return SFTTrainer(model=model, args=args, **parts.common())
+    trainer = SFTTrainer(model=model, args=args, **parts.common())
+    trainer.model_accepts_loss_kwargs = (
+        True  # TRL's own loss does; Gemma 3 says no of its own, and passes would weigh alike
+    )
+    return trainer
 
 
 def in_passes(parts: Parts) -> Parts:
     """Each batch as several passes of rows of like length: the same gradient with less padding and less memory.
 
     The loss is a mean over the tokens of the whole batch, whatever pass they are in (TRL 1.16), and the rows of a batch
-    are drawn at random all the same. In the probe, which says the order of the rows, each step's are sorted.
+    are drawn at random all the same. An epoch's last batch that has fewer rows than passes is filled up, one row a pass.
+    In the probe, which says the order of the rows, each step's are sorted.
     """
     batch, given = parts.config.batch_size, parts.arguments
     cut = passes(parts.lengths, batch, parts.device)
     times = given["gradient_accumulation_steps"]
     train, order = parts.train, given.get("train_sampling_strategy", "batch_rebalance")
-    if cut == 1:
+    if cut == 1 or cut * parts.config.grad_accumulation > len(parts.lengths):  # all the rows would be filled up
         return parts
     if order == "sequential":
         steps = (train[at : at + batch * times] for at in range(0, len(train), batch * times))
