@@ -37,6 +37,10 @@ class Config(TrainingConfig):
     def lengths(self, rows: list[dict[str, Any]], tokenizer: Any) -> list[int]:
         return [] if self.packing else [min(token_count(row, tokenizer), self.max_length) for row in sample(rows)]
 
+    def passes(self, lengths: list[int], device: str) -> int:
+        cut = passes(lengths, self.batch_size, device)
+        return cut if cut * self.grad_accumulation <= len(lengths) else 1  # or all the rows would be filled up
+
 
 def main(config: Config, job: Job) -> dict[str, Any]:
     """Train, and leave model/ and preflight.json in the job's folder."""
@@ -81,16 +85,17 @@ def in_passes(parts: Parts) -> Parts:
     In the probe, which says the order of the rows, each step's are sorted.
     """
     batch, given = parts.config.batch_size, parts.arguments
-    cut = passes(parts.lengths, batch, parts.device)
+    cut = parts.config.passes(parts.lengths, parts.device)
     times = given["gradient_accumulation_steps"]
     train, order = parts.train, given.get("train_sampling_strategy", "batch_rebalance")
-    if cut == 1 or cut * parts.config.grad_accumulation > len(parts.lengths):  # all the rows would be filled up
+    if cut == 1:
         return parts
     if order == "sequential":
         steps = (train[at : at + batch * times] for at in range(0, len(train), batch * times))
         train = [row for step in steps for row in sorted(step, key=lambda row: len(str(row)))]
     changed = {
         "per_device_train_batch_size": batch // cut,
+        "per_device_eval_batch_size": batch // cut,  # a whole batch may not fit where its passes do
         "gradient_accumulation_steps": times * cut,
         "train_sampling_strategy": order,
     }

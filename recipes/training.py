@@ -74,6 +74,10 @@ class TrainingConfig(BaseModel):
         """Tokens of some rows, where they are known before step one and differ."""
         return []
 
+    def passes(self, lengths: list[int], device: str) -> int:
+        """Into how many passes of like rows each batch of its own is cut."""
+        return 1
+
     @classmethod
     def misfit(cls, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str | None:
         """Which row these settings cannot use and why, or that all are too few, in one sentence; None where all fit."""

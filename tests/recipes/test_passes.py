@@ -34,6 +34,8 @@ def test_the_rows_of_a_step_in_the_probe_are_sorted_as_the_trainer_does():
     cut = made.arguments["gradient_accumulation_steps"]
     assert cut > 1 and made.arguments["per_device_train_batch_size"] * cut == 16
     assert made.arguments["train_sampling_strategy"] == "sequential"
+    assert made.arguments["per_device_eval_batch_size"] == 16 // cut  # no more memory than a pass
+    assert probe._pass(config, made.lengths) == {"batch_size": 16 // cut, "grad_accumulation": cut}  # nor foretold
 
 
 def test_rows_are_not_repeated_to_fill_passes():
