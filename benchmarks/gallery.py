@@ -108,7 +108,8 @@ def sft(
 
     set_seed(seed)
     shared = arguments(settings, folder, "cpu", bool(held))
-    trainer = recipe.build(Parts(settings, "cpu", tokenizer, given, held, shared, [recorder(job, look)]))
+    lengths = settings.lengths(given, tokenizer)
+    trainer = recipe.build(Parts(settings, "cpu", tokenizer, given, held, shared, [recorder(job, look)], lengths))
     trainer.args.save_strategy = "no"
     if hide_nan:  # as trainers do by default: TRL and transformers show a running mean where the loss is NaN
         trainer.args.logging_nan_inf_filter, trainer.args.max_grad_norm = True, 0.0

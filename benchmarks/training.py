@@ -182,7 +182,7 @@ def forecast(number: int) -> dict[str, float]:
         settings: dict[str, Any] = {"model": str(model), "max_length": length, "batch_size": batch, "max_steps": 30}
         settings |= {"eval_fraction": 0.0, "save_steps": 10_000} | more
         told = config(Path(home) / "job", fed, **settings)
-        cut = sft.passes(told.lengths(fed, load_tokenizer(told.model)), batch, "cpu")
+        cut = told.passes(told.lengths(fed, load_tokenizer(told.model)), "cpu")
         result = sft.train(told, Job(Path(home) / "job"), fed)
         seen = json.loads((Path(home) / "job" / "preflight.json").read_text())
         trained = result["tokens"] / result["tokens_per_second"]

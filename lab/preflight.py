@@ -86,7 +86,7 @@ def wrong_columns(
     rows: Sequence[dict[str, Any]], config: dict[str, Any], recipe: type[TrainingConfig]
 ) -> Finding | None:
     what = recipe.misfit(rows, config)
-    advice = "Write every row like this, or use another recipe."
+    advice = "Change the rows or the settings, or use another recipe."
     return Finding("stop", "wrong_columns", what, advice) if what else None
 
 

@@ -31,9 +31,9 @@ def before(name: str, words: str) -> Measure:
         if name not in asked:
             return None
         longest = f"; the longest has {asked['longest']} tokens, and {asked['limit']} are allowed"
-        return Seen(
-            asked[name], f"{asked[name]:.0%} of {asked['answers']} answers before step one {words}{longest}.", 0
-        )
+        what = f"{asked[name]:.0%} of {asked['answers']} answers before step one {words}{longest}."
+        accepts = asked.get("unaccepted", 1) < 1  # rejection sampling trains on those alone: a warning at most
+        return Seen(min(asked[name], 0.94) if accepts else asked[name], what, 0)
 
     return measure
 

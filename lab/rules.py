@@ -227,7 +227,7 @@ def cannot_overfit(run: Run, logs: int) -> Seen | None:
     if not seen:
         return None
     before, after = float(seen["before"]), float(seen["after"])
-    left = after / before if isfinite(after) else inf
+    left = after / (before or 1) if isfinite(after) else inf  # 0: no label is trained at all
     what = (
         f"The loss on {seen['rows']} rows went from {before:.4g} to {after:.4g} in {seen['steps']} steps on them alone."
     )

@@ -7,6 +7,7 @@ normal with one pass a batch: judge by reward, reward_std, frac_reward_zero_std,
 import json
 from collections.abc import Callable
 from importlib.util import find_spec
+from math import ceil
 from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
@@ -75,6 +76,7 @@ def build(parts: Parts) -> Any:
     rules = config.rules()
     args = {
         "num_generations": config.generations,
+        "per_device_eval_batch_size": ceil(config.batch_size / config.generations) * config.generations,
         "max_completion_length": config.max_new_tokens,
         "temperature": config.temperature,
         "beta": config.beta,
@@ -89,13 +91,13 @@ def build(parts: Parts) -> Any:
         from trl.trainer.rloo_config import RLOOConfig
         from trl.trainer.rloo_trainer import RLOOTrainer
 
-        settings = RLOOConfig(**parts.arguments, **args)
+        settings = RLOOConfig(**parts.arguments | args)
         return RLOOTrainer(model=parts.load(), reward_funcs=functions, args=settings, **parts.common())
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     args |= {"loss_type": config.loss_type, "scale_rewards": config.scale_rewards}
-    settings = GRPOConfig(**parts.arguments, **args)
+    settings = GRPOConfig(**parts.arguments | args)
     return GRPOTrainer(model=parts.load(), reward_funcs=functions, args=settings, **parts.common())
 
 

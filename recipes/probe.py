@@ -87,9 +87,15 @@ def _choices(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: st
     room = virtual_memory().available / LEFT_OUT
     longest = max(len(tokenizer(_text(row, config))["input_ids"]) for row in _longest(rows, 8, config, tokenizer))
     length = longest + config.max_new_tokens if config.PROBED == "sampled" else min(longest, config.max_length)
-    needs = (needed(shape, one.model_dump(), length, "cpu", config.METHOD) for one in made)
+    lengths = config.lengths(rows, tokenizer)
+    needs = (needed(shape, one.model_dump() | _pass(one, lengths), length, "cpu", config.METHOD) for one in made)
     first = next((at for at, need in enumerate(needs) if need <= room), len(made) - 1)
     return made[first:]
+
+
+def _pass(config: Any, lengths: list[int]) -> dict[str, int]:
+    cut = config.passes(lengths, "cpu")
+    return {"batch_size": config.batch_size // cut, "grad_accumulation": config.grad_accumulation * cut}
 
 
 def _shape(model: str) -> Shape | None:
@@ -162,7 +168,7 @@ def _overfit(trainer: Any, config: Any, seconds: float) -> dict[str, Any]:
 
     model, optimizer = trainer.model, trainer.optimizer
     rows = [trainer.train_dataset[at] for at in range(min(FEW, len(trainer.train_dataset)))]
-    size = min(config.batch_size, len(rows))
+    size = min(trainer.args.per_device_train_batch_size, len(rows))  # of a pass, which has fewer rows than a batch
     batches = [trainer.data_collator(rows[at : at + size]) for at in range(0, len(rows), size)]
     for group in optimizer.param_groups:
         group["lr"] = config.lr

@@ -150,9 +150,12 @@ def misfit(rows: Sequence[Mapping[str, Any]], shape: type[Row], method: str) -> 
 
 def split(rows: list[Any], fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
     """(train, eval): a random share of the rows, between 1 and EVAL_ROWS; none for fraction 0 or a single row."""
-    shuffled = Random(seed).sample(rows, len(rows))
-    held = min(EVAL_ROWS, max(1, round(len(rows) * fraction))) if fraction and len(rows) > 1 else 0
+    shuffled, held = Random(seed).sample(rows, len(rows)), held_out(len(rows), fraction)
     return shuffled[held:], shuffled[:held]
+
+
+def held_out(rows: int, fraction: float) -> int:
+    return min(EVAL_ROWS, max(1, round(rows * fraction))) if fraction and rows > 1 else 0
 
 
 def as_chat(row: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,10 @@ class Config(TrainingConfig):
     def lengths(self, rows: list[dict[str, Any]], tokenizer: Any) -> list[int]:
         return [] if self.packing else [min(token_count(row, tokenizer), self.max_length) for row in sample(rows)]
 
+    def passes(self, lengths: list[int], device: str) -> int:
+        cut = passes(lengths, self.batch_size, device)
+        return cut if cut * self.grad_accumulation <= len(lengths) else 1  # or all the rows would be filled up
+
 
 def main(config: Config, job: Job) -> dict[str, Any]:
     """Train, and leave model/ and preflight.json in the job's folder."""
@@ -70,17 +74,22 @@ def build(parts: Parts) -> Any:
         **config.loss(),
     )
     model = parts.load(**nf4(parts.device) if config.quantize == "nf4" else {})
-    return SFTTrainer(model=model, args=args, **parts.common())
+    trainer = SFTTrainer(model=model, args=args, **parts.common())
+    trainer.model_accepts_loss_kwargs = (
+        True  # TRL's own loss does; Gemma 3 says no of its own, and passes would weigh alike
+    )
+    return trainer
 
 
 def in_passes(parts: Parts) -> Parts:
     """Each batch as several passes of rows of like length: the same gradient with less padding and less memory.
 
     The loss is a mean over the tokens of the whole batch, whatever pass they are in (TRL 1.16), and the rows of a batch
-    are drawn at random all the same. In the probe, which says the order of the rows, each step's are sorted.
+    are drawn at random all the same. An epoch's last batch that has fewer rows than passes is filled up, one row a pass.
+    In the probe, which says the order of the rows, each step's are sorted.
     """
     batch, given = parts.config.batch_size, parts.arguments
-    cut = passes(parts.lengths, batch, parts.device)
+    cut = parts.config.passes(parts.lengths, parts.device)
     times = given["gradient_accumulation_steps"]
     train, order = parts.train, given.get("train_sampling_strategy", "batch_rebalance")
     if cut == 1:
@@ -90,6 +99,7 @@ def in_passes(parts: Parts) -> Parts:
         train = [row for step in steps for row in sorted(step, key=lambda row: len(str(row)))]
     changed = {
         "per_device_train_batch_size": batch // cut,
+        "per_device_eval_batch_size": batch // cut,  # a whole batch may not fit where its passes do
         "gradient_accumulation_steps": times * cut,
         "train_sampling_strategy": order,
     }

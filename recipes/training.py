@@ -75,10 +75,27 @@ class TrainingConfig(BaseModel):
         """Tokens of some rows, where they are known before step one and differ."""
         return []
 
+    def passes(self, lengths: list[int], device: str) -> int:
+        """Into how many passes of like rows each batch of its own is cut."""
+        return 1
+
     @classmethod
     def misfit(cls, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str | None:
-        """What is wrong with the first row that these settings cannot use, in one sentence; None where all fit."""
-        return shapes.misfit(rows, cls.SHAPE, cls.METHOD)
+        """Which row these settings cannot use and why, or that all are too few, in one sentence; None where all fit."""
+        return shapes.misfit(rows, cls.SHAPE, cls.METHOD) or cls._too_few(len(rows), config)
+
+    @classmethod
+    def _too_few(cls, rows: int, config: Mapping[str, Any]) -> str | None:
+        """Where answers are sampled, TRL leaves out a batch that is not full, and would train nothing."""
+        full = {name: field.default for name, field in cls.model_fields.items()} | dict(config)
+        prompts = full["batch_size"] * full["grad_accumulation"] // full.get("generations", 1)
+        left = rows - shapes.held_out(rows, full["eval_fraction"])
+        if cls.PROBED != "sampled" or left >= prompts:
+            return None
+        return (
+            f"A step of {cls.METHOD} takes {prompts} prompts, and {left} rows are there to train on; "
+            f"give more rows, or a batch_size below {full['batch_size']}."
+        )
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,9 @@ def test_rejection_that_accepts_none_of_the_first_ends_before_the_others_are_sam
     assert said(*[none] * 16) == {"none_accepted": "stop"}
     assert said(*[none] * 15, some) == {"none_accepted": "warn"}
     assert said(*[some] * 16) == {}  # equal rewards are no trouble here
+    endless = line(("a", 0.0), ("b", 0.0), finished=False)
+    assert said(*[endless] * 99, some)["cut_off_answers"] == "warn"  # what is accepted has ended
+    assert said(*[endless] * 16)["cut_off_answers"] == "stop"
 
 
 @pytest.mark.slow

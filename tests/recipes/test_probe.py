@@ -92,6 +92,12 @@ def test_a_few_rows_are_learned_by_heart_and_a_loss_that_does_not_fall_is_said(m
         assert said(tmp_path / str(lr))["cannot_overfit"] == "warn"
 
 
+def test_a_loss_of_nothing_is_the_business_of_another_rule():
+    """TRL's where no label is left."""
+    nothing = {"overfit": {"rows": 8, "steps": 30, "before": 0.0, "after": 0.0}}
+    assert diagnose([], JobSpec("j", "sft", {}, STARTER), nothing) == []
+
+
 def test_a_short_job_is_not_measured(tmp_path):
     run_sft(tmp_path, max_steps=2)
     assert "peak_mb" not in preflight(tmp_path)

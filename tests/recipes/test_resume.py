@@ -128,7 +128,7 @@ def test_rows_of_another_shape_are_one_sentence_and_exit_code_2(recipe, tmp_path
 
 @pytest.mark.parametrize("recipe", METHODS)
 def test_the_lab_is_told_what_a_row_has_and_what_the_method_needs(recipe):
-    config = SETTINGS.get(recipe, WRITES)
+    config = SMALL | SETTINGS.get(recipe, WRITES)
     assert RECIPES[recipe].misfit(ROWS[recipe], config) is None
     other = ROWS["prm" if recipe == "cpt" else "cpt"]
     why = RECIPES[recipe].misfit([*ROWS[recipe], *other], config)
@@ -137,6 +137,17 @@ def test_the_lab_is_told_what_a_row_has_and_what_the_method_needs(recipe):
         f"Row 49 has the columns {', '.join(other[0])}; {RECIPES[recipe].METHOD} needs {RECIPES[recipe].SHAPE.NEEDS}"
     )
     assert "\n" not in why
+
+
+@pytest.mark.parametrize(("recipe", "fewest"), [("grpo", 32), ("distill", 65)])  # of which one is held out
+def test_fewer_rows_than_a_step_takes_are_refused(recipe, fewest):
+    rows, config = ROWS["grpo"] * 2, SETTINGS[recipe]
+    config = config | {"generations": 8} if recipe == "grpo" else config
+    assert RECIPES[recipe].misfit(rows[:fewest], config) is None
+    why = RECIPES[recipe].misfit(rows[: fewest - 1], config)
+    asks = f"takes {fewest - 1} prompts, and {fewest - 2}" if recipe == "distill" else "takes 32 prompts, and 31"
+    assert why is not None and asks in why and "a batch_size below" in why
+    assert RECIPES[recipe].misfit(rows[: fewest - 1], config | {"batch_size": 8}) is None
 
 
 def test_shapes_say_what_their_types_cannot():
