@@ -11,7 +11,7 @@ MEDIUM = 1_000_000_000  # above it LoRA, after "LoRA Without Regret" (Thinking M
 LARGEST_LR = 2e-2
 FEWEST_STEPS = 25  # of an idea that is cut short to fit into the time that is left: fewer test nothing
 DATA = ("rows", "worked", "source")  # settings that are of the data; the others are the recipe's
-GROUPS_DIFFER = (0.1, 0.95)  # dev scores between which most groups of answers have right and wrong ones to compare
+GROUPS_DIFFER = (0.1, 0.95)  # dev scores between which many groups of answers have right and wrong ones to compare [H]
 
 
 @dataclass(frozen=True)
