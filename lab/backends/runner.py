@@ -181,6 +181,8 @@ def _unwanted(folder: Path) -> bool:
 
 def _say(folder: Path, ending: dict) -> None:
     with suppress(FileNotFoundError):  # the folder is gone: there is nobody to tell
+        run = read_json(run_file(folder))  # what it took is paid for, whatever the trainer did to its folder
+        write_json(run_file(folder), run | {"seconds": ending["seconds"]})
         write_json(folder / "exit.json", ending)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from lab.backend import JobSpec, read_json, read_points, write_json
 from lab.backends.local import LocalBackend
 from lab.backends.runner import run_file
 from lab.checkpoint import keep_best
+from lab.processes import identity
 from lab.tasks import write_rows
 from recipes.training import COMPLETE
 from record.events import Launched
@@ -51,6 +53,8 @@ def test_a_second_attempt_writes_through_no_link_of_the_first(tmp_path: Path, se
     folder, backend = job_of(tmp_path), LocalBackend(settings.home / "queue", settings.job_env)
     for name in ("log.txt", ".launch", "cancel", ".job.json.tmp", ".run.json.tmp", ".exit.json.tmp", ".place.json.tmp"):
         (folder / name).symlink_to(secret)
+    for name in (".config.json.tmp", "exit.json", "job.json"):
+        (folder / name / "full").mkdir(parents=True)
     spec = JobSpec("sft-1", "sft", {"model": "nowhere", "data": "nothing"}, folder, attempt=2)
     backend.launch(spec)
     until(lambda: backend.state(folder).ended)
@@ -107,18 +111,58 @@ def test_a_line_that_is_no_metrics_is_left_out(tmp_path: Path):
     assert path.read_text()[offset:] == '{"st'
 
 
-def test_a_job_that_cannot_be_judged_leaves_no_other_unwatched(settings, new_session):
+DEEP = "[" * 100_000
+FORGED = {
+    "preflight.json": ['{"masked_share": "all"}', '{"answers": {}}', '{"fitted": 1}', DEEP],
+    "result.json": ['{"error": {"a": 1}}', '{"error": 5}', DEEP, '{"a":' * 400 + "1" + "}" * 400],
+    "metrics.jsonl": [f'{{"step": 1{"0" * 400}, "loss": 1}}\n', f'{{"step": 1, "steps": 1{"0" * 400}}}\n', DEEP + "\n"],
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_whatever_a_trainer_has_written_its_job_ends(settings, new_session, name: str):
     lab, supervisor, journal = open_lab(settings, new_session()[0])
-    for job in ("sft-1", "sft-2"):
-        folder = lab.folder / "jobs" / job
-        folder.mkdir(parents=True)
-        write_json(folder / "job.json", {"attempt": 1})
-        write_json(folder / "exit.json", {"state": "done", "seconds": 1.0})
+    supervisor._stop.set()  # or it pauses after each failure
+    for count, text in enumerate(FORGED[name]):
+        job = f"sft-{count}"
+        folder = ended(lab.folder / "jobs" / job, {"state": "failed", "seconds": 1.0})
+        (folder / name).write_text(text)
         journal.append(Launched(job=job, recipe="sft", config={}, machine="m", hours=0.1, folder=f"jobs/{job}"))
-    broken = lab.folder / "jobs" / "sft-1" / "preflight.json"  # its trainer's to write
-    write_json(broken, {"masked_share": "all"})  # no rule can compare it
     supervisor.tick()
-    assert [job.state for job in journal.views.jobs.values()] == ["running", "done"]
+    assert {job.state for job in journal.views.jobs.values()} == {"failed"}
+
+
+def ended(folder: Path, ending: dict) -> Path:
+    """The folder of a job that has ended while nobody looked."""
+    folder.mkdir(parents=True)
+    write_json(folder / "job.json", {"attempt": 1})
+    write_json(folder / "exit.json", ending)
+    return folder
+
+
+def test_what_a_job_took_is_what_its_runner_says_and_no_more_than_has_passed(tmp_path: Path):
+    backend = LocalBackend(tmp_path / "queue", {})
+    for count, (run, forged, seconds) in enumerate((
+        ({"started": time.time() - 60, "seconds": 50.0}, 0.0, 50.0),
+        ({"started": time.time() - 60}, 1e300, 0.0),  # its runner died, and nothing moved since its start
+        ({"started": time.time() - 60}, 40.0, 40.0),
+    )):  # fmt: skip
+        folder = ended(tmp_path / str(count), {"state": "done", "seconds": forged})
+        write_json(run_file(folder), run)
+        os.utime(run_file(folder), (run["started"], run["started"]))
+        assert backend.state(folder).seconds == pytest.approx(seconds, abs=0.1)
+    me = {"runner": identity(os.getpid()), "started": time.time() - 60}
+    write_json(run_file(folder), me)
+    (folder / "job.json").unlink()
+    assert backend.state(folder).seconds == pytest.approx(60, abs=1)
+
+
+def test_a_job_that_runs_is_not_started_again_whatever_its_folder_says(tmp_path: Path, settings):
+    folder, backend = job_of(tmp_path), LocalBackend(settings.home / "queue", settings.job_env)
+    write_json(folder / "job.json", {"attempt": 7})
+    write_json(run_file(folder), {"runner": identity(os.getpid())})
+    backend.launch(JobSpec("sft-1", "sft", {"model": "nowhere", "data": "nothing"}, folder))
+    assert read_json(run_file(folder)) == {"runner": identity(os.getpid())}
 
 
 def test_json_that_is_none_says_nothing(tmp_path: Path):
