@@ -10,7 +10,7 @@ import pytest
 from lab.backend import JobSpec, read_json, read_points, write_json
 from lab.backends.local import LocalBackend
 from lab.backends.runner import run_file
-from lab.checkpoint import keep_best
+from lab.checkpoint import _link_files, keep_best
 from lab.processes import identity
 from lab.tasks import write_rows
 from recipes.training import COMPLETE
@@ -171,3 +171,14 @@ def test_json_that_is_none_says_nothing(tmp_path: Path):
         assert read_json(tmp_path / "result.json") == {}
     write_json(tmp_path / "result.json", {"a": 1})
     assert json.loads((tmp_path / "result.json").read_text()) == {"a": 1}
+
+
+def test_a_kept_checkpoint_goes_nowhere_else_when_its_trainer_moves_the_draft(tmp_path: Path):
+    checkpoint, elsewhere, draft = tmp_path / "checkpoint-5", tmp_path / "elsewhere", tmp_path / ".kept.tmp"
+    for made in (checkpoint, elsewhere):
+        made.mkdir()
+    (checkpoint / "config.json").write_text("{}")
+    draft.symlink_to(elsewhere)
+    with pytest.raises(OSError, match=r"\.kept\.tmp"):
+        _link_files(checkpoint, draft)
+    assert not list(elsewhere.iterdir())
