@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from lab.backend import JobSpec, JobState, Point, own_file, read_json, read_points, write_json
-from lab.backends.runner import LOG, holds_machine, run_file
+from lab.backends.runner import LOG, cancel_file, holds_machine, run_file
 from lab.demand import demand
 from lab.errors import LabError
 from lab.machine import memory as machine
@@ -29,7 +29,7 @@ from lab.reach import Reach
 READS = {"evaluate": ("model", "items")}
 OTHERS_READ = ("model", "data", "teacher")
 SENTENCE = 1000  # characters of a reason
-OURS = (".json", "log.txt", ".launch", "cancel")  # files that we write in a job's folder
+OURS = (".json", "log.txt", ".launch")  # files that we write in a job's folder
 BESIDE = "cpu"  # the slot of jobs that leave the GPU alone
 _STATE = TypeAdapter(JobState)
 
@@ -112,7 +112,7 @@ class LocalBackend:
             return JobState("failed", _ran(folder), "its folder is gone")
         if holds_machine(folder):
             run = read_json(run_file(folder))
-            if (folder / "cancel").exists():  # the runner may have died before it passed it on
+            if cancel_file(folder).exists():  # the runner may have died before it passed it on
                 self.cancel(folder)
             if "trainer" not in run:
                 return _said(folder / "place.json", state="queued") or JobState("queued")
@@ -124,7 +124,7 @@ class LocalBackend:
             return replace(over, seconds=run.get("seconds", over.seconds), reason=told)
         if self.result(folder).get("ok"):
             return JobState("done", seconds)
-        if (folder / "cancel").exists():
+        if cancel_file(folder).exists():
             return JobState("cancelled", seconds, "cancelled")
         if said := self.result(folder).get("error"):
             return JobState("failed", seconds, str(said)[:SENTENCE])
@@ -149,9 +149,8 @@ class LocalBackend:
     def cancel(self, folder: Path) -> None:
         """Ask the job to save and stop. Returns at once; `state` says when it has."""
         run = read_json(run_file(folder))
-        folder.mkdir(parents=True, exist_ok=True)  # of a job that is logged and not yet started
-        with suppress(FileExistsError):
-            os.close(os.open(folder / "cancel", os.O_WRONLY | os.O_CREAT | os.O_EXCL))  # touch() would follow a link
+        folder.parent.mkdir(parents=True, exist_ok=True)  # of a job that is logged and not yet started
+        cancel_file(folder).touch()
         if run and not alive(run.get("runner")):  # nobody is left to pass it on
             send(run.get("trainer"), signal.SIGTERM)
 

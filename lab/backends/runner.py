@@ -95,6 +95,11 @@ def run_file(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.run.json")
 
 
+def cancel_file(folder: Path) -> Path:
+    """There when somebody asked for a job's end. A trainer must not take it away."""
+    return folder.with_name(f".{folder.name}.cancel")
+
+
 def holds_machine(folder: Path) -> bool:
     """Whether a job's runner or trainer still runs."""
     run = read_json(run_file(folder))
@@ -176,7 +181,7 @@ def _watch(folder: Path, trainer: subprocess.Popen, deadline: float) -> str | No
 
 def _unwanted(folder: Path) -> bool:
     """Whether somebody asked for the end, or took the whole folder away."""
-    return (folder / "cancel").exists() or not (folder / "job.json").exists()
+    return cancel_file(folder).exists() or not (folder / "job.json").exists()
 
 
 def _say(folder: Path, ending: dict) -> None:

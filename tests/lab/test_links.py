@@ -9,7 +9,7 @@ import pytest
 
 from lab.backend import JobSpec, read_json, read_points, write_json
 from lab.backends.local import LocalBackend
-from lab.backends.runner import run_file
+from lab.backends.runner import _unwanted, run_file
 from lab.checkpoint import _link_files, keep_best
 from lab.processes import identity
 from lab.tasks import write_rows
@@ -51,7 +51,7 @@ def test_what_is_no_file_of_the_jobs_own_is_not_read(tmp_path: Path, settings, s
 
 def test_a_second_attempt_writes_through_no_link_of_the_first(tmp_path: Path, settings, secret: Path):
     folder, backend = job_of(tmp_path), LocalBackend(settings.home / "queue", settings.job_env)
-    for name in ("log.txt", ".launch", "cancel", ".job.json.tmp", ".run.json.tmp", ".exit.json.tmp", ".place.json.tmp"):
+    for name in ("log.txt", ".launch", ".job.json.tmp", ".run.json.tmp", ".exit.json.tmp", ".place.json.tmp"):
         (folder / name).symlink_to(secret)
     for name in (".config.json.tmp", "exit.json", "job.json"):
         (folder / name / "full").mkdir(parents=True)
@@ -60,6 +60,16 @@ def test_a_second_attempt_writes_through_no_link_of_the_first(tmp_path: Path, se
     until(lambda: backend.state(folder).ended)
     assert secret.read_text() == SECRET
     assert backend.state(folder).state == "failed" and "nothing" in backend.log_tail(folder)
+
+
+def test_a_trainer_cannot_take_its_cancel_back(tmp_path: Path, settings):
+    folder, backend = job_of(tmp_path), LocalBackend(settings.home / "queue", settings.job_env)
+    write_json(folder / "job.json", {"attempt": 1})
+    assert not _unwanted(folder)
+    (folder / "cancel").symlink_to("nowhere")
+    backend.cancel(folder)
+    (folder / "cancel").unlink(missing_ok=True)
+    assert _unwanted(folder) and backend.state(folder).state == "cancelled"
 
 
 def test_a_trainer_may_read_the_model_of_another_job_as_its_teacher(tmp_path: Path, settings):
