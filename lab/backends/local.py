@@ -1,13 +1,11 @@
 """Jobs on this machine: a folder, a runner, a trainer. Survives the death of whoever launched them."""
 
-import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
@@ -16,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from lab.backend import JobSpec, JobState, Point, own_file, read_json, read_points, write_json
-from lab.backends.runner import LOG, cancel_file, holds_machine, run_file
+from lab.backends.runner import LOG, cancel_file, holds_machine, launching, run_file
 from lab.demand import demand
 from lab.errors import LabError
 from lab.machine import memory as machine
@@ -29,7 +27,7 @@ from lab.reach import Reach
 READS = {"evaluate": ("model", "items")}
 OTHERS_READ = ("model", "data", "teacher")
 SENTENCE = 1000  # characters of a reason
-OURS = (".json", "log.txt", ".launch")  # files that we write in a job's folder
+OURS = (".json", "log.txt")  # files that we write in a job's folder
 BESIDE = "cpu"  # the slot of jobs that leave the GPU alone
 _STATE = TypeAdapter(JobState)
 
@@ -53,8 +51,7 @@ class LocalBackend:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _take_links_away(folder)
-            with own_file(folder / ".launch", os.O_WRONLY | os.O_CREAT) as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # the agent and the supervisor may both want to start it
+            with launching(folder):  # the agent and the supervisor may both want to start it
                 if holds_machine(folder):  # whatever attempt its job.json, its trainer's to write, may name
                     return
                 attempt = read_json(folder / "job.json").get("attempt")
@@ -100,11 +97,7 @@ class LocalBackend:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        mine = run_file(folder).with_suffix(".mine")
-        write_json(mine, {"runner": identity(runner.pid)})
-        with suppress(FileExistsError):  # the runner was quicker, and its file says more
-            os.link(mine, run_file(folder))
-        mine.unlink()
+        write_json(run_file(folder), {"runner": identity(runner.pid)})  # it waits for our lock
 
     def state(self, folder: Path) -> JobState:
         """Where the job stands, from its folder alone: it need not be our child. While it runs, no file says that it ended."""

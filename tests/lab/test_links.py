@@ -1,7 +1,10 @@
 """A job's folder is its trainer's to write, and a workspace the agent's: no link or pipe in them leads or holds a worker."""
 
+import fcntl
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -51,7 +54,7 @@ def test_what_is_no_file_of_the_jobs_own_is_not_read(tmp_path: Path, settings, s
 
 def test_a_second_attempt_writes_through_no_link_of_the_first(tmp_path: Path, settings, secret: Path):
     folder, backend = job_of(tmp_path), LocalBackend(settings.home / "queue", settings.job_env)
-    for name in ("log.txt", ".launch", ".job.json.tmp", ".run.json.tmp", ".exit.json.tmp", ".place.json.tmp"):
+    for name in ("log.txt", ".job.json.tmp", ".run.json.tmp", ".exit.json.tmp", ".place.json.tmp"):
         (folder / name).symlink_to(secret)
     for name in (".config.json.tmp", "exit.json", "job.json"):
         (folder / name / "full").mkdir(parents=True)
@@ -169,10 +172,15 @@ def test_what_a_job_took_is_what_its_runner_says_and_no_more_than_has_passed(tmp
 
 def test_a_job_that_runs_is_not_started_again_whatever_its_folder_says(tmp_path: Path, settings):
     folder, backend = job_of(tmp_path), LocalBackend(settings.home / "queue", settings.job_env)
-    write_json(folder / "job.json", {"attempt": 7})
+    write_json(folder / "job.json", {"attempt": 7, "queue": str(tmp_path / "queue"), "hours": 1.0})
     write_json(run_file(folder), {"runner": identity(os.getpid())})
-    backend.launch(JobSpec("sft-1", "sft", {"model": "nowhere", "data": "nothing"}, folder))
+    with open(folder / ".launch", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        backend.launch(JobSpec("sft-1", "sft", {"model": "nowhere", "data": "nothing"}, folder))
+    late = [sys.executable, "-m", "lab.backends.runner", str(folder), "touch", str(folder / "trained")]
+    subprocess.run(late, timeout=30, check=True)  # whoever started it died before it could say so
     assert read_json(run_file(folder)) == {"runner": identity(os.getpid())}
+    assert not (folder / "trained").exists() and not (folder / "exit.json").exists()
 
 
 def test_json_that_is_none_says_nothing(tmp_path: Path):
