@@ -61,6 +61,8 @@ class LocalBackend:
                     return
                 self._start(spec)
         except OSError as error:
+            if cancel_file(folder).exists():  # nobody waits for the disk any more
+                return
             raise LabError(f"The job {spec.job} could not be started ({error.strerror}): {folder}.") from error
 
     def _prepare(self, spec: JobSpec) -> None:
@@ -102,7 +104,9 @@ class LocalBackend:
     def state(self, folder: Path) -> JobState:
         """Where the job stands, from its folder alone: it need not be our child. While it runs, no file says that it ended."""
         if not (folder / "job.json").exists():
-            return JobState("failed", _ran(folder), "its folder is gone")
+            return JobState(
+                "cancelled" if cancel_file(folder).exists() else "failed", _ran(folder), "its folder is gone"
+            )
         if holds_machine(folder):
             run = read_json(run_file(folder))
             if cancel_file(folder).exists():  # the runner may have died before it passed it on

@@ -153,6 +153,17 @@ def ended(folder: Path, ending: dict) -> Path:
     return folder
 
 
+def test_a_job_that_the_disk_refuses_can_still_be_cancelled(settings, new_session):
+    lab, supervisor, journal = open_lab(settings, new_session()[0])
+    (lab.folder / "jobs" / "sft-1").touch()
+    journal.append(Launched(job="sft-1", recipe="sft", config={}, machine="m", hours=0.1, folder="jobs/sft-1"))
+    supervisor.tick()
+    assert journal.views.jobs["sft-1"].running  # there may be room later
+    lab.cancel_all()
+    supervisor.tick()
+    assert journal.views.jobs["sft-1"].state == "cancelled"
+
+
 def test_what_a_job_took_is_what_its_runner_says_and_no_more_than_has_passed(tmp_path: Path):
     backend = LocalBackend(tmp_path / "queue", {})
     for count, (run, forged, seconds) in enumerate((
