@@ -61,7 +61,7 @@ class Hub:
             httpx.HTTPError,
             ValueError,
             KeyError,
-        ) as error:  # or no Hub answered
+        ) as error:  # or it is no Hub
             why = str(error).strip().partition("\n")[0][:200]
             what = f"The model {name!r} is not on this machine, and the Hub cannot be asked ({why})."
             return [Finding("info", "hub_silent", what, "Check the network, or give a folder or 'starter'.")]

@@ -144,9 +144,8 @@ class Supervisor:
         if job.recipe == "evaluate":
             return []
         known = {(found.rule, found.level) for found in job.findings}
-        probe = read_json(
-            spec.folder / "preflight.json"
-        )  # its trainer's to write: what no rule can read ends all the same
+        probe = read_json(spec.folder / "preflight.json")
+        # that is its trainer's to write: a job of which no rule can say anything ends all the same
         said = self._guarded(diagnose, watch.points, spec, probe, life) or []
         said += forecast.judge(watch.points, job.expects, over)
         new = [_with_settings(f, job) for f in said if (f.rule, f.level) not in known]

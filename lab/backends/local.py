@@ -116,7 +116,7 @@ class LocalBackend:
             return JobState("running", time.time() - run["started"])
         run, seconds = read_json(run_file(folder)), _ran(folder)
         over = _said(folder / "exit.json")
-        if over and over.ended and over.seconds <= time.time() - run.get("started", 0.0):
+        if over and over.ended and ("seconds" in run or over.seconds <= time.time() - run.get("started", 0.0)):
             told = over.reason or self._failure(folder, over)
             return replace(over, seconds=run.get("seconds", over.seconds), reason=told)
         if self.result(folder).get("ok"):

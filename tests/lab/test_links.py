@@ -168,6 +168,7 @@ def test_what_a_job_took_is_what_its_runner_says_and_no_more_than_has_passed(tmp
     backend = LocalBackend(tmp_path / "queue", {})
     for count, (run, forged, seconds) in enumerate((
         ({"started": time.time() - 60, "seconds": 50.0}, 0.0, 50.0),
+        ({"started": time.time() + 60, "seconds": 50.0}, 50.0, 50.0),  # the clock was put back
         ({"started": time.time() - 60}, 1e300, 0.0),  # its runner died, and nothing moved since its start
         ({"started": time.time() - 60}, 40.0, 40.0),
     )):  # fmt: skip
@@ -175,6 +176,7 @@ def test_what_a_job_took_is_what_its_runner_says_and_no_more_than_has_passed(tmp
         write_json(run_file(folder), run)
         os.utime(run_file(folder), (run["started"], run["started"]))
         assert backend.state(folder).seconds == pytest.approx(seconds, abs=0.1)
+        assert (backend.state(folder).state == "done") == (forged < 1e9)
     me = {"runner": identity(os.getpid()), "started": time.time() - 60}
     write_json(run_file(folder), me)
     (folder / "job.json").unlink()
