@@ -187,6 +187,6 @@ def _number(env: dict[str, str], name: str, default: int, low: int, high: int) -
     if not env.get(name):
         return default
     text = env[name]
-    if not text.isdigit() or not low <= int(text) <= high:
+    if not text.isdecimal() or not low <= int(text) <= high:
         raise SettingsError(f"{name} is {text!r}; set it to a whole number from {low} to {high}.")
     return int(text)

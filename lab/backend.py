@@ -13,6 +13,9 @@ from typing import Any, BinaryIO, ClassVar, Literal, Protocol
 
 LONGEST = 1e8  # seconds: three years
 ENDS = 4096  # bytes: some twenty lines of metrics
+MOST = 2**26  # bytes of metrics that are read at once
+LARGEST, DEEPEST = 2**20, 50  # bytes, and levels, of JSON that a trainer may have written
+HIGHEST = 2**53  # of a step: what floats, and the page, count to
 State = Literal["queued", "running", "done", "failed", "cancelled", "timeout"]
 
 
@@ -96,7 +99,7 @@ def read_points(path: Path, after: int) -> tuple[list[Point], int]:
     try:
         with own_file(path, os.O_RDONLY) as file:
             file.seek(after)
-            data = file.read()
+            data = file.read(MOST)
     except OSError:
         return [], after
     whole = data[: data.rfind(b"\n") + 1]
@@ -108,10 +111,11 @@ def _point(line: bytes) -> Point | None:
     try:
         row = json.loads(line)
         values = {k: float(v) for k, v in row.items() if k not in ("step", "steps", "at") and v is not None}
-        steps = row.get("steps")
-        return Point(int(row["step"]), values, None if steps is None else int(steps), float(row.get("at", 0.0)))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        step, steps = int(row["step"]), row.get("steps")
+        point = Point(step, values, None if steps is None else int(steps), float(row.get("at", 0.0)))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
+    return point if max(abs(step), abs(point.steps or 0)) < HIGHEST else None
 
 
 def pace_eta(point: Point, points: Sequence[Point]) -> float | None:
@@ -152,13 +156,18 @@ def own_file(path: Path, flags: int) -> BinaryIO:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file that is written atomically; {} when it is not there, or is none."""
+    """A JSON object from a file that is written atomically; {} when it is not there, is none, or has no end."""
     try:
         with own_file(path, os.O_RDONLY) as file:
-            value = json.loads(file.read())
-    except (OSError, ValueError):
+            value = json.loads(file.read(LARGEST))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) and not _deeper(value, DEEPEST) else {}
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_deeper(one, levels - 1) for one in inner)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

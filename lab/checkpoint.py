@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
+from contextlib import ExitStack
 from math import isfinite
 from pathlib import Path
 
@@ -55,18 +56,19 @@ def _checkpoints(folder: Path) -> dict[int, Path]:
 
 def _link_files(checkpoint: Path, target: Path) -> None:
     """Hard links to a checkpoint's own files. A trainer may have put links in their place: none of them is followed."""
-    above = os.open(checkpoint.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    here = None
-    try:
-        here = os.open(checkpoint.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+    folder = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    with ExitStack() as opened:
+
+        def at(path: Path | str, within: int | None = None) -> int:
+            found = os.open(path, folder, dir_fd=within)
+            opened.callback(os.close, found)
+            return found
+
+        here, there = at(checkpoint.name, at(checkpoint.parent)), at(target)
         for name in os.listdir(here):
             regular = stat.S_ISREG(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode)
             if regular and not name.startswith(ONLY_TO_RESUME):
-                os.link(name, target / name, src_dir_fd=here, follow_symlinks=False)
-    finally:
-        for at in (above, here):
-            if at is not None:
-                os.close(at)
+                os.link(name, name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
 
 
 def best_step(points: Sequence[Point], steps: Sequence[int]) -> int | None:

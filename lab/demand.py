@@ -5,18 +5,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lab.models import parameters
+from lab.models import parameters, sizes
 from lab.preflight import CHARACTERS
 from recipes.catalogue import RECIPES
-from recipes.memory import RUNTIME, Device, needed, shape_of
+from recipes.memory import RUNTIME, Device, needed
 
 
 def demand(recipe: str, config: dict[str, Any], device: Device) -> int:
     """Bytes at its peak, by the estimate of recipes.memory; of an evaluation its weights, of a person's script 0."""
     folder = Path(str(config.get("model", "")))  # of a Hub model that is on this disk, too: see lab.hub
     try:
-        shape = shape_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        shape = sizes(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):
         return 0
     if shape is None:
         return 0

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from lab.checkpoint import spare
@@ -28,6 +29,8 @@ def tidy(views: Views, session: Path) -> None:
             continue
         for left in (scratch(folder), *(folder / name for name in (".home", ".kept.tmp", ".model.tmp"))):
             remove(left)
+        if any(found.rule == REMOVED for found in job.findings):  # and we died before it was done
+            forget(folder)
         for checkpoint in spare(folder) if job.id in judged else []:
             remove(checkpoint)
 
@@ -75,7 +78,8 @@ def size(folder: Path) -> int:
 def remove(path: Path) -> None:
     """Delete a folder; of a link only the link. What cannot be deleted stays."""
     if path.is_symlink():
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
     else:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -89,7 +93,7 @@ def _used(job: Job, views: Views, session: Path) -> bool:
     """Whether a running job reads its model, or a call that is not answered yet names it: a sweep, a second stage."""
     model = str(session / job.folder / "model")
     open_calls = json.dumps([call.arguments for who in views.replies for call in views.open_calls(who)])
-    return job.running or f'"{job.id}"' in open_calls or any(model in one.config.values() for one in views.running)
+    return job.running or job.id in open_calls or any(model in one.config.values() for one in views.running)
 
 
 def _mib(size: int) -> str:

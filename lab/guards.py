@@ -118,7 +118,7 @@ def learn(session: Path, base: str, job: Job, ended: Ended, findings: Sequence[F
             rule=rule, session=session.name, job=job.id, what=what, advice=advice, same=asked["same"],
             when=_when(rule, asked),
         ))  # fmt: skip
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:  # a config that is none, a reason that no file can hold
         logging.getLogger(__name__).warning("no guard was kept of %s: %s", job.id, error)
 
 
@@ -159,7 +159,8 @@ def _parsed(text: bytes) -> list[Guard]:
 
 
 def _add(path: Path, guard: Guard) -> None:
-    """Append it, unless this job has been learned from, or the same is asked already. Raises OSError."""
+    """Append it, unless this job has been learned from, or the same is asked already. Raises OSError, ValueError."""
+    line = guard.model_dump_json().encode()
     with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
@@ -170,4 +171,4 @@ def _add(path: Path, guard: Guard) -> None:
             if (known.rule, known.when, known.same) == (guard.rule, guard.when, guard.same):
                 return
         torn = b"\n" if text and not text.endswith(b"\n") else b""
-        file.write(torn + guard.model_dump_json().encode() + b"\n")
+        file.write(torn + line + b"\n")

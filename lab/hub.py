@@ -55,7 +55,13 @@ class Hub:
             advice = "Check the name, set HF_TOKEN, or use another model."
         except HFValidationError as error:
             what, advice = f"The model {name!r} cannot be a Hub id: {error}", "Check the name."
-        except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError) as error:
+        except (
+            HfHubHTTPError,
+            OfflineModeIsEnabled,
+            httpx.HTTPError,
+            ValueError,
+            KeyError,
+        ) as error:  # or it is no Hub
             why = str(error).strip().partition("\n")[0][:200]
             what = f"The model {name!r} is not on this machine, and the Hub cannot be asked ({why})."
             return [Finding("info", "hub_silent", what, "Check the network, or give a folder or 'starter'.")]
@@ -92,7 +98,7 @@ class Hub:
             return Path(snapshot_download(
                 name, token=self._token, endpoint=self._endpoint, cache_dir=self._cache, allow_patterns=self._closed[name]
             ))  # fmt: skip
-        except (OSError, httpx.HTTPError) as error:  # the Hub's own are of these kinds
+        except (OSError, httpx.HTTPError, ValueError) as error:  # the Hub's own are of these kinds
             why = str(error).strip().partition("\n")[0][:200]
             raise LabError(f"The model {name!r} could not be fetched ({why}); call again.") from error
 
@@ -115,8 +121,11 @@ class Hub:
         if not config or not any(self.cached(model, file) for file in TOKENIZERS):
             return None
         listed = next((found for file in WEIGHTS if (found := self.cached(model, f"{file}.index.json"))), None)
-        parts = set(json.loads(listed.read_bytes())["weight_map"].values()) if listed else set()
-        whole = bool(parts) and all(self.cached(model, part) for part in parts)
+        try:  # trainers write in the cache, too
+            parts = set(json.loads(listed.read_bytes())["weight_map"].values()) if listed else set()
+            whole = bool(parts) and all(self.cached(model, part) for part in parts)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            whole = False
         return config.parent if whole or any(self.cached(model, file) for file in WEIGHTS) else None
 
     def _free(self) -> int:

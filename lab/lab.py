@@ -7,6 +7,7 @@ after a crash: nothing is then started twice.
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from lab.hub import Hub
 from lab.integrity import Index
 from lab.judge import same, score_of, seal_of, verdict_on
 from lab.machine import memory, this_machine
-from lab.models import config_of, parameters, token_counter, where
+from lab.models import config_of, parameters, sizes, token_counter, where
 from lab.preflight import Space, preflight, wrong_columns
 from lab.supervisor import found, spec_of
 from lab.tasks import Vault, read_rows, rows_hash, write_rows
@@ -32,7 +33,6 @@ from lab.workspace import Workspace
 from recipes.benchmarks import Split
 from recipes.catalogue import RECIPES  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
 from recipes.job import problems
-from recipes.memory import shape_of
 from record.events import Event, Expectation, Launched, Noted
 from record.journal import Journal
 from record.log import Log
@@ -123,7 +123,7 @@ class Lab:
         """
         if job := self.job_of(call):
             return shown.status(job)
-        if not hours > 0:
+        if not 0 < hours < inf:
             raise BadInput(f"{hours:g} hours is no time to train in; give more than 0.")
         name = self._next(recipe)
         full = self.checked(recipe, config)
@@ -332,7 +332,7 @@ class Lab:
 def _space(config: dict[str, Any], hub: Hub) -> Space | None:
     """What a job has to fit into."""
     model = config["model"]
-    shape = shape_of(config_of(model, hub) or {})
+    shape = sizes(config_of(model, hub) or {})
     return Space(*memory(config.get("device", "auto")), shape, parameters(model)) if shape else None
 
 

@@ -10,8 +10,12 @@ from typing import Any
 from lab.errors import BadInput
 from lab.hub import Hub
 from lab.tidy import given_path
+from recipes.memory import Shape, shape_of
 
 STARTER = Path(__file__).resolve().parent.parent / "starter" / "model"
+HEADER = 10**8  # bytes of a safetensors file's header, at most (its own limit)
+MOST = 2**50  # parameters, and any size of a model
+NO_JSON = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)  # or not what we look for in it
 
 
 def check_model(name: str, hub: Hub) -> str:
@@ -42,13 +46,28 @@ def where(name: str) -> Path | str:
 
 
 def parameters(model: Path | str) -> int | None:
-    """How many parameters a model has, by the headers of its safetensors files; None when they are not on this disk."""
+    """How many parameters a model has, by the headers of its safetensors files; None when they are not on this disk, or are none."""
     total = 0
-    for file in Path(model).glob("*.safetensors"):
-        with open(file, "rb") as source:
-            header = json.loads(source.read(int.from_bytes(source.read(8), "little")))
-        total += sum(prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
-    return total or None
+    try:
+        for file in Path(model).glob("*.safetensors"):
+            if not file.is_file():  # a pipe would hold us up
+                return None
+            with open(file, "rb") as source:
+                header = json.loads(source.read(min(HEADER, int.from_bytes(source.read(8), "little"))))
+            total += sum(prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+    except NO_JSON:
+        return None
+    return total if 0 < total < MOST else None
+
+
+def sizes(config: Any) -> Shape | None:
+    """recipes.memory.shape_of what stands in a config.json, which a trainer may have written; None where that is no decoder's."""
+    try:
+        shape = shape_of(config)
+    except (TypeError, AttributeError):
+        return None
+    numbers = [value for name, value in vars(shape).items() if name != "kind"] if shape else []
+    return shape if all(isinstance(number, int) and 0 <= number < MOST for number in numbers) else None
 
 
 def config_of(model: Path | str, hub: Hub) -> dict[str, Any] | None:
@@ -57,9 +76,10 @@ def config_of(model: Path | str, hub: Hub) -> dict[str, Any] | None:
     try:
         if not file.is_file():
             file = hub.file(str(model), "config.json")
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # the Hub's errors are of these kinds
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except NO_JSON:  # the Hub's errors are of these kinds
         return None
+    return config if isinstance(config, dict) else None
 
 
 def token_counter(model: str) -> Callable[[Sequence[str]], list[int]] | None:

@@ -1,21 +1,20 @@
 """Jobs on this machine: a folder, a runner, a trainer. Survives the death of whoever launched them."""
 
-import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from lab.backend import JobSpec, JobState, Point, own_file, read_json, read_points, write_json
-from lab.backends.runner import LOG, holds_machine, run_file
+from lab.backends.runner import LOG, cancel_file, holds_machine, launching, run_file
 from lab.demand import demand
 from lab.errors import LabError
 from lab.machine import memory as machine
@@ -27,6 +26,8 @@ from lab.reach import Reach
 # Settings that name what a trainer reads: the judge alone reads the vault.
 READS = {"evaluate": ("model", "items")}
 OTHERS_READ = ("model", "data", "teacher")
+SENTENCE = 1000  # characters of a reason
+OURS = (".json", "log.txt")  # files that we write in a job's folder
 BESIDE = "cpu"  # the slot of jobs that leave the GPU alone
 _STATE = TypeAdapter(JobState)
 
@@ -50,8 +51,9 @@ class LocalBackend:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _take_links_away(folder)
-            with own_file(folder / ".launch", os.O_WRONLY | os.O_CREAT) as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # the agent and the supervisor may both want to start it
+            with launching(folder):  # the agent and the supervisor may both want to start it
+                if holds_machine(folder):  # whatever attempt its job.json, its trainer's to write, may name
+                    return
                 attempt = read_json(folder / "job.json").get("attempt")
                 if attempt != spec.attempt:
                     self._prepare(spec)
@@ -59,6 +61,8 @@ class LocalBackend:
                     return
                 self._start(spec)
         except OSError as error:
+            if cancel_file(folder).exists():  # nobody waits for the disk any more
+                return
             raise LabError(f"The job {spec.job} could not be started ({error.strerror}): {folder}.") from error
 
     def _prepare(self, spec: JobSpec) -> None:
@@ -95,33 +99,32 @@ class LocalBackend:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        mine = run_file(folder).with_suffix(".mine")
-        write_json(mine, {"runner": identity(runner.pid)})
-        with suppress(FileExistsError):  # the runner was quicker, and its file says more
-            os.link(mine, run_file(folder))
-        mine.unlink()
+        write_json(run_file(folder), {"runner": identity(runner.pid)})  # it waits for our lock
 
     def state(self, folder: Path) -> JobState:
         """Where the job stands, from its folder alone: it need not be our child. While it runs, no file says that it ended."""
         if not (folder / "job.json").exists():
-            return JobState("failed", reason="its folder is gone")
+            return JobState(
+                "cancelled" if cancel_file(folder).exists() else "failed", _ran(folder), "its folder is gone"
+            )
         if holds_machine(folder):
             run = read_json(run_file(folder))
-            if (folder / "cancel").exists():  # the runner may have died before it passed it on
+            if cancel_file(folder).exists():  # the runner may have died before it passed it on
                 self.cancel(folder)
             if "trainer" not in run:
                 return _said(folder / "place.json", state="queued") or JobState("queued")
             return JobState("running", time.time() - run["started"])
-        if (over := _said(folder / "exit.json")) and over.ended:
-            return replace(over, reason=over.reason or self._failure(folder, over))
-        run = read_json(run_file(folder))
-        seconds = _last_sign(folder) - run["started"] if "started" in run else 0.0
+        run, seconds = read_json(run_file(folder)), _ran(folder)
+        over = _said(folder / "exit.json")
+        if over and over.ended and ("seconds" in run or over.seconds <= time.time() - run.get("started", 0.0)):
+            told = over.reason or self._failure(folder, over)
+            return replace(over, seconds=run.get("seconds", over.seconds), reason=told)
         if self.result(folder).get("ok"):
             return JobState("done", seconds)
-        if (folder / "cancel").exists():
+        if cancel_file(folder).exists():
             return JobState("cancelled", seconds, "cancelled")
         if said := self.result(folder).get("error"):
-            return JobState("failed", seconds, said)
+            return JobState("failed", seconds, str(said)[:SENTENCE])
         return JobState("failed", seconds, "the trainer was killed and could not say why", signal=signal.SIGKILL)
 
     def metrics(self, folder: Path, after: int) -> tuple[list[Point], int]:
@@ -143,9 +146,8 @@ class LocalBackend:
     def cancel(self, folder: Path) -> None:
         """Ask the job to save and stop. Returns at once; `state` says when it has."""
         run = read_json(run_file(folder))
-        folder.mkdir(parents=True, exist_ok=True)  # of a job that is logged and not yet started
-        with suppress(FileExistsError):
-            os.close(os.open(folder / "cancel", os.O_WRONLY | os.O_CREAT | os.O_EXCL))  # touch() would follow a link
+        folder.parent.mkdir(parents=True, exist_ok=True)  # of a job that is logged and not yet started
+        cancel_file(folder).touch()
         if run and not alive(run.get("runner")):  # nobody is left to pass it on
             send(run.get("trainer"), signal.SIGTERM)
 
@@ -159,7 +161,7 @@ class LocalBackend:
         if over.signal:
             return f"the trainer was killed by {over.signal.name}"
         if said := self.result(folder).get("error"):
-            return said
+            return str(said)[:SENTENCE]
         lines = self.log_tail(folder).strip().splitlines()
         return lines[-1][:300] if lines else f"exit code {read_json(folder / 'exit.json').get('code')}"
 
@@ -174,13 +176,23 @@ def _said(file: Path, **known: str) -> JobState | None:
 
 
 def _take_links_away(folder: Path) -> None:
-    """What an earlier attempt's trainer left at the top of its folder, and what would lead our own writing elsewhere."""
+    """What an earlier attempt's trainer left at the top of its folder, and what would lead our own writing elsewhere, or stop it."""
     for path in folder.iterdir():
         if path.is_symlink() or path.is_fifo():
             path.unlink(missing_ok=True)
+        elif path.is_dir() and path.name.removesuffix(".tmp").endswith(OURS):
+            rmtree(path)
+
+
+def _ran(folder: Path) -> float:
+    """Seconds that a job has run: by its runner, or up to now or its last sign of life."""
+    run = read_json(run_file(folder))
+    if "seconds" in run or "started" not in run:
+        return run.get("seconds", 0.0)
+    return (time.time() if holds_machine(folder) else _last_sign(folder)) - run["started"]
 
 
 def _last_sign(folder: Path) -> float:
     """Unix time of the last sign of life in a job's folder."""
     signs = [run_file(folder), *(folder / name for name in ("heartbeat", "metrics.jsonl", "log.txt"))]
-    return max((path.stat().st_mtime for path in signs if path.exists()), default=time.time())
+    return min(time.time(), max((path.stat().st_mtime for path in signs if path.exists()), default=time.time()))

@@ -4,13 +4,15 @@
 that a deadline holds and an exit is recorded even when nobody looks. It imports nothing heavy.
 """
 
+import fcntl
 import os
 import resource
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.backend import left_s, own_file, read_json, write_json
@@ -36,7 +38,11 @@ def main(folder: Path, command: list[str]) -> int:
     """Run the job of this folder to its end."""
     job = read_json(folder / "job.json")
     run = {"runner": identity(os.getpid())}
-    write_json(run_file(folder), run)  # once more: whoever started us may have died before it could
+    with launching(folder):  # once more: whoever started us may have died before it could
+        first = read_json(run_file(folder)).get("runner")
+        if first != run["runner"] and alive(first):  # and the next one has started another
+            return 0
+        write_json(run_file(folder), run)
     queue = Queue(Path(job["queue"]), holds_ticket)
     ticket = queue.enter({"job": str(folder), "takes_s": job.get("takes_s"), **run})
     try:
@@ -93,6 +99,19 @@ def _eta(ahead: list[Holder]) -> float | None:
 def run_file(folder: Path) -> Path:
     """Who runs a job. It lies beside the job's folder: a trainer must not name the processes that we wait for and signal."""
     return folder.with_name(f".{folder.name}.run.json")
+
+
+@contextmanager
+def launching(folder: Path) -> Iterator[None]:
+    """The lock under which a job is started, which a trainer must not hold."""
+    with open(folder.with_name(f".{folder.name}.launch"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def cancel_file(folder: Path) -> Path:
+    """There when somebody asked for a job's end. A trainer must not take it away."""
+    return folder.with_name(f".{folder.name}.cancel")
 
 
 def holds_machine(folder: Path) -> bool:
@@ -176,11 +195,13 @@ def _watch(folder: Path, trainer: subprocess.Popen, deadline: float) -> str | No
 
 def _unwanted(folder: Path) -> bool:
     """Whether somebody asked for the end, or took the whole folder away."""
-    return (folder / "cancel").exists() or not (folder / "job.json").exists()
+    return cancel_file(folder).exists() or not (folder / "job.json").exists()
 
 
 def _say(folder: Path, ending: dict) -> None:
     with suppress(FileNotFoundError):  # the folder is gone: there is nobody to tell
+        run = read_json(run_file(folder))  # what it took is paid for, whatever the trainer did to its folder
+        write_json(run_file(folder), run | {"seconds": ending["seconds"]})
         write_json(folder / "exit.json", ending)
 
 

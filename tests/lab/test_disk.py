@@ -17,7 +17,7 @@ from lab.lab import Lab
 from lab.reach import scratch
 from lab.supervisor import Supervisor
 from recipes.training import COMPLETE
-from record.events import Call, Ended, Launched, Promoted, Replied
+from record.events import Call, Ended, Found, Launched, Promoted, Replied
 from record.journal import Journal
 from tests.scripted import open_lab
 
@@ -84,6 +84,15 @@ def test_over_the_quota_the_oldest_discarded_models_go_and_it_is_said(settings, 
         lab.model_path("sft-2")
     supervisor.tick()
     assert len(journal.views.findings) == 1
+
+
+def test_a_model_that_was_said_to_go_goes_and_is_not_said_to_go_twice(settings, new_session):
+    lab, supervisor, journal = opened(settings, new_session, MIB)
+    folder = trained(lab, journal, "sft-1", "discard")
+    journal.append(Found(rule=disk.REMOVED, level="info", what="w", advice="a", job="sft-1"))  # and then it was killed
+    supervisor.tick()
+    assert weights(lab) == [] and (folder / "items.jsonl").exists()
+    assert [found.rule for found in journal.views.findings] == [disk.REMOVED]
 
 
 def test_what_somebody_uses_stays_and_a_quota_that_cannot_be_kept_is_said_once(settings, new_session):

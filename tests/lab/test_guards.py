@@ -74,6 +74,7 @@ def test_only_what_the_settings_explain_is_kept_and_once(session):
     failed(session, "divergence", state="cancelled")
     failed(session, "crash", result={"kind": "stopped"})
     failed(session, "divergence", recipe="evaluate", name="evaluate-1")
+    failed(session, "crash", result={"kind": "crash"}, reason="\ud800")  # a trainer may say it, and no file can hold it
     kept = session.parent.parent / "guards.jsonl"
     assert not kept.exists()
     for name in ("sft-1", "sft-1", "sft-2"):  # a supervisor that died says it again; another job adds nothing

@@ -124,6 +124,12 @@ def test_a_hub_that_does_not_answer_refuses_nothing(tmp_path):
     assert said(Hub(TOKEN, env), "org/gated") == ("hub_silent", "info")
 
 
+def test_whoever_else_answers_in_its_place_refuses_nothing_either(env, server, monkeypatch):
+    for page in (b"<html>Sign in to this network</html>", b"{}"):
+        monkeypatch.setattr(Door, "do_GET", lambda self, page=page: self.answer(200, page))
+        assert said(Hub(TOKEN, env), "org/gated") == ("hub_silent", "info")
+
+
 def test_a_gated_model_is_fetched_and_a_trainer_without_a_token_loads_it(env, server, settings):
     hub = Hub(TOKEN, env)
     config = config_of("org/gated", hub)
@@ -168,6 +174,10 @@ def test_a_cache_without_all_parts_is_not_the_model(env, tmp_path):
     (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
     assert said(Hub(None, env), "org/gated") == ("no_access", "stop")
     shutil.copy(STARTER / "model.safetensors", snapshot / "one.safetensors")
+    for forged in ("{", "[]", "{}", '{"weight_map": {"a": 1}}'):  # the cache is a trainer's to write, too
+        (snapshot / "model.safetensors.index.json").write_text(forged)
+        assert said(Hub(None, env), "org/gated") == ("no_access", "stop")
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
     assert said(Hub(None, env), "org/gated") is None
     assert Hub(None, env).fetch("org/gated") == snapshot
 

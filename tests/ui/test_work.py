@@ -9,7 +9,7 @@ import pytest
 
 from lab.backend import JobSpec
 from lab.backends.local import LocalBackend
-from lab.backends.runner import holds_ticket
+from lab.backends.runner import cancel_file, holds_ticket
 from lab.processes import identity
 from lab.queue import Queue
 from record import events as e
@@ -277,14 +277,14 @@ def test_one_job_is_stopped_and_no_other(site: Site, http: httpx.Client, visit):
     page.get_by_role("tab", name="Jobs").click()
     card = page.get_by_role("region", name="sft-4")
     card.get_by_role("button", name="Stop").click()
-    assert not (folders["sft-4"] / "cancel").exists(), "the first press asks"
+    assert not cancel_file(folders["sft-4"]).exists(), "the first press asks"
     page.screenshot(path=SHOTS / "jobs_stop.png")
     card.get_by_role("button", name="Stop it now?").click()
     card.get_by_text("Stopping").wait_for()
     until = time.monotonic() + 5
-    while not (folders["sft-4"] / "cancel").exists() and time.monotonic() < until:
+    while not cancel_file(folders["sft-4"]).exists() and time.monotonic() < until:
         time.sleep(0.05)
-    assert (folders["sft-4"] / "cancel").exists() and not (folders["sft-3"] / "cancel").exists()
+    assert cancel_file(folders["sft-4"]).exists() and not cancel_file(folders["sft-3"]).exists()
     page.locator(".feed .quiet", has_text="sft-4 is to stop, said local").wait_for()
     asked = story.last(log)
     assert (asked.kind, asked.what, asked.job, asked.by) == ("requested", "stop_job", "sft-4", "local")
@@ -303,7 +303,7 @@ def test_a_stop_is_refused_in_one_sentence(site: Site, http: httpx.Client, space
     plain = {"content-type": "text/plain"}
     assert http.post(f"{at}/sft-3/stop", content="{}", headers=plain).status_code == 415
     assert http.post(f"{at}/sft-3/stop", json={}, headers={"origin": "https://evil.example"}).status_code == 403
-    assert not (site.settings.sessions / name / "jobs" / "sft-3" / "cancel").exists()
+    assert not cancel_file(site.settings.sessions / name / "jobs" / "sft-3").exists()
     other, _ = space.session(lively)
     assert httpx.post(f"{space.url}/api/sessions/{other}/jobs/sft-3/stop", json={}).status_code == 403
 
@@ -316,7 +316,7 @@ def test_a_job_whose_folder_leads_out_is_not_touched(site: Site, http: httpx.Cli
     (jobs / "sft-3").symlink_to(tmp_path)
     assert http.post(f"/api/sessions/{name}/jobs/sft-3/stop", json={}).status_code == 404
     assert http.get(f"/api/sessions/{name}/jobs/sft-3/log").json()["text"] == ""
-    assert not (tmp_path / "cancel").exists()
+    assert not cancel_file(tmp_path).exists()
 
 
 def test_a_report_that_is_written_again_and_one_that_failed_once_are_read_again(site: Site, visit):
