@@ -149,7 +149,7 @@ def test_a_diverging_run_is_stopped_with_its_finding(lab_of):
 
 def test_what_cannot_work_is_refused_before_it_starts(lab_of):
     lab, journal = lab_of()
-    with pytest.raises(BadInput, match="no recipe 'ppo' to train with; use one of sft, dpo"):
+    with pytest.raises(BadInput, match="no recipe 'ppo' to train with; use one of sft, chat, dpo"):
         lab.train("ppo", config(), 1.0, "", "c1", gain=0.1)
     with pytest.raises(Refused, match="DPO needs the texts prompt, chosen and rejected"):
         lab.train("dpo", config(), 1.0, "", "c1", gain=0.1)
