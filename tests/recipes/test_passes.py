@@ -40,8 +40,8 @@ def test_the_rows_of_a_step_in_the_probe_are_sorted_as_the_trainer_does():
 
 def test_rows_are_not_repeated_to_fill_passes():
     config = sft.Config.model_validate({"model": "m", "data": "d", **TWO_STEPS})
-    few = Parts(config, "cpu", None, ROWS[:1], [], {"gradient_accumulation_steps": 1}, [], [10, 100, 240])
-    assert sft.passes(few.lengths, 16, "cpu") == 2
+    few = Parts(config, "cpu", None, ROWS[:3], [], {"gradient_accumulation_steps": 1}, [], [10, 400, 2400])
+    assert sft.passes(few.lengths, 16, "cpu") == 4
     assert sft.in_passes(few) is few
 
 
