@@ -155,7 +155,7 @@ def test_the_page_tells_the_same_story_through_a_killed_worker_a_reload_and_in_t
         for tab in (page, other):
             tab.get_by_text("Done", exact=True).first.wait_for(timeout=15_000)
             assert f"{score.value:.3f}" in tab.inner_text("body")
-        assert page.inner_text("body") == other.inner_text("body")
+        until(lambda: page.inner_text("body") == other.inner_text("body"), 15)
         page.screenshot(path=ROOT / "tests" / "shots" / "story.png")
     context.close()
     facts = list(journal.log)

@@ -187,7 +187,7 @@ def test_one_job_has_the_machine_and_the_next_waits_for_it(tmp_path: Path, setti
     first, second = (spec.folder for spec in specs)
     begun(first)
     assert (backend.state(first).state, backend.state(second).state) == ("running", "queued")
-    assert backend.state(second).place == 1
+    until(lambda: backend.state(second).place == 1)
     backend.cancel(first)
     until(lambda: backend.state(second).state == "running")
     assert backend.state(first).state == "cancelled"
