@@ -172,7 +172,9 @@ def _checked(settings: Settings, request: Request) -> Opened:
     try:
         check_driver(driver, settings.keys, settings.api_base)
         check_task(request.task)
-        model = check_model(request.model, Hub(settings.keys.get("HF_TOKEN"), settings.job_env))
+        model = check_model(
+            request.model, Hub(settings.home / "models", settings.keys.get("HF_TOKEN"), settings.job_env)
+        )
         data = check_training_rows(given_path(request.data)) if request.data else None
     except LabError as error:
         raise SettingsError(str(error)) from error

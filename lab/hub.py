@@ -1,7 +1,8 @@
 """Models of the Hub before a launch: may this person have one, is there room for it, and is it here?
 
-Trainers see no token. What needs one is fetched here into the cache, the token goes to the Hub alone, and a trainer is
-given the folder: by its id, transformers asks for files that a gated model need not have, and takes the refusal for an end.
+Trainers see no token. What needs one is fetched here, the token goes to the Hub alone, and a trainer is given the folder:
+by its id, transformers asks for files that a gated model need not have, and takes the refusal for an end. We write in a
+folder of our own and only read in the Hub's cache: trainers write there, and a link of theirs would lead us elsewhere.
 """
 
 import json
@@ -17,15 +18,17 @@ PATIENCE = 10.0  # seconds that the Hub has to answer
 SPARE = 2**30  # bytes of disk that a download leaves free
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+COMPLETE = ".fetched"  # written last into a fetched model
 KEPT = (".safetensors", ".json", ".model", ".txt", ".jinja")  # weights, configs, tokenizers
 
 
 class Hub:
-    """The Hub as one person may use it, and the cache of its models."""
+    """The Hub as one person may use it, and the models of it that are here."""
 
-    def __init__(self, token: str | None = None, env: Mapping[str, str] | None = None):
-        """`env` is a trainer's: it says where it looks for models (HF_ENDPOINT, HF_HOME)."""
+    def __init__(self, own: Path, token: str | None = None, env: Mapping[str, str] | None = None):
+        """`own` is where we keep what we fetch. `env` is a trainer's: where it looks for models (HF_ENDPOINT, HF_HOME)."""
         env = env or {}
+        self._own = own
         self._token = token or False  # False: not even the one in the person's home
         self._endpoint = env.get("HF_ENDPOINT")
         self._cache = Path(env["HF_HOME"], "hub") if "HF_HOME" in env else None
@@ -81,7 +84,7 @@ class Hub:
             kept |= {file: size for file, size in sizes.items() if file.endswith(".bin")}
         if info.gated or info.private:
             self._closed[name] = list(kept)
-        size, free = sum(kept.values()), self._free()
+        size, free = sum(kept.values()), self._free(name)
         if size + SPARE <= free:
             return []
         what = f"The model {name!r} has {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of disk are free."
@@ -95,9 +98,12 @@ class Hub:
         if (name := str(model)) not in self._closed:
             return model if Path(model).is_dir() else self._folder(name) or name
         try:
-            return Path(snapshot_download(
-                name, token=self._token, endpoint=self._endpoint, cache_dir=self._cache, allow_patterns=self._closed[name]
-            ))  # fmt: skip
+            place = self._place(name)
+            snapshot_download(
+                name, token=self._token, endpoint=self._endpoint, local_dir=place, allow_patterns=self._closed[name]
+            )
+            (place / COMPLETE).touch()
+            return place
         except (OSError, httpx.HTTPError, ValueError) as error:  # the Hub's own are of these kinds
             why = str(error).strip().partition("\n")[0][:200]
             raise LabError(f"The model {name!r} could not be fetched ({why}); call again.") from error
@@ -106,8 +112,12 @@ class Hub:
         """A small file of a model, from the cache or the Hub. Raises OSError or ValueError."""
         from huggingface_hub import hf_hub_download
 
-        asked: dict[str, Any] = {"token": self._token, "endpoint": self._endpoint, "cache_dir": self._cache}
+        asked: dict[str, Any] = {"token": self._token, "endpoint": self._endpoint, "local_dir": self._place(model)}
         return self.cached(model, file) or Path(hf_hub_download(model, file, **asked))
+
+    def _place(self, model: str) -> Path:
+        self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._own / model.replace("/", "--")
 
     def cached(self, model: str, file: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
@@ -116,7 +126,9 @@ class Hub:
         return Path(found) if isinstance(found, str) else None
 
     def _folder(self, model: str) -> Path | None:
-        """The cached folder of a model, if its config, a tokenizer and all its weights are there."""
+        """The folder of a model here: fetched, or cached with its config, a tokenizer and all its weights."""
+        if (self._place(model) / COMPLETE).is_file():
+            return self._place(model)
         config = self.cached(model, "config.json")
         if not config or not any(self.cached(model, file) for file in TOKENIZERS):
             return None
@@ -128,11 +140,11 @@ class Hub:
             whole = False
         return config.parent if whole or any(self.cached(model, file) for file in WEIGHTS) else None
 
-    def _free(self) -> int:
+    def _free(self, name: str) -> int:
         from huggingface_hub.constants import HF_HUB_CACHE
 
-        cache = self._cache or Path(HF_HUB_CACHE)
-        return shutil.disk_usage(next(place for place in (cache, *cache.parents) if place.is_dir())).free
+        where = self._place(name) if name in self._closed else self._cache or Path(HF_HUB_CACHE)
+        return shutil.disk_usage(next(place for place in (where, *where.parents) if place.is_dir())).free
 
     def _why(self) -> str:
         return "this HF_TOKEN may not read it" if self._token else "no HF_TOKEN is set"

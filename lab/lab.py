@@ -57,7 +57,7 @@ class Lab:
         self.workspace = Workspace(folder / "workspace", env)
         self._env = env
         self._token = token
-        self._hub = Hub(token, env)
+        self._hub = Hub(folder.parent.parent / "models", token, env)
         self.check = check
         self._journal = Journal(log)
         self._backend = backend

@@ -99,6 +99,10 @@ def env(server: LoopbackHub, tmp_path: Path) -> dict[str, str]:
     return {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hf")}
 
 
+def hub_of(env: dict[str, str], token: str | None = None) -> Hub:
+    return Hub(Path(env["HF_HOME"]).with_name("own"), token, env)
+
+
 def said(hub: Hub, model: Path | str) -> tuple[str, str] | None:
     found = hub.look(model)
     return (found[0].rule, found[0].level) if found else None
@@ -106,38 +110,38 @@ def said(hub: Hub, model: Path | str) -> tuple[str, str] | None:
 
 @pytest.mark.parametrize("name", ["org/gated", "org/private", "org/none"])
 def test_what_nobody_may_read_without_a_token_is_a_stop_in_one_sentence(env, name):
-    (found,) = Hub(None, env).look(name)
+    (found,) = hub_of(env).look(name)
     assert (found.rule, found.level) == ("no_access", "stop")
     assert name in found.what and "HF_TOKEN" in found.what + found.advice
-    assert (said(Hub(TOKEN, env), name) is None) == (name != "org/none")
+    assert (said(hub_of(env, TOKEN), name) is None) == (name != "org/none")
 
 
 def test_a_public_model_needs_nothing_and_one_without_room_is_refused(env, server):
-    assert said(Hub(None, env), "org/open") is None
-    assert said(Hub(None, env), STARTER) is None
-    assert said(Hub(None, env), "org/huge") == ("no_disk", "stop")
+    assert said(hub_of(env), "org/open") is None
+    assert said(hub_of(env), STARTER) is None
+    assert said(hub_of(env), "org/huge") == ("no_disk", "stop")
     assert {token for _, token in server.asked} == {""}
 
 
 def test_a_hub_that_does_not_answer_refuses_nothing(tmp_path):
     env = {"HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HOME": str(tmp_path)}
-    assert said(Hub(TOKEN, env), "org/gated") == ("hub_silent", "info")
+    assert said(hub_of(env, TOKEN), "org/gated") == ("hub_silent", "info")
 
 
 def test_whoever_else_answers_in_its_place_refuses_nothing_either(env, server, monkeypatch):
     for page in (b"<html>Sign in to this network</html>", b"{}"):
         monkeypatch.setattr(Door, "do_GET", lambda self, page=page: self.answer(200, page))
-        assert said(Hub(TOKEN, env), "org/gated") == ("hub_silent", "info")
+        assert said(hub_of(env, TOKEN), "org/gated") == ("hub_silent", "info")
 
 
 def test_a_gated_model_is_fetched_and_a_trainer_without_a_token_loads_it(env, server, settings):
-    hub = Hub(TOKEN, env)
+    hub = hub_of(env, TOKEN)
     config = config_of("org/gated", hub)
     assert config and config["hidden_size"] == 128  # before anything large is there
     assert said(hub, "org/gated") is None
     folder = str(hub.fetch("org/gated"))
-    assert str(Hub(None, env).fetch("org/gated")) == folder
-    assert said(Hub(None, env), "org/gated") is None  # it is cached
+    assert str(hub_of(env).fetch("org/gated")) == folder
+    assert said(hub_of(env), "org/gated") is None  # it is cached
     server.asked.clear()
     bare = settings.job_env | env | {"HF_TOKEN_PATH": "/nowhere"}
     loaded = subprocess.run(
@@ -148,15 +152,26 @@ def test_a_gated_model_is_fetched_and_a_trainer_without_a_token_loads_it(env, se
     assert not server.asked
 
 
+def test_nothing_is_written_where_a_trainer_has_planted_a_link(env, tmp_path):
+    elsewhere, snapshots = tmp_path / "elsewhere", tmp_path / "hf" / "hub" / "models--org--gated" / "snapshots"
+    elsewhere.mkdir()
+    snapshots.mkdir(parents=True)
+    (snapshots / COMMIT).symlink_to(elsewhere)
+    hub = hub_of(env, TOKEN)
+    assert config_of("org/gated", hub) and said(hub, "org/gated") is None
+    assert Path(hub.fetch("org/gated"), "config.json").is_file()
+    assert not list(elsewhere.iterdir())
+
+
 def test_a_public_model_is_left_to_its_trainer(env, server):
-    hub = Hub(TOKEN, env)
+    hub = hub_of(env, TOKEN)
     assert said(hub, "org/open") is None
     assert hub.fetch("org/open") == "org/open"
     assert not [path for path, _ in server.asked if "resolve" in path]
 
 
 def test_a_download_that_breaks_off_is_one_sentence(env, server):
-    hub = Hub(TOKEN, env)
+    hub = hub_of(env, TOKEN)
     assert said(hub, "org/gated") is None
     server.shutdown()
     server.server_close()
@@ -172,14 +187,14 @@ def test_a_cache_without_all_parts_is_not_the_model(env, tmp_path):
     for name in ("config.json", "tokenizer.json"):
         shutil.copy(STARTER / name, snapshot)
     (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
-    assert said(Hub(None, env), "org/gated") == ("no_access", "stop")
+    assert said(hub_of(env), "org/gated") == ("no_access", "stop")
     shutil.copy(STARTER / "model.safetensors", snapshot / "one.safetensors")
     for forged in ("{", "[]", "{}", '{"weight_map": {"a": 1}}'):  # the cache is a trainer's to write, too
         (snapshot / "model.safetensors.index.json").write_text(forged)
-        assert said(Hub(None, env), "org/gated") == ("no_access", "stop")
+        assert said(hub_of(env), "org/gated") == ("no_access", "stop")
     (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
-    assert said(Hub(None, env), "org/gated") is None
-    assert Hub(None, env).fetch("org/gated") == snapshot
+    assert said(hub_of(env), "org/gated") is None
+    assert hub_of(env).fetch("org/gated") == snapshot
 
 
 def test_a_job_on_a_model_that_was_closed_meanwhile_is_refused_before_anything_starts(env, settings, new_session):

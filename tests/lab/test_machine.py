@@ -23,12 +23,12 @@ def test_memory_is_that_of_the_gpu_or_of_the_container():
 
 
 def test_a_model_says_its_sizes_without_its_weights(tmp_path):
-    seen = config_of(STARTER, Hub())
+    seen = config_of(STARTER, Hub(tmp_path))
     assert seen
     assert seen["hidden_size"] == 128
     for forged in ("{", "[1]", "[" * 100_000):
         (tmp_path / "config.json").write_text(forged)
-        assert config_of(tmp_path, Hub()) is None
+        assert config_of(tmp_path, Hub(tmp_path / "own")) is None
         assert demand("evaluate", {"model": str(tmp_path)}, "cpu") == 0
 
 
