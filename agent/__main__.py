@@ -1,4 +1,4 @@
-"""The command line: `python -m agent run | demo | chat | list | show | resume | replay | report | stop | worker`."""
+"""The command line: `python -m agent run | demo | chat | list | pull | show | resume | replay | report | stop | worker`."""
 
 import argparse
 import sys
@@ -22,6 +22,8 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="the whole job on the starter model: no key, no GPU, no network")
     demo.add_argument("--seed", type=int, default=0, help="of data and training (default 0)")
     commands.add_parser("list", help="every session, newest first")
+    fetch = commands.add_parser("pull", help="fetch sessions that your mirror on the Hub has and this machine has not")
+    fetch.add_argument("session", nargs="?", default="", help="its id, or the beginning of it (default: all)")
     for name, what in (
         ("show", "where a session stands"),
         ("resume", "go on with a session, with a message if you have one"),

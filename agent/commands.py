@@ -15,6 +15,7 @@ from typing import Any
 from agent import shroud, terminal
 from agent.aside import begin
 from agent.managed import check_capped
+from agent.mirroring import fetch, mirrored
 from agent.sessions import DEMO, Request, find, open_session, state_of, summaries
 from agent.settings import Settings, SettingsError
 from agent.steering import decide, fork, halt, say
@@ -88,6 +89,18 @@ def list_(settings: Settings, options: Namespace) -> int:
     return 0
 
 
+def pull(settings: Settings, options: Namespace) -> int:
+    """Fetch sessions from the mirror that are not here."""
+    pulled = fetch(settings, options.session)
+    for session in pulled.fetched:
+        print(f"{session}: fetched. Go on with it: python -m agent resume {session}")
+    for session, why in pulled.left.items():
+        print(f"{session}: left, {why}.")
+    if not pulled.fetched and not pulled.left:
+        print("Nothing is in the mirror that is not here.")
+    return 2 if pulled.left and not pulled.fetched else 0
+
+
 def show(settings: Settings, options: Namespace) -> int:
     """Where a session stands."""
     log = find(settings, options.session)
@@ -143,11 +156,13 @@ def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int
     driven = Session(settings, session)
     if output == "text":
         print(guard(landlock()), file=sys.stderr)
+        if settings.mirror:
+            print(f"mirror: {settings.mirror} on the Hub, private; ML_INTERN_MIRROR=off ends it", file=sys.stderr)
     ended = threading.Event()
     printer = threading.Thread(target=_follow, args=(driven.log, after, output, ended), daemon=True)
     printer.start()
     try:
-        with watching(settings, session):
+        with watching(settings, session), mirrored(settings):
             closed = _run(driven.run, driven.log)
     except Busy as error:
         raise SettingsError(f"{error} Watch it with `python -m agent replay {session}`, or on the page.") from error
@@ -225,5 +240,5 @@ def worker(settings: Settings, options: Namespace) -> int:
     return driving.main(settings, options.parent)
 
 
-ALL = (run, demo, chat, list_, show, resume, replay, report, stop, worker)
+ALL = (run, demo, chat, list_, pull, show, resume, replay, report, stop, worker)
 COMMANDS: dict[str, Callable[[Settings, Namespace], int]] = {one.__name__.rstrip("_"): one for one in ALL}

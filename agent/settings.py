@@ -1,6 +1,7 @@
 """The one reader of the environment. Everything else gets what it needs as values."""
 
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from math import inf
@@ -57,6 +58,7 @@ class Settings:
     space: str | None = None  # owner/name when we run as a Space
     servers: tuple[ServerConfig, ...] = ()  # MCP servers whose tools a session gets
     url: str | None = None  # where people find the page, for links in messages
+    mirror: str = ""  # the dataset repository that keeps sessions, with "{user}" for its owner; "" is none
 
     @property
     def sessions(self) -> Path:
@@ -111,6 +113,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         space=env.get("SPACE_ID"),
         servers=servers,
         url=env.get("ML_INTERN_URL") or (f"https://{space_host}" if space_host else None),
+        mirror=_mirror(env),
     )
 
 
@@ -175,6 +178,15 @@ def _dollars(env: dict[str, str], name: str) -> float:
     if not 0 <= dollars < 1e6:
         raise SettingsError(f"{name} is {env[name]!r}; set it to dollars an hour, e.g. 0.4.")
     return dollars
+
+
+def _mirror(env: dict[str, str]) -> str:
+    """On in a Space, whose disk may be wiped; elsewhere nobody expects an upload who has not asked for it."""
+    said = env.get("ML_INTERN_MIRROR") or ("on" if env.get("SPACE_ID") else "off")
+    name = {"on": "{user}/ml-intern-sessions", "off": ""}.get(said.lower(), said)
+    if not re.fullmatch(r"(([\w.-]+|\{user\})/)?[\w.-]+|", name):
+        raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; set it to off, on, or the name of a dataset repository.")
+    return name
 
 
 def _check_webhook(url: str | None) -> None:

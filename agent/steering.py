@@ -17,10 +17,11 @@ from agent.settings import Settings, SettingsError
 from record import events
 from record.events import Approval, Budget, Effort
 from record.log import Log
+from record.mirror import PULLED, bury
 from record.views import MAIN, Views
 
 LONGEST_TITLE = 200  # characters
-NOT_COPIED = ("owner.lock", ".launch", "typing.json", "notified")  # of one owner, and of one moment
+NOT_COPIED = ("owner.lock", ".launch", "typing.json", "notified", PULLED)  # of one owner, and of one moment
 
 
 class Terms(BaseModel):
@@ -173,6 +174,8 @@ def delete(settings: Settings, log: Log) -> None:
         except BlockingIOError:
             raise SettingsError("The session is at work; stop it first, then delete it.") from None
         gone = settings.sessions / f".{folder.name}"  # in one move: nobody sees half a session
+        if settings.mirror:
+            bury(folder)
         folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 

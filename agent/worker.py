@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import suppress
 
+from agent.mirroring import Mirroring
 from agent.session import Busy, Session
 from agent.sessions import folders, session_log
 from agent.settings import Settings
@@ -96,6 +97,9 @@ def main(settings: Settings, parent: int | None) -> int:
     """`python -m agent worker`: until SIGTERM, or until the parent is gone."""
     worker = Worker(settings)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    mirroring = Mirroring(settings)
+    mirroring.start()
     worker.run(parent)
+    mirroring.stop(GOODBYE)
     worker.leave()
     return 0

@@ -1,0 +1,132 @@
+"""Keep a person's sessions in their dataset repository on the Hub, from this process (see record.mirror).
+
+On in a Space that has a token, elsewhere where ML_INTERN_MIRROR names a repository or says "on". Nothing else is sent.
+"""
+
+import fcntl
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from agent.settings import Settings, SettingsError
+from record.mirror import Mirror, Pace
+from record.pull import Pulled, pull
+from record.remote import Remote, Trouble, told
+
+LOOK = 1.0  # seconds
+FAREWELL = 30.0  # seconds that a command waits at its end for the last snapshot
+TOKEN = "HF_TOKEN"
+SCRATCH = "mirror"  # in the home
+
+
+class Mirroring:
+    """The mirror of a home in a thread of its own. One process at a time has it; the others wait for their turn."""
+
+    def __init__(self, settings: Settings, pace: Pace | None = None):
+        self._settings, self._pace = settings, pace or Pace()
+        self._until = 0.0  # on the monotonic clock, once it has been told to stop
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
+
+    def start(self) -> None:
+        """Fetch what is not here, and then keep the mirror. Does nothing where the mirror is off."""
+        if self._settings.mirror and TOKEN in self._settings.keys:
+            self._thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """Send what is left, for so long at most."""
+        self._until = time.monotonic() + seconds
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        with _turn(self._settings, self._stop) as ours:
+            mirror = self._begin() if ours else None
+            while mirror and not self._stop.wait(min(LOOK, self._pace.every)):
+                mirror.look()
+            while mirror and time.monotonic() < self._until and not mirror.look(hurry=True):
+                time.sleep(min(0.2, self._pace.gap))
+
+    def _begin(self) -> Mirror | None:
+        """The mirror, when what it has is here; None when there is no time left."""
+        wait = self._pace.first
+        while not self._stop.is_set():
+            try:
+                us, sessions = machine(self._settings), self._settings.sessions
+                remote = connect(self._settings)
+                for name, why in pull(remote, sessions, us, dead=self._pace.dead).left.items():
+                    logging.getLogger(__name__).warning("session %s was not fetched: %s", name, why)
+                return Mirror(remote, sessions, us, self._pace)
+            except Trouble as trouble:
+                logging.getLogger(__name__).warning("the mirror waits %.0f s: %s", max(wait, trouble.wait_s), trouble)
+                self._stop.wait(max(wait, trouble.wait_s))
+                wait = min(self._pace.longest, 2 * wait)
+        return None
+
+
+def connect(settings: Settings) -> Remote:
+    """A person's repository. Raises Trouble."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=settings.job_env.get("HF_ENDPOINT"), token=settings.keys[TOKEN])
+    repo = settings.mirror
+    with told():
+        user = api.whoami()["name"] if "{user}" in repo or "/" not in repo else ""
+    repo = repo.replace("{user}", user) if "/" in repo else f"{user}/{repo}"
+    return Remote(api, repo, settings.home / SCRATCH)
+
+
+def fetch(settings: Settings, wanted: str = "") -> Pulled:
+    """Fetch a person's sessions that are not here. Raises SettingsError."""
+    if not settings.mirror or TOKEN not in settings.keys:
+        what = "HF_TOKEN is not set" if settings.mirror else "The mirror is off"
+        raise SettingsError(f"{what}; set HF_TOKEN, and ML_INTERN_MIRROR to on or to the name of a dataset repository.")
+    try:
+        settings.sessions.mkdir(parents=True, exist_ok=True)
+        return pull(connect(settings), settings.sessions, machine(settings), wanted)
+    except Trouble as trouble:
+        raise SettingsError(f"The mirror cannot be read: {trouble}. Try again.") from trouble
+
+
+def machine(settings: Settings) -> str:
+    """Who goes on with a session. A Space that is started again is the same one, though its disk is new."""
+    if settings.space:
+        return settings.space
+    file = settings.home / "machine"
+    with suppress(FileExistsError), open(file, "x") as new:
+        new.write(secrets.token_hex(6))
+    return file.read_text()
+
+
+@contextmanager
+def mirrored(settings: Settings) -> Iterator[None]:
+    """Keep the mirror while a session is driven here, and wait a little at its end for the last snapshot."""
+    mirroring = Mirroring(settings)
+    mirroring.start()
+    try:
+        yield
+    finally:
+        mirroring.stop(FAREWELL)
+
+
+@contextmanager
+def _turn(settings: Settings, stop: threading.Event) -> Iterator[bool]:
+    """Whether it is our turn to mirror this home; waits for it until `stop`."""
+    scratch = settings.home / SCRATCH
+    scratch.mkdir(parents=True, exist_ok=True)
+    with open(scratch.with_suffix(".lock"), "w") as lock:
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(scratch, ignore_errors=True)
+                scratch.mkdir(exist_ok=True)
+                yield True
+                return
+            if stop.wait(LOOK):
+                yield False
+                return

@@ -1,0 +1,93 @@
+"""Fetch sessions out of a mirror (record.mirror) onto a machine that does not have them."""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from record.contents import joined, oids
+from record.mirror import DELETED, OWNER, PULLED
+from record.remote import Remote, Trouble
+
+SPARE = 2**30  # bytes of disk that a fetch leaves free
+PATHS = ("events.jsonl", "jobs/*/config.json", "jobs/*/job.json")  # that name places of the machine they come from
+
+
+@dataclass
+class Pulled:
+    """What became of it."""
+
+    fetched: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)  # session: why it was not fetched
+
+
+def pull(remote: Remote, sessions: Path, machine: str, wanted: str = "", dead: float = 600.0) -> Pulled:
+    """Fetch sessions that are in a mirror and not here, the newest first; `wanted` is an id, or the beginning of one.
+
+    One that works elsewhere is left: its owner has renewed its lease within `dead` seconds. One whose owner is gone is
+    ours from then on, which is committed before it can be seen here. Raises Trouble; what was fetched by then stays.
+    """
+    pulled = Pulled()
+    if (head := remote.head()) is None:
+        return pulled
+    there: dict[str, dict[str, tuple[int, str]]] = {}
+    for path, entry in remote.files(head).items():
+        if path.startswith("sessions/") and path.count("/") > 1:
+            there.setdefault(path.split("/")[1], {})[path] = entry
+    for name in sorted(there, reverse=True):
+        here = (sessions / name).exists() or (sessions / DELETED / name).exists()
+        if not here and name.startswith(wanted) and f"sessions/{name}/events/000001.jsonl" in there[name]:
+            head = _fetch(remote, head, sessions / name, there[name], machine, dead, pulled)
+    for draft in remote.scratch.glob("pull-*"):
+        shutil.rmtree(draft, ignore_errors=True)
+    return pulled
+
+
+def _fetch(
+    remote: Remote, head: str, session: Path, files: dict[str, tuple[int, str]], machine: str, dead: float, pulled: Pulled
+) -> str:  # fmt: skip
+    """One session; returns the newest commit."""
+    name, path = session.name, f"sessions/{session.name}/{OWNER}"
+    owner = remote.read(head, path) if path in files else {}
+    working = not owner.get("settled") and owner.get("machine") != machine
+    if working and (quiet := time.time() - owner.get("at", 0.0)) < dead:
+        pulled.left[name] = f"it works on another machine ({owner['machine']}), which was heard of {quiet:.0f} s ago"
+        return head
+    size, free = sum(size for size, _ in files.values()), shutil.disk_usage(session.parent).free
+    if size + SPARE > free:
+        pulled.left[name] = f"it has {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of disk are free"
+        return head
+    target = remote.scratch / f"pull-{head[:16]}"  # another commit begins anew, the same one goes on
+    remote.fetch(head, files, target)
+    mark = files[path][1] if path in files else ""
+    draft = target / "sessions" / name
+    try:
+        _finish(draft, session, owner)
+        if working:
+            data = json.dumps(owner | {"machine": machine, "at": time.time()}, indent=1).encode()
+            head = remote.commit(head, f"{machine} goes on with {name}", {path: data}, [])
+            mark = min(oids(data), key=len)
+        (draft / PULLED).write_text(mark)
+        draft.rename(session)  # only now can a worker or a viewer see it
+    except OSError as error:
+        raise Trouble(f"{name} could not be laid down in {session.parent}: {error}") from error
+    pulled.fetched.append(name)
+    return head
+
+
+def _finish(draft: Path, session: Path, owner: dict[str, Any]) -> None:
+    """Make a session's folder of what was fetched, as it was when its owner was last heard of."""
+    joined(draft)
+    (draft / OWNER).unlink(missing_ok=True)
+    for folder in ("workspace", "jobs"):
+        (draft / folder).mkdir(exist_ok=True)
+    home, at = f"{owner.get('home', session.parents[1])}/", owner.get("at", time.time())
+    if home != f"{session.parents[1]}/":
+        for place in (place for pattern in PATHS for place in draft.glob(pattern)):
+            place.write_bytes(place.read_bytes().replace(f'"{home}'.encode(), f'"{session.parents[1]}/'.encode()))
+    for root, _, names in os.walk(draft):
+        for name in names:
+            os.utime(os.path.join(root, name), (at, at))  # a job's last sign of life, and so its run time

@@ -1,0 +1,142 @@
+"""A person's dataset repository as the mirror uses it: every way in which the Hub can fail becomes one error."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from record.contents import oids
+
+LIMITED = 429  # status
+TO_A_PERSON = (401, 402, 403)  # nothing but a person mends these: token, quota, rights
+
+
+class Trouble(Exception):
+    """The Hub did not do what it was asked, or did not say so. `wait_s`: how long it asks us to wait; `person`: somebody must act."""
+
+    def __init__(self, why: str, wait_s: float = 0.0, person: bool = False):
+        super().__init__(why)
+        self.wait_s, self.person = wait_s, person
+
+
+class Remote:
+    """One repository. Every method raises Trouble. Thread-safe.
+
+    Args:
+        api: A huggingface_hub.HfApi with the person's token: whatever goes out goes with it, and to its endpoint alone.
+        repo: Its full name.
+        scratch: A folder of ours, on the disk of the sessions.
+    """
+
+    def __init__(self, api: Any, repo: str, scratch: Path):
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()
+        self.repo = repo
+        self.scratch = scratch
+        self._api = api
+        self._where = {"repo_id": repo, "repo_type": "dataset"}
+
+    def renew(self, token: str) -> None:
+        """Go on with another token of the same person."""
+        self._api.token = token
+
+    def head(self, make: bool = False) -> str | None:
+        """The newest commit. None where there is no repository; with `make` there is one then, a private one."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        with told():
+            try:
+                info = self._api.repo_info(**self._where)
+            except RepositoryNotFoundError:
+                if not make:
+                    return None
+                self._api.create_repo(**self._where, private=True, exist_ok=True)
+                info = self._api.repo_info(**self._where)
+            if not info.private:
+                raise Trouble(f"{self.repo} is public, and sessions are not: make it private again", person=True)
+            return info.sha
+
+    def files(self, head: str) -> dict[str, tuple[int, str]]:
+        """Size and name (see `oids`) of every file at a commit."""
+        from huggingface_hub.hf_api import RepoFile
+
+        with told():
+            rows = self._api.list_repo_tree(**self._where, recursive=True, revision=head)
+            return {
+                row.path: (row.size, row.lfs.sha256 if row.lfs else row.blob_id)
+                for row in rows
+                if isinstance(row, RepoFile)
+            }
+
+    def fetch(self, head: str, files: dict[str, tuple[int, str]], target: Path) -> None:
+        """Lay files of a commit down below a folder, each as it was sent. A fetch that was cut off goes on."""
+        with told():
+            for path, (_, name) in files.items():
+                cache = {"local_dir": target, "cache_dir": self.scratch / "cache"}
+                found = Path(self._api.hf_hub_download(**self._where, filename=path, revision=head, **cache))
+                if name not in oids(found):
+                    found.unlink()
+                    raise Trouble(f"{path} did not arrive as it was sent")
+
+    def read(self, head: str, path: str) -> dict[str, Any]:
+        """A small JSON object."""
+        with told():
+            cache = {"local_dir": self.scratch / "read", "cache_dir": self.scratch / "cache"}
+            found = self._api.hf_hub_download(**self._where, filename=path, revision=head, **cache)
+            return dict(json.loads(Path(found).read_bytes()))
+
+    def upload(self, path: str, file: Path) -> Any:
+        """Send the content of a big file ahead; what is returned goes into a later `commit`."""
+        from huggingface_hub import CommitOperationAdd
+
+        with told():
+            addition = CommitOperationAdd(path, file)
+            self._api.preupload_lfs_files(**self._where, additions=[addition], free_memory=False)
+            return addition
+
+    def commit(self, head: str, title: str, add: dict[str, Any], delete: list[str]) -> str:
+        """Change files in one commit, if `head` is still the newest, and return its name.
+
+        Args:
+            add: Path to bytes, or to what `upload` returned.
+            delete: Paths; of folders, with a "/" at the end.
+        """
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        with told():
+            added = [CommitOperationAdd(path, what) if isinstance(what, bytes) else what for path, what in add.items()]
+            operations = [*added, *map(CommitOperationDelete, delete)]
+            done = self._api.create_commit(
+                **self._where, operations=operations, commit_message=title, parent_commit=head
+            )
+            return done.oid
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Every failure as Trouble: refusals, cut connections, answers that are none, and a disk that is full."""
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        headers, status = error.response.headers, error.response.status_code
+        limit, after = parse_ratelimit_headers(headers), headers.get("retry-after", "")
+        wait = (
+            float(after)
+            if after.isdecimal()
+            else float(limit.reset_in_seconds)
+            if limit and not limit.remaining
+            else 0.0
+        )
+        raise Trouble(_line(error), wait, status in TO_A_PERSON) from error
+    except (httpx.HTTPError, httpx.StreamError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise Trouble(f"{type(error).__name__}: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
