@@ -18,7 +18,7 @@ from tests.hub.faults import Faults
 from tests.hub.people import People, Person
 from tests.hub.store import Conflict, Missing, Store
 
-PARTS = ("identity", "repos", "files", "commits", "lfs", "discussions")
+PARTS = ("identity", "repos", "files", "commits", "lfs", "discussions", "xet", "buckets")
 
 
 class Refusal(Exception):
