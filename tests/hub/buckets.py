@@ -137,10 +137,11 @@ def routes(hub: Hub) -> list[Route]:
         return JSONResponse(done, 422 if failed and len(failed) == len(steps) else 200)
 
     def read_token(request: Request) -> Response:
-        return token_answer(hub, readable(hub, request, "bucket"), "read")
+        return token_answer(hub, readable(hub, request, "bucket"), "read", hub.asker(request))
 
     def write_token(request: Request) -> Response:
-        return token_answer(hub, writable(hub, request, "bucket")[0], "read+write")
+        repo, person = writable(hub, request, "bucket")
+        return token_answer(hub, repo, "read+write", person)
 
     def resolve(request: Request) -> Response:
         repo, path = readable(hub, request, "bucket"), param(request, "path")
