@@ -69,7 +69,7 @@ class Mirroring:
         return None
 
 
-def connect(settings: Settings) -> Remote:
+def connect(settings: Settings, scratch: str = SCRATCH) -> Remote:
     """A person's repository. Raises Trouble."""
     from huggingface_hub import HfApi
 
@@ -78,7 +78,7 @@ def connect(settings: Settings) -> Remote:
     with told():
         user = api.whoami()["name"] if "{user}" in repo or "/" not in repo else ""
     repo = repo.replace("{user}", user) if "/" in repo else f"{user}/{repo}"
-    return Remote(api, repo, settings.home / SCRATCH)
+    return Remote(api, repo, settings.home / scratch)
 
 
 def fetch(settings: Settings, wanted: str = "") -> Pulled:
@@ -88,7 +88,7 @@ def fetch(settings: Settings, wanted: str = "") -> Pulled:
         raise SettingsError(f"{what}; set HF_TOKEN, and ML_INTERN_MIRROR to on or to the name of a dataset repository.")
     try:
         settings.sessions.mkdir(parents=True, exist_ok=True)
-        return pull(connect(settings), settings.sessions, machine(settings), wanted)
+        return pull(connect(settings, "pulling"), settings.sessions, machine(settings), wanted)
     except Trouble as trouble:
         raise SettingsError(f"The mirror cannot be read: {trouble}. Try again.") from trouble
 

@@ -44,7 +44,7 @@ class Pace:
     """Times in seconds."""
 
     every: float = 45.0  # from one snapshot to the next
-    gap: float = 5.0  # at least, also when a session ends
+    gap: float = 2.0  # at least, also when a session ends
     most: int = 100  # commits in a `window`
     window: float = 3600.0
     first: float = 5.0  # wait after a failure; it doubles up to
@@ -84,6 +84,7 @@ class _Batch:
     delete: list[str] = field(default_factory=list)
     names: dict[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
     size: int = 0
+    late: bool = False  # something has to wait for another one
     after: list[Callable[[], None]] = field(default_factory=list)  # once it is there
 
     @property
@@ -128,16 +129,16 @@ class Mirror:
         hurry = hurry or bool(gone) or any(self._known[name].ended for name in changed)
         if now < max(self._not_before, self._last + (self.pace.gap if hurry else self.pace.every)) or self._spent(now):
             return False
-        self._last = now
+        self._last, done = now, False
         try:
-            self._snapshot(changed, gone)
+            done = self._snapshot(changed, gone)
         except Trouble as trouble:
             self._failed(trouble)
         except (LogError, OSError) as error:
             self._failed(Trouble(str(error)))
         else:
             self._failures = 0
-        return False
+        return done
 
     def _changed(self) -> list[str]:
         """Sessions of which something may not be there yet: they work, or their log has grown."""
@@ -180,7 +181,8 @@ class Mirror:
         level = logging.ERROR if trouble.person else logging.WARNING
         logging.getLogger(__name__).log(level, "the mirror %s waits %.0f s: %s", self._remote.repo, wait, trouble)
 
-    def _snapshot(self, changed: list[str], gone: list[Path]) -> None:
+    def _snapshot(self, changed: list[str], gone: list[Path]) -> bool:
+        """One commit at most; returns whether all was there before."""
         head = self._remote.head(make=self._head is None)
         if head is None:
             raise Trouble(f"{self._remote.repo} was deleted; it is made again when ML Intern starts", person=True)
@@ -197,7 +199,7 @@ class Mirror:
         if not batch.add and not batch.delete:
             for done in batch.after:
                 done()
-            return
+            return not batch.late
         if "README.md" not in self._tree:
             batch.put("README.md", CARD, len(CARD), oids(CARD))
         self._commits.append(time.monotonic())
@@ -212,6 +214,7 @@ class Mirror:
             self._ahead.drop(path)
         for done in batch.after:
             done()
+        return False
 
     def _by_session(self) -> dict[str, dict[str, tuple[int, frozenset[str]]]]:
         found: dict[str, dict] = {}
@@ -243,6 +246,7 @@ class Mirror:
         pieces, over = within(pieces, self._most)
         late = self._differ(name, pieces, there, known, part, MOST_BYTES - batch.size)
         goes = {piece.path for piece in pieces} | {OWNER}
+        batch.late |= late
         kept = tuple(path for path in there if late and ("/model/" in path or "/checkpoints/" in path))
         part.delete += [f"sessions/{name}/{path}" for path in there if path not in goes and path not in kept]
         self._trace(name, views, known, part, log_bytes)
@@ -266,7 +270,8 @@ class Mirror:
         batch.names |= part.names
         batch.delete += part.delete
         batch.size += part.size
-        batch.after += [*part.after, lambda: setattr(known, "renewed", now), lambda: self._mark(name)]
+        batch.after += [*part.after, lambda: self._mark(name)]
+        known.renewed = now
 
     def _differ(
         self, name: str, pieces: list[Piece], there: dict, known: _Session, part: _Batch, room: int
