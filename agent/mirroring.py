@@ -62,9 +62,10 @@ class Mirroring:
                 for name, why in pull(remote, sessions, us, dead=self._pace.dead).left.items():
                     logging.getLogger(__name__).warning("session %s was not fetched: %s", name, why)
                 return Mirror(remote, sessions, us, self._pace)
-            except Trouble as trouble:
-                logging.getLogger(__name__).warning("the mirror waits %.0f s: %s", max(wait, trouble.wait_s), trouble)
-                self._stop.wait(max(wait, trouble.wait_s))
+            except (Trouble, OSError) as error:
+                rest = max(wait, error.wait_s if isinstance(error, Trouble) else 0.0)
+                logging.getLogger(__name__).warning("the mirror waits %.0f s: %s", rest, error)
+                self._stop.wait(rest)
                 wait = min(self._pace.longest, 2 * wait)
         return None
 
@@ -87,7 +88,6 @@ def fetch(settings: Settings, wanted: str = "") -> Pulled:
         what = "HF_TOKEN is not set" if settings.mirror else "The mirror is off"
         raise SettingsError(f"{what}; set HF_TOKEN, and ML_INTERN_MIRROR to on or to the name of a dataset repository.")
     try:
-        settings.sessions.mkdir(parents=True, exist_ok=True)
         return pull(connect(settings, "pulling"), settings.sessions, machine(settings), wanted)
     except Trouble as trouble:
         raise SettingsError(f"The mirror cannot be read: {trouble}. Try again.") from trouble

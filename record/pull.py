@@ -28,9 +28,10 @@ def pull(remote: Remote, sessions: Path, machine: str, wanted: str = "", dead: f
     """Fetch sessions that are in a mirror and not here, the newest first; `wanted` is an id, or the beginning of one.
 
     One that works elsewhere is left: its owner has renewed its lease within `dead` seconds. One whose owner is gone is
-    ours from then on, which is committed before it can be seen here. Raises Trouble; what was fetched by then stays.
+    ours from then on, which is committed before it can be seen here. Raises Trouble or OSError; what was fetched by then stays.
     """
     pulled = Pulled()
+    sessions.mkdir(parents=True, exist_ok=True)
     if (head := remote.head()) is None:
         return pulled
     there: dict[str, dict[str, tuple[int, str]]] = {}

@@ -1,0 +1,146 @@
+"""A machine that is lost: its worker and its trainer are killed, its disk is wiped, and another one goes on from the mirror."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.mirroring import Mirroring, fetch
+from agent.settings import ROOT, Settings, SettingsError, read
+from agent.steering import delete, halt
+from agent.worker import Worker
+from lab.backend import read_json
+from lab.backends.runner import run_file
+from lab.processes import alive
+from lab.tasks import write_rows
+from record.events import Call, Closed, Halted, Launched, Progressed, Replied
+from record.journal import Journal
+from record.log import Log
+from record.mirror import Pace
+from tests.conftest import cli_environment, forks, until
+from tests.hub import Hub, serve
+from tests.recipes.rig import sft_rows
+
+REPO = "ada/ml-intern-sessions"
+QUICK = Pace(every=0.5, gap=0.1, most=10_000)
+CONFIG = {"data": "data/rows.jsonl", "max_steps": 2000, "batch_size": 8, "max_length": 64, "save_steps": 20}
+TRAIN = Call(id="c1", name="train", arguments={"config": CONFIG, "idea": "try", "expected_gain": 0.1})
+
+
+def work(settings: Settings) -> None:
+    """What a worker does, at a quicker pace."""
+    Mirroring(settings, QUICK).start()
+    Worker(settings).run()
+
+
+@contextmanager
+def working(settings: Settings) -> Iterator[None]:
+    """A worker in a process of its own, which is killed in the end."""
+    process = forks("agent.session", __name__).Process(target=work, args=(settings,))
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    with serve(tmp_path / "hub") as hub:
+        hub.people.add("ada", "hf_ada")
+        yield hub
+
+
+@pytest.fixture
+def space(settings: Settings, hub: Hub) -> Settings:
+    """Settings of a Space of ada's, with the mirror on."""
+    job_env = settings.job_env | {"HF_ENDPOINT": hub.url}
+    keys, mirror = {"HF_TOKEN": "hf_ada"}, "{user}/ml-intern-sessions"
+    return replace(settings, space="ada/intern", keys=keys, mirror=mirror, job_env=job_env)
+
+
+def lose(settings: Settings, folder: Path) -> None:
+    """What is left of a machine when its disk is wiped."""
+    run = read_json(run_file(folder))
+    for who in (run["runner"], run["trainer"]):
+        with suppress(ProcessLookupError):
+            os.kill(who[0], signal.SIGKILL)
+    until(lambda: not alive(run["trainer"]))
+    shutil.rmtree(settings.home)
+
+
+def test_training_goes_on_from_its_checkpoint_on_a_new_machine(hub: Hub, space: Settings, new_session):
+    session, journal = new_session(space)
+    write_rows(space.sessions / session / "workspace" / "data" / "rows.jsonl", sft_rows(200))
+    journal.append(Replied(calls=(TRAIN,), model="m"))
+    folder = space.sessions / session / "jobs" / "sft-1"
+
+    def checkpoints() -> list[int]:
+        files = hub.repos.files("dataset", REPO) if hub.repos.get("dataset", REPO) else {}
+        whole = [path.split("/")[-2] for path in files if path.endswith("/complete")]
+        return [int(name.removeprefix("checkpoint-")) for name in whole]
+
+    with working(space):
+        until(checkpoints)
+        (kept,) = checkpoints()
+    before = journal.log.path.read_bytes()
+    lose(space, folder)
+    with working(space):
+        log = Log(space.sessions / session / "events.jsonl")
+        again = Journal(log)
+        until(lambda: any(isinstance(fact, Launched) and fact.attempt == 2 for fact in (again.views, *log)[1:]), 60)
+        launched = max(fact.seq for fact in log if isinstance(fact, Launched))
+        until(lambda: any(isinstance(fact, Progressed) for fact in (again.views, *log[launched:])[1:]), 60)
+        (first, *_) = [fact for fact in log[launched:] if isinstance(fact, Progressed)]
+        lines = zip(before.splitlines(), log.path.read_bytes().splitlines(), strict=False)
+        assert sum(old == new for old, new in lines) > 5, "it is the same session, further on"
+        assert first.step >= kept > 0, "what was trained is not trained again"
+        assert len([fact for fact in log if isinstance(fact, Replied) and fact.calls == (TRAIN,)]) == 1
+        halt(log)
+        until(lambda: again.views.settled, 60)
+
+
+def test_the_command_line_fetches_what_is_not_here(hub: Hub, space: Settings, new_session, tmp_path: Path):
+    session, journal = new_session(space)
+    journal.append(Halted(), Closed(outcome="stopped", reason="enough"))
+    mirroring = Mirroring(space, QUICK)
+    mirroring.start()
+    until(
+        lambda: hub.repos.get("dataset", REPO) and f"sessions/{session}/owner.json" in hub.repos.files("dataset", REPO)
+    )
+    mirroring.stop(10)
+    laptop = replace(space, home=tmp_path / "laptop", space=None)
+    env = cli_environment(laptop) | {"HF_TOKEN": "hf_ada", "HF_ENDPOINT": hub.url, "ML_INTERN_MIRROR": "on"}
+
+    def said(*arguments: str) -> str:
+        command = [sys.executable, "-m", "agent", *arguments]
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+
+    assert f"{session}: fetched" in said("pull", session[:15])
+    assert session in said("list")
+    assert (laptop.sessions / session / "workspace").is_dir()
+    log = Log(laptop.sessions / session / "events.jsonl")
+    delete(laptop, log)
+    mirroring = Mirroring(laptop, QUICK)
+    mirroring.start()
+    until(lambda: not [path for path in hub.repos.files("dataset", REPO) if session in path])
+    mirroring.stop(10)
+
+
+def test_nobody_is_mirrored_who_has_not_asked_but_on_a_space(space: Settings):
+    assert read({}).mirror == "" and read({"HF_TOKEN": "hf_x"}).mirror == ""
+    assert read({"SPACE_ID": "ada/intern"}).mirror == "{user}/ml-intern-sessions"
+    assert read({"SPACE_ID": "ada/intern", "ML_INTERN_MIRROR": "off"}).mirror == ""
+    assert read({"ML_INTERN_MIRROR": "my-runs"}).mirror == "my-runs"
+    with pytest.raises(SettingsError, match="ML_INTERN_MIRROR is 'a/b/c'"):
+        read({"ML_INTERN_MIRROR": "a/b/c"})
+    with pytest.raises(SettingsError, match="The mirror is off"):
+        fetch(replace(space, mirror=""))
