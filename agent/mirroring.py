@@ -5,18 +5,21 @@ On in a Space that has a token, elsewhere where ML_INTERN_MIRROR names a reposit
 
 import fcntl
 import logging
+import os
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from agent.settings import Settings, SettingsError
 from record.mirror import Mirror, Pace
 from record.pull import Pulled, pull
 from record.remote import Remote, Trouble, told
 
+Done = TypeVar("Done")
 LOOK = 1.0  # seconds
 FAREWELL = 30.0  # seconds that a command waits at its end for the last snapshot
 TOKEN = "HF_TOKEN"
@@ -29,6 +32,7 @@ class Mirroring:
     def __init__(self, settings: Settings, pace: Pace | None = None):
         self._settings, self._pace = settings, pace or Pace()
         self._until = 0.0  # on the monotonic clock, once it has been told to stop
+        self._remote: Remote | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
 
@@ -44,24 +48,37 @@ class Mirroring:
         if self._thread.is_alive():
             self._thread.join(seconds)
 
+    def renew(self, settings: Settings) -> None:
+        """Go on with the token that the person has now."""
+        self._settings = settings
+        if self._remote and TOKEN in settings.keys:
+            self._remote.renew(settings.keys[TOKEN])
+
     def _run(self) -> None:
         with _turn(self._settings, self._stop) as ours:
-            mirror = self._begin() if ours else None
-            while mirror and not self._stop.wait(min(LOOK, self._pace.every)):
+            remote = self._remote = self._insist(lambda: connect(self._settings)) if ours else None
+            if remote is None:
+                return
+            sessions, us = self._settings.sessions, machine(self._settings)
+            threading.Thread(target=self._fetch, args=(remote, us), name="mirror-pull", daemon=True).start()
+            mirror = Mirror(remote, sessions, us, self._pace)
+            while not self._stop.wait(min(LOOK, self._pace.every)):
                 mirror.look()
-            while mirror and time.monotonic() < self._until and not mirror.look(hurry=True):
+            while time.monotonic() < self._until and not mirror.look(hurry=True):
                 time.sleep(min(0.2, self._pace.gap))
 
-    def _begin(self) -> Mirror | None:
-        """The mirror, when what it has is here; None when there is no time left."""
+    def _fetch(self, remote: Remote, us: str) -> None:
+        """Fetch what is not here; what is here need not wait for it."""
+        pulled = self._insist(lambda: pull(remote, self._settings.sessions, us, dead=self._pace.dead))
+        for name, why in pulled.left.items() if pulled else ():
+            logging.getLogger(__name__).warning("session %s was not fetched: %s", name, why)
+
+    def _insist(self, work: Callable[[], Done]) -> Done | None:
+        """Try until it is done; None where there is no time left."""
         wait = self._pace.first
         while not self._stop.is_set():
             try:
-                us, sessions = machine(self._settings), self._settings.sessions
-                remote = connect(self._settings)
-                for name, why in pull(remote, sessions, us, dead=self._pace.dead).left.items():
-                    logging.getLogger(__name__).warning("session %s was not fetched: %s", name, why)
-                return Mirror(remote, sessions, us, self._pace)
+                return work()
             except (Trouble, OSError) as error:
                 rest = max(wait, error.wait_s if isinstance(error, Trouble) else 0.0)
                 logging.getLogger(__name__).warning("the mirror waits %.0f s: %s", rest, error)
@@ -98,8 +115,13 @@ def machine(settings: Settings) -> str:
     if settings.space:
         return settings.space
     file = settings.home / "machine"
-    with suppress(FileExistsError), open(file, "x") as new:
-        new.write(secrets.token_hex(6))
+    if not file.exists():
+        draft = settings.home / f".{secrets.token_hex(6)}"
+        settings.home.mkdir(parents=True, exist_ok=True)
+        draft.write_text(draft.name[1:])
+        with suppress(FileExistsError):  # another process was quicker: whole, or not at all
+            os.link(draft, file)
+        draft.unlink()
     return file.read_text()
 
 

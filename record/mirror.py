@@ -115,6 +115,9 @@ class Mirror:
         self._ahead = Ahead(remote, self.pace.first)
         self._commits: deque[float] = deque()
         self._failures = 0
+        self._shy = (
+            False  # the Hub refused the last commit as it was: facts alone go, so that one odd file holds up none
+        )
         self._last = self._not_before = float("-inf")
 
     def look(self, hurry: bool = False) -> bool:
@@ -137,14 +140,15 @@ class Mirror:
         except (LogError, OSError) as error:
             self._failed(Trouble(str(error)))
         else:
-            self._failures = 0
+            self._failures, self._shy = 0, False
         return done
 
     def _changed(self) -> list[str]:
         """Sessions of which something may not be there yet: they work, or their log has grown."""
         for log in self._sessions.glob("[a-z0-9]*/events.jsonl"):
             if log.parent.name not in self._known:
-                self._known[log.parent.name] = _Session(Journal(Log(log)))
+                _, size = _marked(log.with_name(PULLED))
+                self._known[log.parent.name] = _Session(Journal(Log(log)), size)
         found = []
         for name, known in list(self._known.items()):
             try:
@@ -175,6 +179,7 @@ class Mirror:
 
     def _failed(self, trouble: Trouble) -> None:
         self._failures += 1
+        self._shy = trouble.refused and not self._shy
         wait = min(self.pace.longest, self.pace.first * 2 ** (self._failures - 1))
         wait = max(self.pace.longest if trouble.person else wait, trouble.wait_s)
         self._not_before = time.monotonic() + wait
@@ -243,17 +248,21 @@ class Mirror:
         known.seen = log_bytes = known.journal.log.read_bytes
         folder, part = self._sessions / name, _Batch()
         pieces, odd = contents(folder, views, log_bytes)
-        pieces, over = within(pieces, self._most)
+        pieces, over = within([p for p in pieces if not self._shy or p.path.startswith("events/")], self._most)
         late = self._differ(name, pieces, there, known, part, MOST_BYTES - batch.size)
         goes = {piece.path for piece in pieces} | {OWNER}
-        batch.late |= late
+        batch.late |= late or self._shy
         kept = tuple(path for path in there if late and ("/model/" in path or "/checkpoints/" in path))
-        part.delete += [f"sessions/{name}/{path}" for path in there if path not in goes and path not in kept]
+        part.delete += [
+            f"sessions/{name}/{path}" for path in there if path not in goes and path not in kept and not self._shy
+        ]
         self._trace(name, views, known, part, log_bytes)
         self._say_left_out(name, known, (*odd, *over))
         works = views.active and not views.waiting and now - known.renewed > self.pace.renew
         if not part.add and not part.delete and not works:
-            if views.settled and not late:
+            if (
+                views.settled or (views.waiting and not views.running)
+            ) and not batch.late:  # nothing moves until the log does
                 batch.after.append(lambda: known.complete(log_bytes))
             return
         if not self._may_write(name, known, views, there.get(OWNER)):
@@ -330,8 +339,8 @@ class Mirror:
 
     def _may_write(self, name: str, known: _Session, views: Views, entry: tuple[int, frozenset[str]] | None) -> bool:
         """Whether we are the machine that goes on with a session; if another one is, it is stopped here."""
-        mark = self._sessions / name / PULLED
-        if entry is None or (mark.exists() and mark.read_text() in entry[1]):
+        mark, _ = _marked(self._sessions / name / PULLED)
+        if entry is None or mark in entry[1]:
             return True
         owner = self._owner(name)
         if owner.get("machine") == self._machine:
@@ -361,8 +370,16 @@ class Mirror:
         known.left_out = left_out
 
 
+def _marked(file: Path) -> tuple[str, int | None]:
+    """The owner.json that we wrote or took over, and the bytes of a log that was over when it was fetched."""
+    with suppress(OSError):
+        mark, *size = file.read_text().split()
+        return mark, int(size[0]) if size else None
+    return "", None
+
+
 def bury(session: Path) -> None:
     """Have the mirror forget a session whose folder is about to be deleted. Raises OSError."""
-    mark, graves = session / PULLED, session.parent / DELETED
+    graves = session.parent / DELETED
     graves.mkdir(exist_ok=True)
-    (graves / session.name).write_text(mark.read_text() if mark.exists() else "")
+    (graves / session.name).write_text(_marked(session / PULLED)[0])

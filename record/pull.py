@@ -71,7 +71,8 @@ def _fetch(
             data = json.dumps(owner | {"machine": machine, "at": time.time()}, indent=1).encode()
             head = remote.commit(head, f"{machine} goes on with {name}", {path: data}, [])
             mark = min(oids(data), key=len)
-        (draft / PULLED).write_text(mark)
+        size = (draft / "events.jsonl").stat().st_size if owner.get("settled") else ""  # nothing to send until it grows
+        (draft / PULLED).write_text(f"{mark} {size}")
         draft.rename(session)  # only now can a worker or a viewer see it
     except OSError as error:
         raise Trouble(f"{name} could not be laid down in {session.parent}: {error}") from error

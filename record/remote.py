@@ -8,16 +8,22 @@ from typing import Any
 
 from record.contents import oids
 
-LIMITED = 429  # status
+REFUSED = (400, 413, 422)  # statuses of a request that is wrong in itself
 TO_A_PERSON = (401, 402, 403)  # nothing but a person mends these: token, quota, rights
 
 
 class Trouble(Exception):
-    """The Hub did not do what it was asked, or did not say so. `wait_s`: how long it asks us to wait; `person`: somebody must act."""
+    """The Hub did not do what it was asked, or did not say so.
 
-    def __init__(self, why: str, wait_s: float = 0.0, person: bool = False):
+    Args:
+        wait_s: How long it asks us to wait.
+        person: Somebody must act.
+        refused: It does not take just this, however often it is sent.
+    """
+
+    def __init__(self, why: str, wait_s: float = 0.0, person: bool = False, refused: bool = False):
         super().__init__(why)
-        self.wait_s, self.person = wait_s, person
+        self.wait_s, self.person, self.refused = wait_s, person, refused
 
 
 class Remote:
@@ -133,7 +139,7 @@ def told() -> Iterator[None]:
             if limit and not limit.remaining
             else 0.0
         )
-        raise Trouble(_line(error), wait, status in TO_A_PERSON) from error
+        raise Trouble(_line(error), wait, status in TO_A_PERSON, status in REFUSED) from error
     except (httpx.HTTPError, httpx.StreamError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise Trouble(f"{type(error).__name__}: {_line(error)}") from error
 

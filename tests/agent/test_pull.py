@@ -122,7 +122,7 @@ def test_the_command_line_fetches_what_is_not_here(hub: Hub, space: Settings, ne
 
     def said(*arguments: str) -> str:
         command = [sys.executable, "-m", "agent", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
 
     assert f"{session}: fetched" in said("pull", session[:15])
     assert session in said("list")

@@ -235,6 +235,28 @@ def test_the_trace_is_what_the_viewer_of_the_hub_reads(hub: Hub, tmp_path: Path)
     assert messages[1]["reasoningContent"] == "Why not?" and messages[2]["toolCallId"] == "c1"
 
 
+def test_one_file_that_the_hub_refuses_holds_up_no_fact(hub: Hub, tmp_path: Path):
+    log, one = session(tmp_path), mirror_of(hub, tmp_path)
+    sent(one)
+    (log.path.parent / "workspace" / "odd").write_text("odd")
+    log.append(Said(text="a fact"))
+    hub.faults.add("POST .*/commit/", status=400)
+    until(lambda: (one.look(hurry=True), log_there(hub) == log.path.read_bytes())[1])
+    assert "workspace/odd" not in there(hub)
+    sent(one)
+    assert there(hub)["workspace/odd"] == b"odd"
+
+
+def test_trouble_with_a_big_file_is_tried_again(hub: Hub, tmp_path: Path):
+    log, one = session(tmp_path), mirror_of(hub, tmp_path)
+    data = random.randbytes(mirror.BIG + 1)
+    (log.path.parent / "workspace" / "big.bin").write_bytes(data)
+    hub.faults.add("xet-write-token", status=403)
+    hub.faults.add("POST /v1/(xorbs|shards)", status=400)
+    sent(one)
+    assert there(hub)["workspace/big.bin"] == data
+
+
 def test_a_public_repository_gets_nothing(hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     hub.repos.add("dataset", REPO, "public")
     session(tmp_path)
@@ -362,8 +384,8 @@ def test_a_new_machine_fetches_and_goes_on(hub: Hub, tmp_path: Path):
     log.append(Ended(job="sft-1", state="done", seconds=1))
     weights(folder / "model")
     sent(mirror_of(hub, tmp_path / "old", "old"))
+    heard = time.time()
     sessions = tmp_path / "new" / "sessions"
-    sessions.mkdir(parents=True)
     remote = remote_of(hub, tmp_path / "new")
     held = pull(remote, sessions, "new")
     assert not held.fetched and "works on another machine (old)" in held.left[old.name]
@@ -372,6 +394,7 @@ def test_a_new_machine_fetches_and_goes_on(hub: Hub, tmp_path: Path):
     kept = ("workspace/train.py", "jobs/sft-1/log.txt", "jobs/sft-1/model/model.safetensors")
     assert all((new / path).read_bytes() == (old / path).read_bytes() for path in kept)
     assert json.loads((new / "jobs/sft-1/config.json").read_text()) == {"data": f"{new}/jobs/sft-1/data.jsonl"}
+    assert (new / "jobs/sft-1/log.txt").stat().st_mtime <= heard, "its last sign of life, not the time of the fetch"
     assert not list(new.rglob(OWNER)) and not (new / "events").exists()
     there_now = Log(new / "events.jsonl")
     there_now.append(Said(text="go on"))
