@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,9 @@ def test_what_is_deleted_or_renamed_here_is_so_there(hub: Hub, tmp_path: Path):
     (work / "old.txt").rename(work / "new.txt")
     (work / "gone.bin").unlink()
     sent(one)
+    (work / "new.txt").write_text("SAME")  # no more bytes, and no fact
+    sent(one)
+    assert there(hub)["workspace/new.txt"] == b"SAME"
     assert {path for path in there(hub) if path.startswith("workspace/")} == {"workspace/new.txt"}
 
 
@@ -255,6 +259,10 @@ def test_trouble_with_a_big_file_is_tried_again(hub: Hub, tmp_path: Path):
     hub.faults.add("POST /v1/(xorbs|shards)", status=400)
     sent(one)
     assert there(hub)["workspace/big.bin"] == data
+    repo = hub.repos.repo("dataset", REPO)
+    hub.repos.commit(repo, "refs/heads/main", lambda tree: {p: f for p, f in tree.items() if "big" not in p}, "by hand")
+    sent(one)
+    assert there(hub)["workspace/big.bin"] == data, "a person took it away, and here it still is"
 
 
 def test_a_public_repository_gets_nothing(hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -270,6 +278,23 @@ def test_an_answer_that_is_lost_costs_a_look_and_no_second_commit(hub: Hub, tmp_
     hub.faults.add("POST .*/commit/", lost=True)
     sent(one)
     assert commits(hub) == 1 and log_there(hub) == log.path.read_bytes()
+    note = log.path.parent / "workspace" / "note.txt"
+    note.touch()
+    sent(one)
+    note.unlink()
+    log.append(Said(text="the note is gone"))
+    hub.faults.add("POST .*/commit/", lost=True)
+    sent(one)
+    assert commits(hub) == 3 and "workspace/note.txt" not in there(hub)
+
+
+def test_a_line_that_is_being_written_waits(hub: Hub, tmp_path: Path):
+    log = session(tmp_path)
+    whole = log.path.read_bytes()
+    with log.path.open("ab") as file:
+        file.write(b'{"kind": "sa')
+    sent(mirror_of(hub, tmp_path))
+    assert log_there(hub) == whole
 
 
 def test_a_wait_that_the_hub_asks_for_is_kept(hub: Hub, tmp_path: Path):
@@ -384,6 +409,7 @@ def test_a_new_machine_fetches_and_goes_on(hub: Hub, tmp_path: Path):
     log.append(Ended(job="sft-1", state="done", seconds=1))
     weights(folder / "model")
     sent(mirror_of(hub, tmp_path / "old", "old"))
+    assert there(hub)["jobs/sft-1/log/000001.txt"] == b"printed"
     heard = time.time()
     sessions = tmp_path / "new" / "sessions"
     remote = remote_of(hub, tmp_path / "new")
@@ -425,6 +451,11 @@ def test_what_is_fetched_twice_or_cut_off_is_whole(hub: Hub, tmp_path: Path):
         hub.faults.clear()
         hub.faults.add("HEAD .*/resolve/.*9.txt", status=404)
     hub.faults.clear()
+    spoilt = hub.repos.blob(sha256(b"8").hexdigest())
+    spoilt.write_bytes(b"9")
+    with pytest.raises(Trouble, match=r"8\.txt did not arrive as it was sent"):
+        pull(remote_of(hub, tmp_path / "new"), sessions, "new")
+    spoilt.write_bytes(b"8")
     assert pull(remote_of(hub, tmp_path / "new"), sessions, "new").fetched == [log.path.parent.name]
     assert pull(remote_of(hub, tmp_path / "new"), sessions, "new").fetched == []
     assert len(list((sessions / log.path.parent.name / "workspace").iterdir())) == 20
