@@ -40,6 +40,8 @@ class Mirroring:
         """Fetch what is not here, and then keep the mirror. Does nothing where the mirror is off."""
         if self._settings.mirror and TOKEN in self._settings.keys:
             self._thread.start()
+        elif self._settings.mirror:
+            logging.getLogger(__name__).warning("nothing is mirrored: %s is not set", TOKEN)
 
     def stop(self, seconds: float) -> None:
         """Send what is left, for so long at most."""

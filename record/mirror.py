@@ -15,6 +15,7 @@ with a session's length, but for the trace, which is written whole every ten min
 import json
 import logging
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable
@@ -109,6 +110,7 @@ class Mirror:
         self.pace = pace or Pace()
         self._remote, self._sessions, self._machine, self._most = remote, sessions, machine, most
         self._known: dict[str, _Session] = {}
+        self._run = secrets.token_hex(6)
         self._head: str | None = None
         self._tree: dict[str, tuple[int, frozenset[str]]] = {}
         self._names: dict[str, tuple[Piece, frozenset[str]]] = {}  # of what was read here
@@ -269,6 +271,7 @@ class Mirror:
             return
         owner = {
             "machine": self._machine,
+            "run": self._run,
             "at": time.time(),
             "home": str(self._sessions.parent),
             "settled": views.settled,
@@ -343,7 +346,8 @@ class Mirror:
         if entry is None or mark in entry[1]:
             return True
         owner = self._owner(name)
-        if owner.get("machine") == self._machine:
+        # our own commit whose answer was lost, or that of a process before us; not of one that was started after us
+        if owner.get("machine") == self._machine and (owner.get("run") == self._run or not known.renewed):
             return True
         known.foreign = True
         why = f"another machine ({owner.get('machine')}) goes on with this session, and its mirror is not touched from here"

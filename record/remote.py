@@ -113,7 +113,7 @@ class Remote:
 
         with told():
             added = [CommitOperationAdd(path, what) if isinstance(what, bytes) else what for path, what in add.items()]
-            operations = [*added, *map(CommitOperationDelete, delete)]
+            operations = [*map(CommitOperationDelete, delete), *added]  # a folder may take the place of a file
             done = self._api.create_commit(
                 **self._where, operations=operations, commit_message=title, parent_commit=head
             )

@@ -434,6 +434,34 @@ def test_a_new_machine_fetches_and_goes_on(hub: Hub, tmp_path: Path):
     assert log_there(hub) == there_now.path.read_bytes()
 
 
+def test_an_old_process_of_a_space_yields_to_the_one_that_was_started_after_it(hub: Hub, tmp_path: Path):
+    log = session(tmp_path / "old")
+    old = mirror_of(hub, tmp_path / "old", "ada/space")
+    sent(old)
+    assert pull(remote_of(hub, tmp_path / "new"), tmp_path / "new" / "sessions", "ada/space").fetched
+    log.append(Said(text="still here"))
+    sent(old)
+    there_now = Log(tmp_path / "new" / "sessions" / log.path.parent.name / "events.jsonl")
+    there_now.append(Said(text="go on"))
+    sent(mirror_of(hub, tmp_path / "new", "ada/space"))
+    log.append(Said(text="and on"))
+    sent(old)
+    log.refresh()
+    assert isinstance(log[-1], Halted) and log_there(hub) == there_now.path.read_bytes()
+
+
+def test_a_folder_takes_the_place_of_a_file(hub: Hub, tmp_path: Path):
+    log, one = session(tmp_path), mirror_of(hub, tmp_path)
+    place = log.path.parent / "workspace" / "out"
+    place.write_text("file")
+    sent(one)
+    place.unlink()
+    place.mkdir()
+    (place / "file").write_text("folder")
+    sent(one)
+    assert {path for path in there(hub) if path.startswith("workspace/")} == {"workspace/out/file"}
+
+
 def test_what_is_fetched_twice_or_cut_off_is_whole(hub: Hub, tmp_path: Path):
     log = session(tmp_path / "old")
     for i in range(20):
