@@ -157,7 +157,8 @@ def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int
     if output == "text":
         print(guard(landlock()), file=sys.stderr)
         if settings.mirror:
-            print(f"mirror: {settings.mirror} on the Hub, private; ML_INTERN_MIRROR=off ends it", file=sys.stderr)
+            where = settings.mirror.replace("{user}", "YOU")
+            print(f"mirror: {where} on the Hub, private; ML_INTERN_MIRROR=off ends it", file=sys.stderr)
     ended = threading.Event()
     printer = threading.Thread(target=_follow, args=(driven.log, after, output, ended), daemon=True)
     printer.start()

@@ -110,6 +110,8 @@ def fetch(settings: Settings, wanted: str = "") -> Pulled:
         return pull(connect(settings, "pulling"), settings.sessions, machine(settings), wanted)
     except Trouble as trouble:
         raise SettingsError(f"The mirror cannot be read: {trouble}. Try again.") from trouble
+    finally:
+        shutil.rmtree(settings.home / "pulling", ignore_errors=True)
 
 
 def machine(settings: Settings) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from record.views import Views
 
-SEGMENT = 2**20  # bytes
+SEGMENT = 2**18  # bytes: what is sent again each time something is added to a file that grows
 LARGEST = 5 * 10**9  # bytes: the most that one upload of the Hub takes
 LOG = "events.jsonl"
 GROWING = ("metrics.jsonl", "log.txt")  # of a job
@@ -96,7 +96,7 @@ def oids(source: bytes | Path) -> frozenset[str]:
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     git, lfs = sha1(b"blob %d\0" % size), sha256()
     with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-        while chunk := file.read(SEGMENT):
+        while chunk := file.read(2**20):
             git.update(chunk)
             lfs.update(chunk)
     return frozenset((git.hexdigest(), lfs.hexdigest()))

@@ -8,8 +8,9 @@ What is there is known from the repository's own listing, never from what we bel
 that it was made for, and after any failure, or when somebody else has committed, the listing is read again. So an answer
 that is lost costs a listing, and two machines may share a repository.
 
-A snapshot costs one listing of the folders of sessions at work, the bytes that are new, and two requests. It does not grow
-with a session's length, but for the trace, which is written whole every ten minutes and at the end.
+A snapshot costs one listing of the folders of sessions at work, the files that are new, for one that grows its last
+segment (256 KiB), and three requests. It does not grow with a session's length, but for the trace, which is written whole
+every ten minutes and at the end.
 """
 
 import json
@@ -210,7 +211,10 @@ class Mirror:
         if "README.md" not in self._tree:
             batch.put("README.md", CARD, len(CARD), oids(CARD))
         self._commits.append(time.monotonic())
-        title = f"{len(batch.add)} files of {', '.join(sorted({path.split('/')[1] for path in batch.add if '/' in path}))[:80]}"
+        names = sorted(
+            {path.split("/")[1].removesuffix(".jsonl") for path in [*batch.add, *batch.delete] if "/" in path}
+        )
+        title = f"{len(batch.add)} files of {', '.join(names)}"[:100]
         self._head = self._remote.commit(head, title, batch.add, batch.delete)
         self._tree = {
             path: entry
