@@ -37,11 +37,20 @@ class Mirroring:
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
 
     def start(self) -> None:
-        """Fetch what is not here, and then keep the mirror. Does nothing where the mirror is off."""
-        if self._settings.mirror and TOKEN in self._settings.keys:
+        """Fetch what is not here, and then keep the mirror. Does nothing where it is off."""
+        if self._settings.mirror and TOKEN not in self._settings.keys:
+            logging.getLogger(__name__).warning("nothing is mirrored yet: %s is not set", TOKEN)
+        self.renew(self._settings)
+
+    def renew(self, settings: Settings) -> None:
+        """Go on with the token that the person has now; start, if it is the first."""
+        self._settings = settings
+        if not settings.mirror or TOKEN not in settings.keys:
+            return
+        if self._remote:
+            self._remote.renew(settings.keys[TOKEN])
+        elif not self._thread.ident:
             self._thread.start()
-        elif self._settings.mirror:
-            logging.getLogger(__name__).warning("nothing is mirrored: %s is not set", TOKEN)
 
     def stop(self, seconds: float) -> None:
         """Send what is left, for so long at most."""
@@ -49,12 +58,6 @@ class Mirroring:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
-
-    def renew(self, settings: Settings) -> None:
-        """Go on with the token that the person has now."""
-        self._settings = settings
-        if self._remote and TOKEN in settings.keys:
-            self._remote.renew(settings.keys[TOKEN])
 
     def _run(self) -> None:
         with _turn(self._settings, self._stop) as ours:

@@ -135,6 +135,26 @@ def test_the_command_line_fetches_what_is_not_here(hub: Hub, space: Settings, ne
     mirroring.stop(10)
 
 
+def test_a_sign_in_begins_the_mirror_and_the_next_one_goes_on_with_it(hub: Hub, space: Settings, new_session):
+    _, journal = new_session(space)
+    mirroring = Mirroring(replace(space, keys={}), replace(QUICK, longest=0.3))
+    mirroring.start()
+
+    def there() -> bytes:
+        files = hub.repos.files("dataset", REPO) if hub.repos.get("dataset", REPO) else {}
+        return b"".join(data for path, data in files.items() if "/events/" in path)
+
+    mirroring.renew(space)
+    until(lambda: there() == journal.log.path.read_bytes())
+    hub.people.revoke("hf_ada")
+    journal.append(Halted())
+    until(lambda: [line for line in hub.faults.asked if line[3] == 401])
+    hub.people.add("ada", "hf_next")
+    mirroring.renew(replace(space, keys={"HF_TOKEN": "hf_next"}))
+    until(lambda: there() == journal.log.path.read_bytes())
+    mirroring.stop(5)
+
+
 def test_nobody_is_mirrored_who_has_not_asked_but_on_a_space(space: Settings):
     assert read({}).mirror == "" and read({"HF_TOKEN": "hf_x"}).mirror == ""
     assert read({"SPACE_ID": "ada/intern"}).mirror == "{user}/ml-intern-sessions"
