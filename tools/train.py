@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lab.errors import LabError
 from lab.shown import as_text
 from tools.base import Tool
 
@@ -13,7 +14,12 @@ class Train(Tool):
     effect = "spend"
 
     def price(self, arguments: dict[str, Any]) -> float | None:
-        return self.lab.cost(arguments.get("hours", HOURS))
+        hours, machine = arguments.get("hours", HOURS), arguments.get("machine", "auto")
+        try:
+            recipe = arguments.get("recipe", "sft")
+            return self.lab.cost(hours, self.lab.place(machine, recipe, self.lab.checked(recipe, arguments["config"])))
+        except LabError:  # the call itself will say it
+            return 0.0
 
     def forward(
         self,
@@ -23,6 +29,7 @@ class Train(Tool):
         recipe: str = "sft",
         hours: float = HOURS,
         kill: dict | None = None,
+        machine: str = "auto",
     ) -> str:
         """Start a training job and return its id at once. A preflight runs first and refuses what cannot work. Use `wait` to follow it.
 
@@ -33,5 +40,6 @@ class Train(Tool):
             recipe: Which to run, and its rows: "sft" (prompt, completion), "chat" (messages), "dpo" or "reward" (prompt, chosen, rejected), "kto" (prompt, completion, label), "prm" (prompt, steps, labels), "cpt" (text); "grpo", "rejection" and "distill" sample their own answers to the rows of prepare_data; "script" runs a Python file of the workspace, config["script"], on rows of any shape. read_skill recipes has their settings.
             hours: Stop the job after this many hours of run time.
             kill: When to give the job up, e.g. {"metric": "eval_loss", "step": 50, "above": 2.0}: it is ended when the metric's first value from that step on is above the limit or not finite.
+            machine: "local", a flavour of Hugging Face Jobs such as "t4-small" or "a100-large" (these cost money, so the session needs a cap of dollars), or "auto": here, and rented only where it does not fit here.
         """
-        return as_text(self.lab.train(recipe, config, hours, idea, self.call, expected_gain, kill))
+        return as_text(self.lab.train(recipe, config, hours, idea, self.call, expected_gain, kill, machine))
