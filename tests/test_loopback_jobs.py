@@ -1,0 +1,184 @@
+"""The loopback Hub's running half, as the real clients see it."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+import psutil
+import pytest
+from huggingface_hub import HfApi, JobInfo
+from huggingface_hub.errors import HfHubHTTPError, JobNotFoundError
+
+from tests.conftest import until
+from tests.hub import Hub, serve
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with serve(tmp_path_factory.mktemp("hub")) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def ada(hub: Hub) -> HfApi:
+    return HfApi(endpoint=hub.url, token=hub.people.add("ada", orgs=("lab",)).token)
+
+
+@pytest.fixture(scope="module")
+def bob(hub: Hub) -> HfApi:
+    return HfApi(endpoint=hub.url, token=hub.people.add("bob").token)
+
+
+def run(api: HfApi, code: str, namespace: str = "ada", **more) -> JobInfo:
+    return api.run_job(image="python:3.12", command=["python", "-uc", code], namespace=namespace, **more)
+
+
+def ended(api: HfApi, job: JobInfo) -> JobInfo:
+    return api.wait_for_job(job.id, namespace=job.owner.name, poll_interval=0.03, timeout=20)
+
+
+def test_a_job_is_a_process_with_its_own_home_and_its_lines_come_while_it_runs(hub: Hub, ada: HfApi):
+    code = "import os, time; print(dict(os.environ)); open('big', 'w').write('x'); print(os.getcwd()); time.sleep(60)"
+    job = run(ada, code, env={"MODE": "test"}, secrets={"KEY": "hidden"}, flavor="t4-small", labels={"for": "us"})
+    assert (job.owner.name, job.initiator.name, job.flavor, job.labels["for"]) == ("ada", "ada", "t4-small", "us")
+    lines = iter(ada.fetch_job_logs(job_id=job.id, namespace="ada", follow=True))
+    seen, folder = eval(next(lines)), Path(next(lines))  # the job still runs
+    assert (seen["MODE"], seen["KEY"], seen["JOB_ID"], seen["HF_ENDPOINT"]) == ("test", "hidden", job.id, hub.url)
+    assert (seen["ACCELERATOR"], seen["CPU_CORES"], seen["MEMORY"], seen["HOME"]) == (
+        "t4-small",
+        "4",
+        "15Gi",
+        str(folder),
+    )
+    assert "USER" not in seen and "VIRTUAL_ENV" not in seen
+    assert (folder / "big").exists()
+    now = ada.inspect_job(job_id=job.id, namespace="ada")
+    assert (now.status.stage, now.secrets, now.finished_at) == ("RUNNING", {"KEY": ""}, None)
+    assert now.created_at <= now.started_at
+    ada.cancel_job(job_id=job.id, namespace="ada")
+    assert list(lines) == []
+    assert ended(ada, job).status.stage == "CANCELED"
+    assert not folder.exists(), "the disk of a job goes with it"
+    assert "hidden" not in (hub.folder / "jobs" / f"{job.id}.json").read_text()
+
+
+def test_a_command_that_fails_an_out_of_time_one_and_one_whose_machine_dies(hub: Hub, ada: HfApi):
+    bad, late, oom = (
+        run(ada, "raise SystemExit(3)"),
+        run(ada, "import time; time.sleep(60)", timeout=1),
+        run(ada, "input"),
+    )
+    missing = ada.run_job(image="x", command=["no-such-command"], namespace="ada")
+    assert ended(ada, bad).status.message == "Job failed with exit code: 3"
+    assert ended(ada, bad).status.stage == ended(ada, missing).status.stage == "ERROR"
+    assert "no-such-command" in ended(ada, missing).status.message
+    end = ended(ada, late)
+    assert (end.status.stage, end.status.message, end.durations.running_secs) == ("ERROR", "Job timeout", 1)
+    assert ended(ada, oom).status.stage == "COMPLETED"
+    victim = run(ada, "import time; time.sleep(60)")
+    hub.jobs.fail(victim.id, "Job failed with exit code: 137. Reason: OOMKilled")
+    assert ended(ada, victim).status.message.endswith("OOMKilled")
+
+
+def test_cancel_gives_time_and_then_takes_everything_that_the_job_started(hub: Hub, ada: HfApi):
+    polite = run(
+        ada, "import signal, time; signal.signal(15, lambda *_: (print('saved'), exit())); print('on'); time.sleep(60)"
+    )
+    lines = iter(ada.fetch_job_logs(job_id=polite.id, namespace="ada", follow=True))
+    assert next(lines) == "on"
+    ada.cancel_job(job_id=polite.id, namespace="ada")
+    assert list(lines) == ["saved"]
+    hub.jobs.grace_s = 0.2
+    child = "import subprocess, sys, time, signal; signal.signal(15, signal.SIG_IGN)"
+    child += "; print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid); time.sleep(60)"
+    deaf = run(ada, child)
+    lines = iter(ada.fetch_job_logs(job_id=deaf.id, namespace="ada", follow=True))
+    pid = int(next(lines))
+    ada.cancel_job(job_id=deaf.id, namespace="ada")
+    assert list(lines) == []
+    hub.jobs.grace_s = 10.0
+    with suppress(psutil.NoSuchProcess):
+        assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_stuck_job_starts_when_the_hub_lets_it_and_a_deleted_one_never(hub: Hub, ada: HfApi):
+    hub.jobs.stuck = True
+    first, second = run(ada, "print(1)"), run(ada, "print(2)")
+    time.sleep(0.3)
+    assert ada.inspect_job(job_id=first.id, namespace="ada").status.stage == "SCHEDULING"
+    hub.jobs.delete(second.id)
+    hub.jobs.stuck = False
+    assert ended(ada, first).status.stage == "COMPLETED"
+    gone = ended(ada, second)
+    assert (gone.status.stage, gone.started_at) == ("DELETED", None)
+
+
+def test_logs_have_a_tail_and_may_close_early(hub: Hub, ada: HfApi):
+    job = run(ada, "print('a\\nb\\nc'); import time; time.sleep(60)")
+    until(lambda: len((hub.folder / "jobs" / f"{job.id}.log").read_text().splitlines()) == 4, 10)
+    hub.jobs.close_logs_early = True
+    assert list(ada.fetch_job_logs(job_id=job.id, namespace="ada", follow=True, tail=2)) == ["b", "c"]
+    assert ada.inspect_job(job_id=job.id, namespace="ada").status.stage == "RUNNING", "only the stream has ended"
+    hub.jobs.close_logs_early = False
+    ada.cancel_job(job_id=job.id, namespace="ada")
+
+
+def test_metrics_hardware_and_what_it_cost(hub: Hub, ada: HfApi):
+    job = run(ada, "while True: pass", namespace="lab", flavor="a10g-largex2")
+    until(lambda: hub.jobs.runs[job.id].stage == "RUNNING", 10)
+    hub.jobs.metrics_s = 0.1
+    *_, last = islice(ada.fetch_job_metrics(job_id=job.id, namespace="lab"), 4)
+    assert len(last["gpus"]) == 2 and last["memory_total_bytes"] == 92 * 10**9 > last["memory_used_bytes"] > 10**6
+    assert last["cpu_usage_pct"] > 0
+    ada.cancel_job(job_id=job.id, namespace="lab")
+    assert list(ada.fetch_job_metrics(job_id=job.id, namespace="lab")) == []  # 500, which the client knows
+    hardware = {one.name: one for one in ada.list_jobs_hardware()}
+    assert {"cpu-basic", "t4-small", "a10g-largex2", "a100x8", "h200"} <= hardware.keys()
+    assert (hardware["a10g-largex2"].accelerator.vram, hardware["cpu-basic"].accelerator) == ("48 GB", None)
+    assert hardware["h200"].unit_cost_usd * 60 == pytest.approx(5.00, abs=0.001)  # dollars an hour
+    assert hub.jobs.spent("lab") == pytest.approx(3.00 / 60)  # one minute that began
+
+
+def test_whose_job_it_is(hub: Hub, ada: HfApi, bob: HfApi):
+    job = run(ada, "print()", name="mine", labels={"n": "1"})
+    for ask in (bob.inspect_job, bob.cancel_job):
+        with pytest.raises(JobNotFoundError):
+            ask(job_id=job.id, namespace="ada")
+    for namespace in ("ada", "lab"):
+        with pytest.raises(HfHubHTTPError, match="403"):
+            run(bob, "print()", namespace=namespace)
+    narrow = HfApi(endpoint=hub.url, token=hub.people.add("ada", scopes=("read-repos",)).token)
+    with pytest.raises(HfHubHTTPError, match="jobs"):
+        run(narrow, "print()")
+    ended(ada, job)
+    assert [one.id for one in ada.list_jobs(namespace="ada", labels={"n": "1"}, status="COMPLETED")] == [job.id]
+    assert list(ada.list_jobs(namespace="ada", labels={"n": "1"}, status="ERROR")) == []
+    assert ada.update_job_labels(job_id=job.id, labels={"n": "2"}, namespace="ada").labels == {"name": "mine", "n": "2"}
+
+
+def test_uv_runs_scripts_with_this_interpreter_and_installs_nothing(ada: HfApi):
+    code = "import sys; print(sys.executable, sys.argv[1:])"
+    script = f'echo "{code}" > s.py; pip install x; uv run --with torch --python 3.12 s.py --a b; uv run python -c "print(1)"'
+    job = ada.run_job(image="x", command=["bash", "-ec", script], namespace="ada")
+    *_, ran, one = ada.fetch_job_logs(job_id=job.id, namespace="ada", follow=True)
+    assert (ran, one) == (f"{sys.executable} ['--a', 'b']", "1")
+    assert ended(ada, job).status.stage == "COMPLETED"
+
+
+def test_a_hub_that_was_away_knows_its_jobs_and_none_runs_on(tmp_path: Path):
+    with serve(tmp_path) as hub:
+        api = HfApi(endpoint=hub.url, token=hub.people.add("ada", "hf_ada").token)
+        done, lost = run(api, "print('hello')"), run(api, "import os, time; print(os.getpid()); time.sleep(60)")
+        assert ended(api, done).status.stage == "COMPLETED"
+        pid = int(next(iter(api.fetch_job_logs(job_id=lost.id, namespace="ada", follow=True))))
+    assert not psutil.pid_exists(pid)
+    with serve(tmp_path) as hub:
+        api = HfApi(endpoint=hub.url, token="hf_ada")
+        assert {job.id: job.status.stage for job in api.list_jobs(namespace="ada")} == {
+            done.id: "COMPLETED",
+            lost.id: "ERROR",
+        }
+        assert list(api.fetch_job_logs(job_id=done.id, namespace="ada")) == ["hello"]
