@@ -57,7 +57,7 @@ class Jobs:
                 self.keep(run)
             run.gone.set()
             self.runs[run.id] = run
-        self.hub.closers.append(self.close)
+        self.hub.closers.insert(0, self.close)  # before the store that volumes are kept in
 
     def close(self) -> None:
         """End everything that runs, as a power cut does."""
@@ -75,23 +75,23 @@ class Jobs:
         hidden = {name: str(value) for name, value in (spec.get("secrets") or {}).items()}
         spec["secrets"] = dict.fromkeys(hidden, "")
         spec["labels"] = {"name": spec["command"][0].replace("/", "-"), **(spec.get("labels") or {})}
+        volumes = [(one, self._repos(one)) for one in spec.get("volumes") or []]
         id = secrets.token_hex(12)
         folder = self.folder / id
         folder.mkdir()
         run = Run(id, namespace, person.name, spec, folder, self.folder / f"{id}.log", time.time())
         run.log.touch()
-        run.mounts = [mount(one, self._store(one), folder / "mounts") for one in spec.get("volumes") or []]
+        run.mounts = [mount(one, repos, folder / "mounts") for one, repos in volumes]
         self.keep(run)
         self.runs[id] = run
         threading.Thread(target=self._live, args=(run, hidden), daemon=True).start()
         return run
 
-    def _store(self, volume: dict):
-        name = "buckets" if volume["type"] == "bucket" else "repos"
-        part = getattr(self.hub, name, None)
-        if part is None:
-            raise Refusal(400, f"This Hub has no {name} to mount.")
-        return part.store(volume["type"])
+    def _repos(self, volume: dict):
+        repos = getattr(self.hub, "repos", None)
+        if repos is None or repos.get(volume["type"], volume["source"]) is None:
+            raise Refusal(404, f"There is no {volume['type']} {volume['source']} to mount.", "RepoNotFound")
+        return repos
 
     def _live(self, run: Run, hidden: dict[str, str]) -> None:
         while (self.stuck or time.time() < run.created + self.boot_s) and not run.over:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.hub.faults import Faults
 from tests.hub.people import People, Person
 
-PARTS = ("identity", "jobs")
+PARTS = ("identity", "jobs", "oauth")
 
 
 class Refusal(Exception):

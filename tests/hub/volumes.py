@@ -8,35 +8,26 @@ the Hub's own mounts, what a killed job had not yet brought there is lost.
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
-
-
-class Store(Protocol):
-    """What volumes need of buckets, and of repos to read."""
-
-    def files(self, source: str, revision: str | None = None) -> dict[str, bytes]: ...
-
-    def put(self, source: str, changed: dict[str, bytes | None]) -> None:
-        """None deletes."""
-        ...
+from typing import Any
 
 
 @dataclass
 class Mount:
     """One volume in a job's scratch folder."""
 
-    store: Store
+    repos: Any  # the Hub's store of repositories and buckets
+    kind: str
     source: str
     within: str  # "" or "folder/": the part of the source that is mounted
     path: str  # where the job believes that it lies
     folder: Path
-    revision: str | None
+    revision: str
     writable: bool
     _seen: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def fill(self) -> None:
         self.folder.mkdir(parents=True)
-        for name, data in self.store.files(self.source, self.revision).items():
+        for name, data in self.repos.files(self.kind, self.source, self.revision).items():
             if name.startswith(self.within):
                 file = self.folder / name.removeprefix(self.within)
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -44,16 +35,16 @@ class Mount:
         self._seen = self._now()
 
     def bring(self) -> None:
-        """Take what changed to the store."""
+        """Take what changed to the bucket."""
         if not self.writable:
             return
-        now = self._now()
-        changed: dict[str, bytes | None] = {self.within + name: None for name in self._seen.keys() - now.keys()}
+        bucket, now = self.repos.repo("bucket", self.source), self._now()
+        for name in self._seen.keys() - now.keys():
+            self.repos.put(bucket, self.within + name, None)
         for name, stamp in now.items():
             if self._seen.get(name) != stamp:
-                changed[self.within + name] = (self.folder / name).read_bytes()
-        if changed:
-            self.store.put(self.source, changed)
+                file = self.repos.file((self.folder / name).read_bytes())
+                self.repos.put(bucket, self.within + name, file, stamp[0] // 10**6)
         self._seen = now
 
     def _now(self) -> dict[str, tuple[int, int]]:
@@ -69,10 +60,11 @@ class Mount:
         return re.sub(rf"(?<![\w./-]){re.escape(self.path)}(?![\w.-])", str(self.folder), text)
 
 
-def mount(volume: dict, store: Store, folder: Path) -> Mount:
+def mount(volume: dict, repos: Any, folder: Path) -> Mount:
     """A volume of a job's spec, in a folder of the job."""
     path = volume["mountPath"].rstrip("/")
     within = f"{inside}/" if (inside := (volume.get("path") or "").strip("/")) else ""
     writable = volume["type"] == "bucket" and not volume.get("readOnly")
     place = folder / path.strip("/").replace("/", "-")
-    return Mount(store, volume["source"], within, path, place, volume.get("revision"), writable)
+    revision = volume.get("revision") or "main"
+    return Mount(repos, volume["type"], volume["source"], within, path, place, revision, writable)
