@@ -15,16 +15,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from huggingface_hub import HfApi
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from lab.backend import read_json, write_json
+from tests.hub.access import sees, writes
 from tests.hub.machines import MACHINES, cost
 from tests.hub.people import Person
 from tests.hub.runs import Run, sweep
 from tests.hub.server import Hub, Refusal, param
-from tests.hub.volumes import mount
+from tests.hub.volumes import Mount, mount
 
 KEPT = ("id", "namespace", "by", "spec", "created", "stage", "message", "started", "finished")
 PAGE = 100  # jobs of one answer of the list
@@ -75,28 +77,39 @@ class Jobs:
         hidden = {name: str(value) for name, value in (spec.get("secrets") or {}).items()}
         spec["secrets"] = dict.fromkeys(hidden, "")
         spec["labels"] = {"name": spec["command"][0].replace("/", "-"), **(spec.get("labels") or {})}
-        volumes = [(one, self._repos(one)) for one in spec.get("volumes") or []]
+        for volume in spec.get("volumes") or []:
+            self._mountable(person, volume)
         id = secrets.token_hex(12)
         folder = self.folder / id
         folder.mkdir()
         run = Run(id, namespace, person.name, spec, folder, self.folder / f"{id}.log", time.time())
         run.log.touch()
-        run.mounts = [mount(one, repos, folder / "mounts") for one, repos in volumes]
+        run.mounts = self._mounts(run, person)
         self.keep(run)
         self.runs[id] = run
         threading.Thread(target=self._live, args=(run, hidden), daemon=True).start()
         return run
 
-    def _repos(self, volume: dict):
-        repos = getattr(self.hub, "repos", None)
-        if repos is None or repos.get(volume["type"], volume["source"]) is None:
+    def _mountable(self, person: Person, volume: dict) -> None:
+        """Raises Refusal for a volume that the person may not mount."""
+        repo = self.hub.repos.get(volume["type"], volume["source"])
+        if repo is None or not sees(person, repo):
             raise Refusal(404, f"There is no {volume['type']} {volume['source']} to mount.", "RepoNotFound")
-        return repos
+        if repo.kind == "bucket" and not volume.get("readOnly") and not writes(person, repo):
+            raise Refusal(403, f"You may mount {repo.id} read-only.")
+
+    def _mounts(self, run: Run, person: Person) -> list[Mount]:
+        volumes = run.spec.get("volumes") or []
+        spaces = tuple(one["source"].split("/")[0] for one in volumes)
+        token = self.hub.people.add(person.name, f"hf_mount_{run.id}", orgs=spaces).token if volumes else None
+        api = HfApi(endpoint=self.hub.url, token=token)
+        return [mount(one, self.hub.repos, api, run.folder / "mounts") for one in volumes]
 
     def _live(self, run: Run, hidden: dict[str, str]) -> None:
         while (self.stuck or time.time() < run.created + self.boot_s) and not run.over:
             time.sleep(0.01)
         run.live(hidden, self.hub.url, self.sync_s)
+        self.hub.people.revoke(f"hf_mount_{run.id}")
         self.keep(run)
 
     def keep(self, run: Run) -> None:

@@ -11,7 +11,7 @@ import html
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
 import jwt
@@ -149,9 +149,8 @@ class OAuth:
     def _token(
         self, about: Person, scopes: tuple[str, ...], orgs: tuple[str, ...], client: str, life_s: float
     ) -> Person:
-        more = {"app": client} if "app" in {one.name for one in fields(Person)} else {}
         token, until = f"hf_oauth_{secrets.token_urlsafe(24)}", time.time() + life_s
-        return self.hub.people.add(about.name, token, scopes=scopes, orgs=orgs, until=until, pro=about.pro, **more)
+        return self.hub.people.add(about.name, token, scopes=scopes, orgs=orgs, until=until, pro=about.pro, app=client)
 
     def _answer(self, person: Person, life_s: float) -> dict:
         answer = {"access_token": person.token, "token_type": "bearer", "scope": " ".join(person.scopes)}

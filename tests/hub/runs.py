@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import psutil
 
 from lab.processes import kill_group
@@ -140,7 +141,7 @@ class Run:
 
     def _bring(self) -> None:
         for one in self.mounts:
-            with suppress(OSError):  # a file that went while we looked comes with the next turn
+            with suppress(OSError, RuntimeError, httpx.HTTPError):  # what was not brought comes with the next turn
                 one.bring()
 
     def _read(self, process: subprocess.Popen) -> None:

@@ -8,14 +8,18 @@ the Hub's own mounts, what a killed job had not yet brought there is lost.
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from huggingface_hub import HfApi
+
+from tests.hub.store import Store
 
 
 @dataclass
 class Mount:
     """One volume in a job's scratch folder."""
 
-    repos: Any  # the Hub's store of repositories and buckets
+    repos: Store
+    api: HfApi  # writes as any client does: so a file gets its Xet hash
     kind: str
     source: str
     within: str  # "" or "folder/": the part of the source that is mounted
@@ -38,13 +42,13 @@ class Mount:
         """Take what changed to the bucket."""
         if not self.writable:
             return
-        bucket, now = self.repos.repo("bucket", self.source), self._now()
-        for name in self._seen.keys() - now.keys():
-            self.repos.put(bucket, self.within + name, None)
-        for name, stamp in now.items():
-            if self._seen.get(name) != stamp:
-                file = self.repos.file((self.folder / name).read_bytes())
-                self.repos.put(bucket, self.within + name, file, stamp[0] // 10**6)
+        now = self._now()
+        added = [
+            (self.folder / name, self.within + name) for name, stamp in now.items() if self._seen.get(name) != stamp
+        ]
+        gone = [self.within + name for name in self._seen.keys() - now.keys()]
+        if added or gone:
+            self.api.batch_bucket_files(self.source, add=added or None, delete=gone or None)
         self._seen = now
 
     def _now(self) -> dict[str, tuple[int, int]]:
@@ -60,11 +64,11 @@ class Mount:
         return re.sub(rf"(?<![\w./-]){re.escape(self.path)}(?![\w.-])", str(self.folder), text)
 
 
-def mount(volume: dict, repos: Any, folder: Path) -> Mount:
+def mount(volume: dict, repos: Store, api: HfApi, folder: Path) -> Mount:
     """A volume of a job's spec, in a folder of the job."""
     path = volume["mountPath"].rstrip("/")
     within = f"{inside}/" if (inside := (volume.get("path") or "").strip("/")) else ""
     writable = volume["type"] == "bucket" and not volume.get("readOnly")
     place = folder / path.strip("/").replace("/", "-")
     revision = volume.get("revision") or "main"
-    return Mount(repos, volume["type"], volume["source"], within, path, place, revision, writable)
+    return Mount(repos, api, volume["type"], volume["source"], within, path, place, revision, writable)
