@@ -280,3 +280,47 @@ def test_hf_auth_login_lets_a_device_in_and_renews_its_token(hub: Hub, browser: 
     who = subprocess.run([*hf, "whoami"], env=env, capture_output=True, text=True, timeout=20)
     assert "eve" in who.stdout, who.stderr
     assert (tmp_path / "token").read_text() != first
+
+
+def test_a_space_builds_after_a_commit_and_is_paused_and_set(hub: Hub, ada: HfApi, bob: HfApi):
+    name = "ada/page"
+    ada.create_repo(name, repo_type="space", space_sdk="docker", space_variables=[{"key": "MODE", "value": "first"}])
+    assert ada.get_space_runtime(name).stage == "NO_APP_FILE"
+    hub.repos.write("space", name, {"Dockerfile": b"FROM scratch"})
+    now = ada.get_space_runtime(name)
+    assert (now.stage, now.hardware, now.requested_hardware) == ("BUILDING", None, "cpu-basic")
+    assert "page" in "".join(ada.fetch_space_logs(name, build=True, follow=True))  # ends with the build
+    now = bob.get_space_runtime(name)
+    assert (now.stage, now.hardware, now.sleep_time) == ("RUNNING", "cpu-basic", 48 * 3600)
+    assert ada.pause_space(name).stage == "PAUSED"
+    assert ada.restart_space(name).stage == "BUILDING"
+    assert ada.request_space_hardware(name, "t4-small", sleep_time=600).requested_hardware == "t4-small"
+    assert ada.set_space_sleep_time(name, 300).sleep_time == 300
+    ada.add_space_secret(name, "KEY", "hidden", description="a key")
+    assert (ada.get_space_secrets(name)["KEY"].description, ada.add_space_variable(name, "B", "2")["B"].value) == (
+        "a key",
+        "2",
+    )
+    assert {key: one.value for key, one in ada.get_space_variables(name).items()} == {"MODE": "first", "B": "2"}
+    assert ada.delete_space_variable(name, "B").keys() == {"MODE"}
+    secret = httpx.get(f"{hub.url}/api/spaces/{name}/secrets", headers={"authorization": f"Bearer {ada.token}"})
+    assert "hidden" not in secret.text
+    for ask in (bob.pause_space, bob.get_space_secrets):
+        with pytest.raises(HfHubHTTPError, match="403"):
+            ask(name)
+    hub.spaces.broken[name] = "RUNTIME_ERROR"
+    assert ada.get_space_runtime(name).stage == "RUNTIME_ERROR"
+    assert "t4-small" in {one.name for one in ada.list_spaces_hardware()}
+
+
+def test_papers_are_found_told_and_read(hub: Hub):
+    api = HfApi(endpoint=hub.url, token=False)
+    best, *_ = api.list_papers(query="GRPO warm-up arithmetic")
+    assert (best.id, best.submitted_by.username) == ("2501.90001", "ada") and "GRPO" in best.summary
+    assert list(api.list_papers(query="zebrafish")) == []
+    assert api.paper_info("2503.90003").authors[0].name == "D. Muster"
+    assert "13-grams" in api.read_paper("2504.90004")
+    assert [paper.id for paper in api.list_daily_papers(month="2025-03")] == ["2503.90003"]
+    assert next(iter(api.list_daily_papers(sort="trending"))).upvotes == 58
+    with pytest.raises(HfHubHTTPError, match="404"):
+        api.paper_info("9999.99999")

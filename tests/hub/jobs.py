@@ -210,13 +210,13 @@ def routes(hub: Hub) -> list[Route]:
 
     def logs(request: Request) -> Response:
         run, tail = one(request), request.query_params.get("tail")
-        return _stream(_lines(jobs, run, request, int(tail) if tail else None))
+        return stream(_lines(jobs, run, request, int(tail) if tail else None))
 
     def metrics(request: Request) -> Response:
         run = one(request)
         if run.over:
             raise Refusal(500, "Internal Error: the job is over")
-        return _stream(_metrics(jobs, run, request))
+        return stream(_metrics(jobs, run, request))
 
     at = "/api/jobs/{namespace}"
     return [
@@ -231,7 +231,7 @@ def routes(hub: Hub) -> list[Route]:
     ]
 
 
-def _stream(events: AsyncIterator[str]) -> Response:
+def stream(events: AsyncIterator[str]) -> Response:
     return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
 
