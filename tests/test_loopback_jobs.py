@@ -17,7 +17,7 @@ import httpx
 import jwt
 import psutil
 import pytest
-from huggingface_hub import HfApi, JobInfo
+from huggingface_hub import HfApi, JobInfo, Volume
 from huggingface_hub.errors import HfHubHTTPError, JobNotFoundError
 from playwright.sync_api import Browser
 
@@ -175,6 +175,57 @@ def test_uv_runs_scripts_with_this_interpreter_and_installs_nothing(ada: HfApi):
     *_, ran, one = ada.fetch_job_logs(job_id=job.id, namespace="ada", follow=True)
     assert (ran, one) == (f"{sys.executable} ['--a', 'b']", "1")
     assert ended(ada, job).status.stage == "COMPLETED"
+
+
+def test_a_mounted_bucket_has_what_was_in_it_and_keeps_what_the_job_wrote(
+    hub: Hub, ada: HfApi, bob: HfApi, tmp_path: Path
+):
+    (tmp_path / "in.json").write_text("[7]")
+    volume = ada.sync_job_volume(tmp_path, "/data", remote_name="run", read_only=False, namespace="ada")
+    hub.repos.write("model", "ada/base", {"config.json": b"{}"})
+    volumes = [volume, Volume(type="model", source="ada/base", mount_path="/base")]
+    code = "mkdir /data/new; rm /data/in.json; ls /base /database; echo $WHERE; echo x > /data/new/out; echo /base/no >> /base/config.json"
+    more = {"volumes": volumes, "namespace": "ada", "env": {"WHERE": "/data/new"}}
+    job = ada.run_job(image="x", command=["bash", "-c", code], **more)
+    lines = list(ada.fetch_job_logs(job_id=job.id, namespace="ada", follow=True))
+    assert any("config.json" in line for line in lines) and any("'/database'" in line for line in lines)
+    assert lines[-1].endswith("/data/new") and lines[-1] != "/data/new"
+    assert ended(ada, job).status.stage == "COMPLETED"
+    ada.sync_bucket("hf://buckets/ada/jobs-artifacts/run", str(tmp_path / "found"))
+    assert [file.name for file in (tmp_path / "found").rglob("*") if file.is_file()] == ["out"]
+    assert (tmp_path / "found" / "new" / "out").read_text() == "x\n"
+    assert hub.repos.files("model", "ada/base")["config.json"] == b"{}"
+    with pytest.raises(HfHubHTTPError, match="404"):
+        run(bob, "print()", namespace="bob", volumes=[volume])
+
+
+def test_a_bucket_gets_what_is_written_while_the_job_runs_and_not_what_a_killed_one_had_not_brought(
+    hub: Hub, ada: HfApi
+):
+    ada.create_bucket("ada/kept")
+    volumes = [Volume(type="bucket", source="ada/kept", mount_path="/out")]
+    code = "import os, sys, time; open(sys.argv[1] + '/a', 'w').write('1'); time.sleep(60)"
+    hub.jobs.sync_s = 0.1
+    job = ada.run_job(image="x", command=["python", "-c", code, "/out"], namespace="ada", volumes=volumes)
+    until(lambda: hub.repos.files("bucket", "ada/kept") == {"a": b"1"}, 10)
+    ada.cancel_job(job_id=job.id, namespace="ada")
+    hub.jobs.sync_s = 2.0
+    code = (
+        "import os, sys, time; open(sys.argv[1] + '/b', 'w').write('1'); print('written', flush=True); time.sleep(60)"
+    )
+    job = ada.run_job(image="x", command=["python", "-c", code, "/out"], namespace="ada", volumes=volumes)
+    lines = iter(ada.fetch_job_logs(job_id=job.id, namespace="ada", follow=True))
+    assert next(lines) == "written"
+    ada.cancel_job(job_id=job.id, namespace="ada")
+    assert list(lines) == []
+    assert hub.repos.files("bucket", "ada/kept").keys() == {"a"}
+    until(lambda: not [token for token in hub.people._by_token if token.startswith("hf_mount_")], 5)
+
+
+def test_a_local_script_of_run_uv_job_comes_by_its_bucket(ada: HfApi, tmp_path: Path):
+    (tmp_path / "work.py").write_text("import sys; print('from', sys.argv[1:])")
+    job = ada.run_uv_job(str(tmp_path / "work.py"), script_args=["--n", "1"], dependencies=["trl"], namespace="ada")
+    assert list(ada.fetch_job_logs(job_id=job.id, namespace="ada", follow=True)) == ["from ['--n', '1']"]
 
 
 def test_a_hub_that_was_away_knows_its_jobs_and_none_runs_on(tmp_path: Path):

@@ -19,7 +19,8 @@ from tests.hub.people import People, Person
 from tests.hub.store import Conflict, Missing, Store
 
 PARTS = (
-    "identity", "repos", "files", "commits", "lfs", "discussions", "jobs", "oauth", "spaces", "papers",
+    "identity", "repos", "files", "commits", "lfs", "discussions", "xet", "buckets",
+    "jobs", "oauth", "spaces", "papers",
 )  # fmt: skip
 
 

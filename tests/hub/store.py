@@ -122,10 +122,16 @@ class Store:
     def keep(self, content: bytes) -> str:
         """Keep bytes under their sha256, and return that."""
         sha = hashlib.sha256(content).hexdigest()
+        self._write(self.blob(sha), content)
+        return sha
+
+    def keep_xorb(self, name: str, content: bytes) -> None:
+        self._write(self.folder / "xorbs" / name, content)
+
+    def _write(self, file: Path, content: bytes) -> None:
         draft = self.folder / "parts" / secrets.token_hex(8)
         draft.write_bytes(content)
-        draft.replace(self.blob(sha))
-        return sha
+        draft.replace(file)
 
     def hold(self, repo: Repo, sha: str, size: int, xet: str | None = None) -> None:
         """From now on this repository may name the content: what another one has is not for it, though the bytes are here."""
@@ -180,8 +186,10 @@ class Store:
         return self._repos("kind = ?", kind)
 
     def _repos(self, where: str, *values) -> list[Repo]:
-        rows = self._ask(f"SELECT * FROM repos WHERE {where} ORDER BY key DESC", *values)
-        return [Repo(*row[:5], tuple(json.loads(row[5])), row[6], row[7], json.loads(row[8])) for row in rows]
+        with self._lock:
+            rows = self._db.execute(f"SELECT * FROM repos WHERE {where} ORDER BY key DESC", values)
+            named = [dict(zip((column[0] for column in rows.description), row, strict=True)) for row in rows]
+        return [Repo(**row | {name: json.loads(row[name]) for name in ("accepted", "more")}) for row in named]
 
     def change(self, repo: Repo, **fields) -> None:
         """Set columns: id, visibility, gated, accepted, more. Raises Conflict for an id that is taken."""
