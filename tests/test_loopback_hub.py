@@ -137,9 +137,13 @@ def test_a_commit_happens_wholly_or_not_at_all(hub: Hub):
     head = {"authorization": f"Bearer {ada.token}"}
     body = "\n".join(map(json.dumps, lines))
     assert httpx.post(f"{hub.url}/api/models/ada/m/commit/main", content=body, headers=head).status_code == 400
-    with pytest.raises(HfHubHTTPError, match="404"):
-        edits = [add("a.txt", b"a"), CommitOperationDelete("not-there")]
-        ada.create_commit("ada/m", edits, commit_message="half")
+    for create_pr in (False, True):
+        with pytest.raises(HfHubHTTPError, match="404"):
+            edits = [add("a.txt", b"a"), CommitOperationDelete("not-there")]
+            ada.create_commit("ada/m", edits, commit_message="half", create_pr=create_pr)
+    assert not list(ada.get_repo_discussions("ada/m")) and list(hub.repos.refs(hub.repos.repo("model", "ada/m"))) == [
+        "refs/heads/main"
+    ]
     assert [c.oid for c in hub.repos.commits("model", "ada/m")] == [start]
 
     def race(n: int) -> int:
@@ -220,6 +224,8 @@ def test_nothing_private_is_answered_to_anybody_else(hub: Hub):
             head = {"authorization": f"Bearer {person.token}"} if person else {}
             for method, path in addresses:
                 got = client.request(method, path, headers=head, content=None if method in ("GET", "HEAD") else body)
+                if got.status_code == 409 and person and person.name == "ada":
+                    continue  # that the name is taken is said to everybody who may make things in the namespace
                 who = f"{method} {path} for {person and person.name}: {got.status_code} {got.text} {got.headers}"
                 assert got.status_code in (401, 403, 404) or got.json() == [], who
                 assert not any(word in got.text + str(got.headers) for word in words), who
@@ -372,6 +378,7 @@ def test_another_persons_xorbs_are_closed(hub: Hub):
     key = signed(hub, "ada", name, 2, 4)
     there = f"{hub.url}/xorbs?key={key}"
     assert httpx.get(there, headers={"range": "bytes=2-4"}).content == b"234"
-    assert httpx.get(there, headers={"range": "bytes=2-5"}).status_code == 403
+    for bytes_of_others in ("bytes=1-4", "bytes=2-5"):
+        assert httpx.get(there, headers={"range": bytes_of_others}).status_code == 403
     assert httpx.get(there).status_code == 403
     assert httpx.get(there.replace(":2:4:", ":0:9:"), headers={"range": "bytes=0-9"}).status_code == 403

@@ -10,7 +10,6 @@ from starlette.routing import Route
 
 from tests.hub.access import (
     asked,
-    find,
     iso,
     maker,
     manageable,
@@ -143,8 +142,7 @@ def _made(hub: Hub) -> list[Route]:
         try:
             repo = hub.repos.add(kind, id, visibility, person.maker, person.name, **asks)
         except Conflict as error:
-            repo, _ = find(hub, request, kind, id)
-            raise Refusal(409, str(error), url=page_of(hub, repo)) from error
+            raise Refusal(409, str(error), url=page_of(hub, hub.repos.repo(kind, id))) from error
         return JSONResponse({"url": page_of(hub, repo), "name": repo.id, "id": f"{repo.key:024x}"})
 
     def delete(request: Request, body: bytes) -> Response:

@@ -322,10 +322,11 @@ class Store:
 
     def put(self, repo: Repo, path: str, file: File | None, mtime: int = 0) -> None:
         """Set or (None) remove a file of a bucket."""
-        self._ask("DELETE FROM stored WHERE repo = ? AND path = ?", repo.key, path)
-        if file is not None:
-            row = (repo.key, path, json.dumps(asdict(file)), mtime, time.time())
-            self._ask("INSERT INTO stored VALUES(?, ?, ?, ?, ?)", *row)
+        with self.at_once():
+            self._ask("DELETE FROM stored WHERE repo = ? AND path = ?", repo.key, path)
+            if file is not None:
+                row = (repo.key, path, json.dumps(asdict(file)), mtime, time.time())
+                self._ask("INSERT INTO stored VALUES(?, ?, ?, ?, ?)", *row)
 
     # for tests
 
