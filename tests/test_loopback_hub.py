@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 from agent.settings import ROOT
 from tests.hub import Hub, serve
+from tests.hub.access import signed
 from tests.hub.lfs import PART
 from tests.hub.people import Person
 from tests.hub.server import PARTS
@@ -292,6 +293,20 @@ def test_a_gate_lets_in_whom_it_was_told_to(hub: Hub, tmp_path: Path):
             ):
                 with pytest.raises(GatedRepoError):
                     read()
+    eve, sha = hub.people.add("eve").token, hub.repos.file(b"w").sha
+    for path in ("xet-write-token/main?create_pr=1", "xet-read-token/main", "tree/main", "lfs-files/duplicate"):
+        verb = "POST" if path == "lfs-files/duplicate" else "GET"
+        body = {"target": {"type": "model", "name": "eve/m"}, "files": [{"sha256": sha}]}
+        head = {"authorization": f"Bearer {eve}"}
+        got = httpx.request(verb, f"{hub.url}/api/models/ada/gated/{path}", headers=head, json=body)
+        assert got.headers["x-error-code"] == "GatedRepo", path
+    api(hub, "ada").create_repo(
+        "ada/app", repo_type="space", space_sdk="gradio", space_secrets=[{"key": "K", "value": "s"}]
+    )
+    api(hub, "bob").duplicate_repo("ada/app", "bob/app", repo_type="space")
+    assert hub.repos.repo("space", "ada/app").more["secrets"] and hub.repos.repo("space", "bob/app").more == {
+        "sdk": "gradio"
+    }
 
 
 TOKEN = "hf_of_ada"
@@ -371,8 +386,6 @@ def test_clients_with_xet_and_without_it_and_a_hub_that_starts_again(tmp_path: P
 
 def test_another_persons_xorbs_are_closed(hub: Hub):
     """A xorb mixes files: who may read one of them gets the bytes of that one, and nobody builds on those of others."""
-    from tests.hub.access import signed
-
     name = "a" * 64
     hub.repos.keep_xorb("ada", name, b"0123456789")
     key = signed(hub, "ada", name, 2, 4)
