@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -395,3 +396,15 @@ def test_another_persons_xorbs_are_closed(hub: Hub):
         assert httpx.get(there, headers={"range": bytes_of_others}).status_code == 403
     assert httpx.get(there).status_code == 403
     assert httpx.get(there.replace(":2:4:", ":0:9:"), headers={"range": "bytes=0-9"}).status_code == 403
+    chunk = b"\0" + (4).to_bytes(3, "little") + b"\0" + (4).to_bytes(3, "little") + b"mine"
+    hub.repos.keep_xorb("ada", "0" * 64, chunk)
+    row = bytes(32) + struct.pack("<4I", 0, 4, 0, 1)  # four bytes: the chunks from 0 to before 1
+    shard = bytes(48) + b"\1" * 32 + struct.pack("<4I", 0, 1, 0, 0) + row + b"\xff" * 32
+    for person, status in (("bob", 400), ("ada", 200)):
+        api(hub, person).create_repo(f"{person}/m")
+        head = {"authorization": f"Bearer {hub.people.add(person).token}"}
+        told = httpx.get(f"{hub.url}/api/models/{person}/m/xet-write-token/main", headers=head).json()
+        head = {"authorization": f"Bearer {told['accessToken']}"}
+        assert httpx.post(f"{told['casUrl']}/v1/shards", content=shard, headers=head).status_code == status
+        held = hub.repos.held(hub.repos.repo("model", f"{person}/m"), xet="01" * 32)
+        assert (held and hub.repos.blob(held.sha).read_bytes()) == (b"mine" if status == 200 else None)
