@@ -22,11 +22,20 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 COMPLETE = ".fetched"  # written last into a fetched model
 KEPT = (".safetensors", ".json", ".model", ".txt", ".jinja")  # weights, configs, tokenizers
 
-FINAL = (400, 401, 402, 403, 422)  # statuses with which the Hub says no for good
+FINAL = (400, 401, 402, 403, 404, 422)  # statuses with which the Hub says no for good
 
 
 class HubRefusal(LabError):
     """The Hub will not do it, however often it is asked."""
+
+
+def client(token: str | None, env: Mapping[str, str]) -> Any:
+    """A client of the Hub that is there (HF_ENDPOINT), for one person. Raises LabError where they have no token."""
+    from huggingface_hub import HfApi
+
+    if not token:
+        raise LabError("No token of the Hub is set; set HF_TOKEN.")
+    return HfApi(endpoint=env.get("HF_ENDPOINT"), token=token)
 
 
 @contextmanager

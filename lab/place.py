@@ -8,7 +8,9 @@ from lab.preflight import USABLE
 from recipes.memory import Device
 
 
-def choose(asked: str, needs: Callable[[Device], int], here: Machine, rented: Callable[[], Mapping[str, Machine]], capped: bool) -> Machine:
+def choose(
+    asked: str, needs: Callable[[Device], int], here: Machine, rented: Callable[[], Mapping[str, Machine]], capped: bool
+) -> Machine:
     """The machine of a job.
 
     Args:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lab.errors import LabError
+from lab.lab import Lab
 from lab.shown import as_text
 from tools.base import Tool
 
@@ -14,12 +15,7 @@ class Train(Tool):
     effect = "spend"
 
     def price(self, arguments: dict[str, Any]) -> float | None:
-        hours, machine = arguments.get("hours", HOURS), arguments.get("machine", "auto")
-        try:
-            recipe = arguments.get("recipe", "sft")
-            return self.lab.cost(hours, self.lab.place(machine, recipe, self.lab.checked(recipe, arguments["config"])))
-        except LabError:  # the call itself will say it
-            return 0.0
+        return price(self.lab, arguments, arguments.get("hours", HOURS))
 
     def forward(
         self,
@@ -43,3 +39,13 @@ class Train(Tool):
             machine: "local", a flavour of Hugging Face Jobs such as "t4-small" or "a100-large" (these cost money, so the session needs a cap of dollars), or "auto": here, and rented only where it does not fit here.
         """
         return as_text(self.lab.train(recipe, config, hours, idea, self.call, expected_gain, kill, machine))
+
+
+def price(lab: Lab, arguments: dict[str, Any], hours: float) -> float | None:
+    """Dollars that so many hours cost at most where a job of these arguments would run; here, where they cannot be used."""
+    recipe = arguments.get("recipe", "sft")
+    try:
+        machine = lab.place(arguments.get("machine", "auto"), recipe, lab.checked(recipe, arguments["config"]))
+    except LabError:  # the call itself will say it
+        machine = None
+    return lab.cost(hours, machine)

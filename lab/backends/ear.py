@@ -21,6 +21,7 @@ class Ear:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.heard = time.monotonic()  # when the Hub last answered
+        self.ended = 0.0  # when it was first seen to be over
         self.missed = 0  # answers in a row that there is no such job
 
     def listen(self, lines: Callable[[], Iterable[str]]) -> None:

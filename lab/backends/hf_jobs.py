@@ -5,13 +5,14 @@ and its signs of life come by the log (recipes.remote), its model and the rest b
 of the Hub it is stands beside its folder, so that whoever comes after us finds it again.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from signal import SIGKILL, Signals
+from signal import SIGKILL, SIGTERM, Signals
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -31,9 +32,13 @@ MOUNT = "/job"
 BOOT = 900.0  # seconds beyond a job's own hours, to install what it needs and to bring back what it made [H]
 LOOK = 3.0  # seconds between two looks at the jobs
 DEAF = 30.0  # seconds without an answer, after which a job's silence says nothing
+SAVING = (
+    60.0  # seconds after its cancel that a job may still write: 30 until it is killed, and the mount's own delay [H]
+)
 GONE = 5  # answers in a row that there is no such job, after which it is believed
 PAUSES = (1.0, 60.0)  # seconds before a launch is tried again: the first, and the longest
 LARGEST = 50 * 2**30  # bytes of one file that a job may bring back
+EXIT_CODE = re.compile(r"exit code:? (\d+)")
 SET_UP = "{} of Hugging Face Jobs is being set up"
 
 
@@ -98,7 +103,7 @@ class HFJobs:
                 volumes = [_upload(api, owner, Path(parcel), place), *_mounts(models)]
             device = self.machines()[spec.machine].device
             job = api.run_job(
-                image=IMAGE, command=_command(models, device == "cpu"), env={"PYTHONPATH": f"{MOUNT}/code", "PYTHONUNBUFFERED": "1"},
+                image=IMAGE, command=_command(models, device == "cpu"), env={"PYTHONPATH": f"{MOUNT}/code", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"},
                 flavor=flavor, timeout=int(spec.hours * 3600 + BOOT), labels=labels, volumes=volumes, namespace=owner,
             )  # fmt: skip
         about = {
@@ -110,6 +115,7 @@ class HFJobs:
             "url": job.url,
         }
         write_json(about_file(spec.folder), about | {"stage": str(job.status.stage)})
+        self._ear(spec.folder)
 
     def state(self, folder: Path) -> JobState:
         """Where the job stands, by what was last heard of it; it is listened to from now on."""
@@ -194,6 +200,10 @@ class HFJobs:
         with suppress(LabError), in_words("Its log cannot be read"):  # the bucket has all that counts
             ear.hear(api.fetch_job_logs(**asked))
         left = self._fetch(api, known, folder)
+        if not left and stage == "CANCELED" and "started" in known:  # its machine has a moment to save what it has
+            ear.ended = ear.ended or time.monotonic()
+            if time.monotonic() < ear.ended + SAVING:
+                return False
         _end(folder, _ending(folder, job, stage, left, _ran(known)))
         return True
 
@@ -220,7 +230,7 @@ class HFJobs:
 
 
 def about_file(folder: Path) -> Path:
-    """Which job of the Hub it is, beside its folder. {"attempt", "id", "owner", "place", "flavor", "url", "stage", "started", "ended"}"""
+    """Which job of the Hub it is, beside its folder. {"attempt", "id", "owner", "place", "flavor", "url", "started", "ended"}"""
     return folder.with_name(f".{folder.name}.hf-job.json")
 
 
@@ -272,6 +282,11 @@ def _ending(folder: Path, job: Any, stage: str, left: dict[str, Any], ran: float
             return JobState("timeout", seconds, said)
         if stage == "DELETED":
             return JobState("failed", seconds, "it was deleted on the Hub")
+        if "oomkilled" in said.lower():
+            return JobState("failed", seconds, f"out of memory: {said}")
+        code = int(found[1]) if (found := EXIT_CODE.search(said)) else None
+        if code not in (None, 128 + SIGKILL, 128 + SIGTERM):  # it did not come to its trainer: what it needs is missing
+            return JobState("failed", seconds, f"it could not begin: {why(folder, None, code)}")
         return JobState("failed", seconds, said or "its machine was lost", signal=SIGKILL)
     state = left["state"]
     killed = Signals(-code) if state == "failed" and isinstance(code, int) and code < 0 else None

@@ -6,7 +6,18 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-VALUED = {"--with", "--python", "-p", "--from", "--with-requirements", "--env-file", "--index", "--extra", "--group"}
+VALUED = {
+    "--with",
+    "--python",
+    "-p",
+    "--from",
+    "--with-requirements",
+    "--env-file",
+    "--index",
+    "--index-strategy",
+    "--extra",
+    "--group",
+}
 
 
 def main(name: str, given: list[str]) -> None:
