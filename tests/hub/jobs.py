@@ -68,8 +68,10 @@ class Jobs:
         for run in self.runs.values():
             run.settle("ERROR", "The machine of this job was lost.", grace_s=0)
         for run in self.runs.values():
-            run.gone.wait(10)
-            self.keep(run)
+            if not run.gone.is_set():
+                sweep(run.id)  # also one that still has its time after SIGTERM
+                run.gone.wait(10)
+                self.keep(run)
 
     def start(self, namespace: str, person: Person, spec: dict) -> Run:
         if spec.setdefault("flavor", "cpu-basic") not in MACHINES:

@@ -17,6 +17,7 @@ import psutil
 
 from lab.processes import kill_group
 from tests.hub.machines import inside
+from tests.hub.store import Missing
 from tests.hub.uv import shims
 from tests.hub.volumes import Mount
 
@@ -75,6 +76,8 @@ class Run:
                 keep()
                 self.write(f"===== Job started at {time.strftime('%Y-%m-%d %H:%M:%S')} =====")
                 self._run(secrets, endpoint, sync_s)
+        except Missing as error:  # deleted since the job was asked for
+            self.settle("ERROR", f"A volume could not be mounted: {error}")
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.gone.set()
