@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS commits(repo REFERENCES repos ON DELETE CASCADE, oid,
 CREATE TABLE IF NOT EXISTS objects(repo REFERENCES repos ON DELETE CASCADE, sha, size, xet, PRIMARY KEY(repo, sha));
 CREATE TABLE IF NOT EXISTS threads(repo REFERENCES repos ON DELETE CASCADE, num, doc, PRIMARY KEY(repo, num));
 CREATE TABLE IF NOT EXISTS stored(repo REFERENCES repos ON DELETE CASCADE, path, file, mtime, at, PRIMARY KEY(repo, path));
-CREATE TABLE IF NOT EXISTS pieces(xet PRIMARY KEY, terms);
+CREATE TABLE IF NOT EXISTS pieces(xet PRIMARY KEY, person, terms);
 """
 ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
 
@@ -122,11 +122,16 @@ class Store:
     def keep(self, content: bytes) -> str:
         """Keep bytes under their sha256, and return that."""
         sha = hashlib.sha256(content).hexdigest()
-        self._write(self.blob(sha), content)
+        if not self.blob(sha).exists():
+            self._write(self.blob(sha), content)
         return sha
 
-    def keep_xorb(self, name: str, content: bytes) -> None:
-        self._write(self.folder / "xorbs" / name, content)
+    def xorb(self, person: str, name: str) -> Path:
+        return self.folder / "xorbs" / person / name
+
+    def keep_xorb(self, person: str, name: str, content: bytes) -> None:
+        self.xorb(person, name).parent.mkdir(exist_ok=True)
+        self._write(self.xorb(person, name), content)
 
     def _write(self, file: Path, content: bytes) -> None:
         draft = self.folder / "parts" / secrets.token_hex(8)
@@ -146,12 +151,13 @@ class Store:
         )
         return next((File(size, sha, git_oid(pointer(sha, size)), True, xet) for size, sha, xet in rows), None)
 
-    def set_pieces(self, xet: str, terms: list) -> None:
-        self._ask("INSERT OR REPLACE INTO pieces VALUES(?, ?)", xet, json.dumps(terms))
+    def set_pieces(self, xet: str, person: str, terms: list) -> None:
+        """A file is made of these terms of this person's xorbs."""
+        self._ask("INSERT OR REPLACE INTO pieces VALUES(?, ?, ?)", xet, person, json.dumps(terms))
 
-    def pieces(self, xet: str) -> list:
-        rows = self._ask("SELECT terms FROM pieces WHERE xet = ?", xet)
-        return json.loads(rows[0][0]) if rows else []
+    def pieces(self, xet: str) -> tuple[str, list]:
+        ((person, terms),) = self._ask("SELECT person, terms FROM pieces WHERE xet = ?", xet)
+        return person, json.loads(terms)
 
     # repositories
 
@@ -316,10 +322,11 @@ class Store:
 
     def put(self, repo: Repo, path: str, file: File | None, mtime: int = 0) -> None:
         """Set or (None) remove a file of a bucket."""
-        self._ask("DELETE FROM stored WHERE repo = ? AND path = ?", repo.key, path)
-        if file is not None:
-            row = (repo.key, path, json.dumps(asdict(file)), mtime, time.time())
-            self._ask("INSERT INTO stored VALUES(?, ?, ?, ?, ?)", *row)
+        with self.at_once():
+            self._ask("DELETE FROM stored WHERE repo = ? AND path = ?", repo.key, path)
+            if file is not None:
+                row = (repo.key, path, json.dumps(asdict(file)), mtime, time.time())
+                self._ask("INSERT INTO stored VALUES(?, ?, ?, ?, ?)", *row)
 
     # for tests
 
