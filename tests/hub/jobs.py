@@ -157,7 +157,9 @@ def info(run: Run) -> dict:
 
 
 def routes(hub: Hub) -> list[Route]:
-    jobs = hub.jobs = Jobs(hub)  # type: ignore[attr-defined]
+    if not hasattr(hub, "jobs"):  # routes() may be called again
+        hub.jobs = Jobs(hub)  # type: ignore[attr-defined]
+    jobs: Jobs = hub.jobs  # type: ignore[attr-defined]
 
     def person(request: Request) -> Person:
         asker = hub.known(request, "jobs")
