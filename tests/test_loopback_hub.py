@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from starlette.routing import Route
 
 from agent.settings import ROOT
 from tests.hub import Hub, serve
+from tests.hub.access import signed
 from tests.hub.lfs import PART
 from tests.hub.people import Person
 from tests.hub.server import PARTS
@@ -292,6 +294,20 @@ def test_a_gate_lets_in_whom_it_was_told_to(hub: Hub, tmp_path: Path):
             ):
                 with pytest.raises(GatedRepoError):
                     read()
+    eve, sha = hub.people.add("eve").token, hub.repos.file(b"w").sha
+    for path in ("xet-write-token/main?create_pr=1", "xet-read-token/main", "tree/main", "lfs-files/duplicate"):
+        verb = "POST" if path == "lfs-files/duplicate" else "GET"
+        body = {"target": {"type": "model", "name": "eve/m"}, "files": [{"sha256": sha}]}
+        head = {"authorization": f"Bearer {eve}"}
+        got = httpx.request(verb, f"{hub.url}/api/models/ada/gated/{path}", headers=head, json=body)
+        assert got.headers["x-error-code"] == "GatedRepo", path
+    api(hub, "ada").create_repo(
+        "ada/app", repo_type="space", space_sdk="gradio", space_secrets=[{"key": "K", "value": "s"}]
+    )
+    api(hub, "bob").duplicate_repo("ada/app", "bob/app", repo_type="space")
+    assert hub.repos.repo("space", "ada/app").more["secrets"] and hub.repos.repo("space", "bob/app").more == {
+        "sdk": "gradio"
+    }
 
 
 TOKEN = "hf_of_ada"
@@ -371,8 +387,6 @@ def test_clients_with_xet_and_without_it_and_a_hub_that_starts_again(tmp_path: P
 
 def test_another_persons_xorbs_are_closed(hub: Hub):
     """A xorb mixes files: who may read one of them gets the bytes of that one, and nobody builds on those of others."""
-    from tests.hub.access import signed
-
     name = "a" * 64
     hub.repos.keep_xorb("ada", name, b"0123456789")
     key = signed(hub, "ada", name, 2, 4)
@@ -382,3 +396,15 @@ def test_another_persons_xorbs_are_closed(hub: Hub):
         assert httpx.get(there, headers={"range": bytes_of_others}).status_code == 403
     assert httpx.get(there).status_code == 403
     assert httpx.get(there.replace(":2:4:", ":0:9:"), headers={"range": "bytes=0-9"}).status_code == 403
+    chunk = b"\0" + (4).to_bytes(3, "little") + b"\0" + (4).to_bytes(3, "little") + b"mine"
+    hub.repos.keep_xorb("ada", "0" * 64, chunk)
+    row = bytes(32) + struct.pack("<4I", 0, 4, 0, 1)  # four bytes: the chunks from 0 to before 1
+    shard = bytes(48) + b"\1" * 32 + struct.pack("<4I", 0, 1, 0, 0) + row + b"\xff" * 32
+    for person, status in (("bob", 400), ("ada", 200)):
+        api(hub, person).create_repo(f"{person}/m")
+        head = {"authorization": f"Bearer {hub.people.add(person).token}"}
+        told = httpx.get(f"{hub.url}/api/models/{person}/m/xet-write-token/main", headers=head).json()
+        head = {"authorization": f"Bearer {told['accessToken']}"}
+        assert httpx.post(f"{told['casUrl']}/v1/shards", content=shard, headers=head).status_code == status
+        held = hub.repos.held(hub.repos.repo("model", f"{person}/m"), xet="01" * 32)
+        assert (held and hub.repos.blob(held.sha).read_bytes()) == (b"mine" if status == 200 else None)
