@@ -29,6 +29,9 @@ def main(name: str, given: list[str]) -> None:
         option = rest.pop(0)
         if option == "--":
             break
+        if option in ("-m", "--module"):
+            rest[:0] = [sys.executable, "-m"]
+            break
         if option in VALUED:
             rest.pop(0)
     if rest and rest[0].startswith(("http://", "https://")):
