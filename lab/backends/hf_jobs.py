@@ -20,6 +20,7 @@ from lab.backend import RENTED, JobSpec, JobState, Machine, Point, read_json, wr
 from lab.backends.ear import Ear
 from lab.backends.folder import log_tail, metrics, result, why
 from lab.backends.runner import cancel_file, launching
+from lab.checkpoint import keep_best
 from lab.errors import LabError
 from lab.hub import HubRefusal, first_line, in_words
 from lab.parcel import pack
@@ -45,9 +46,9 @@ SET_UP = "{} of Hugging Face Jobs is being set up"
 class HFJobs:
     """The six verbs (see lab.backend.Backend). `api` gives a client of the Hub with the person's token of now; it may raise LabError."""
 
-    def __init__(self, api: Callable[[], Any], look: float = LOOK):
+    def __init__(self, api: Callable[[], Any], look: float = LOOK, saving: float = SAVING):
         self._api = api
-        self._every = look
+        self._every, self._saving = look, saving
         self._prices = PriceList()
         self._lock = threading.Lock()
         self._ears: dict[Path, Ear] = {}  # of the jobs that are looked at
@@ -202,13 +203,20 @@ class HFJobs:
         left = self._fetch(api, known, folder)
         if not left and stage == "CANCELED" and "started" in known:  # its machine has a moment to save what it has
             ear.ended = ear.ended or time.monotonic()
-            if time.monotonic() < ear.ended + SAVING:
+            if time.monotonic() < ear.ended + self._saving:
                 return False
-        _end(folder, _ending(folder, job, stage, left, _ran(known)))
+        ending = _ending(folder, job, stage, left, _ran(known))
+        if not left and ending.signal is None:  # nobody will go on from what it had saved: it becomes the job's model
+            self._fetch(api, known, folder, rescue=True)
+            keep_best(folder, metrics(folder, 0)[0])
+        _end(folder, ending)
         return True
 
-    def _fetch(self, api: Any, known: dict[str, Any], folder: Path) -> dict[str, Any]:
-        """Bring back what this attempt has left in the bucket, and return its exit.json; {} where it did not come to that."""
+    def _fetch(self, api: Any, known: dict[str, Any], folder: Path, rescue: bool = False) -> dict[str, Any]:
+        """Bring back what this attempt has left in the bucket, and return its exit.json; {} where it did not come to that.
+
+        To `rescue` is to bring what there is all the same, the checkpoints, too.
+        """
         from huggingface_hub.errors import EntryNotFoundError
 
         bucket, top = f"{known['owner']}/{BUCKET}", PurePosixPath(known["place"], "out")
@@ -222,10 +230,12 @@ class HFJobs:
             if said:
                 api.download_bucket_files(bucket, [(said, Path(scratch, "exit.json"))])
             left = read_json(Path(scratch, "exit.json"))
-        if left.get("attempt") != known["attempt"]:  # of a machine that died later
+        if left.get("attempt") != known["attempt"] and not rescue:  # of a machine that died later
             return {}
-        wanted = [(file, folder / path) for path, file in files.items() if _welcome(path) and file.size <= LARGEST]
-        api.download_bucket_files(bucket, wanted)
+        wanted = [path for path in files if _welcome(path) and (rescue or path.parts[0] != "checkpoints")]
+        api.download_bucket_files(
+            bucket, [(files[path], folder / path) for path in wanted if files[path].size <= LARGEST]
+        )
         return left
 
 
@@ -261,8 +271,8 @@ def _command(models: dict[str, str], cpu: bool) -> list[str]:
 
 
 def _welcome(path: PurePosixPath) -> bool:
-    """Whether a file may come back: checkpoints stay there, and no path leads elsewhere."""
-    return not path.is_absolute() and path.parts[0] != "checkpoints" and not any(p.startswith(".") for p in path.parts)
+    """Whether a file may come back: nothing hidden, and no path that leads elsewhere."""
+    return not path.is_absolute() and not any(part.startswith(".") for part in path.parts)
 
 
 def _ran(known: dict[str, Any]) -> float:

@@ -106,9 +106,8 @@ class Run:
         killed = self.over
         self._kill(process)
         reader.join(timeout=2)
-        if not killed or self._grace:  # a mount outlives what it is mounted in by a moment, but no machine's loss
-            self._bring()
         if not killed:
+            self._bring()
             code = process.returncode if process.returncode >= 0 else 128 - process.returncode
             self.settle(*(("ERROR", f"Job failed with exit code: {code}") if code else ("COMPLETED",)))
 
