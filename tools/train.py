@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lab.backend import Machine
 from lab.errors import LabError
 from lab.lab import Lab
 from lab.shown import as_text
@@ -16,6 +17,13 @@ class Train(Tool):
 
     def price(self, arguments: dict[str, Any]) -> float | None:
         return price(self.lab, arguments, arguments.get("hours", HOURS))
+
+    def note(self, arguments: dict[str, Any]) -> str:
+        machine = _machine(self.lab, arguments)
+        if machine is None or machine.here:
+            return ""
+        price = "an unknown price" if machine.price is None else f"${machine.price:g} an hour"
+        return f"It would run on {machine.name}, at {price}."
 
     def forward(
         self,
@@ -42,10 +50,14 @@ class Train(Tool):
 
 
 def price(lab: Lab, arguments: dict[str, Any], hours: float) -> float | None:
-    """Dollars that so many hours cost at most where a job of these arguments would run; here, where they cannot be used."""
+    """Dollars that so many hours cost at most where a job of these arguments would run."""
+    return lab.cost(hours, _machine(lab, arguments))
+
+
+def _machine(lab: Lab, arguments: dict[str, Any]) -> Machine | None:
+    """Where a job of these arguments would run; None where they cannot be used: the call itself will say why."""
     recipe = arguments.get("recipe", "sft")
     try:
-        machine = lab.place(arguments.get("machine", "auto"), recipe, lab.checked(recipe, arguments["config"]))
-    except LabError:  # the call itself will say it
-        machine = None
-    return lab.cost(hours, machine)
+        return lab.place(arguments.get("machine", "auto"), recipe, lab.checked(recipe, arguments["config"]))
+    except LabError:
+        return None
