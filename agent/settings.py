@@ -140,6 +140,7 @@ def quiet_libraries() -> None:
         "GRADIO_ANALYTICS_ENABLED": "False",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
     for name, value in (QUIET | ours).items():
         os.environ.setdefault(name, value)
