@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -151,10 +150,7 @@ def unsigned(hub: Hub, text: str) -> list[str]:
 
 
 def _seal(hub: Hub, text: str) -> str:
-    file = hub.folder / "seal"
-    if not file.exists():
-        file.write_text(secrets.token_hex(16))
-    return hmac.new(file.read_bytes(), text.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(hub.seal, text.encode(), hashlib.sha256).hexdigest()
 
 
 def repo_of(hub: Hub, word: str) -> Repo:

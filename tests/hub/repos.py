@@ -48,13 +48,15 @@ def _card(hub: Hub, tree: dict[str, File]) -> dict:
         return {}
 
 
-def _tags(card: dict) -> list[str]:
+def _tags(kind: str, card: dict) -> list[str]:
     """What the Hub makes of a card: its own tags, and `license:mit`, `base_model:X`, `base_model:finetune:X` ..."""
     many = {name: card[name] if isinstance(card.get(name), list) else [card.get(name)] for name in ("tags", *CARD_TAGS)}
     tags = [tag for tag in (card.get("library_name"), card.get("pipeline_tag"), *many["tags"]) if tag]
     for name in CARD_TAGS:
         plain = "dataset" if name == "datasets" else name
-        tags += [value if name == "language" else f"{plain}:{value}" for value in many[name] if value]
+        tags += [
+            value if (kind, name) == ("model", "language") else f"{plain}:{value}" for value in many[name] if value
+        ]
     relation = card.get("base_model_relation", "finetune")
     return [*tags, *(f"base_model:{relation}:{model}" for model in many["base_model"] if model), "region:us"]
 
@@ -89,7 +91,7 @@ def described(hub: Hub, repo: Repo, revision: str = "main", blobs: bool = False)
     about: dict = {"_id": f"{repo.key:024x}", "id": repo.id, "author": repo.namespace, "sha": sha}
     about |= {"createdAt": iso(repo.created), "lastModified": iso(hub.repos.history(repo, sha)[0].at)}
     about |= {"private": repo.visibility != "public", "gated": repo.gated or False, "disabled": False}
-    about |= {"downloads": 0, "likes": 0, "trendingScore": 0, "tags": _tags(card), "cardData": card or None}
+    about |= {"downloads": 0, "likes": 0, "trendingScore": 0, "tags": _tags(repo.kind, card), "cardData": card or None}
     about["siblings"] = [_sibling(path, file) if blobs else {"rfilename": path} for path, file in tree.items()]
     about["usedStorage"] = sum({file.sha: file.size for file in tree.values()}.values())
     if repo.kind == "model":

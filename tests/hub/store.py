@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS commits(repo REFERENCES repos ON DELETE CASCADE, oid,
 CREATE TABLE IF NOT EXISTS objects(repo REFERENCES repos ON DELETE CASCADE, sha, size, xet, PRIMARY KEY(repo, sha));
 CREATE TABLE IF NOT EXISTS threads(repo REFERENCES repos ON DELETE CASCADE, num, doc, PRIMARY KEY(repo, num));
 CREATE TABLE IF NOT EXISTS stored(repo REFERENCES repos ON DELETE CASCADE, path, file, mtime, at, PRIMARY KEY(repo, path));
-CREATE TABLE IF NOT EXISTS pieces(xet PRIMARY KEY, terms);
+CREATE TABLE IF NOT EXISTS pieces(xet PRIMARY KEY, person, terms);
 """
 ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
 
@@ -122,10 +122,21 @@ class Store:
     def keep(self, content: bytes) -> str:
         """Keep bytes under their sha256, and return that."""
         sha = hashlib.sha256(content).hexdigest()
+        if not self.blob(sha).exists():
+            self._write(self.blob(sha), content)
+        return sha
+
+    def xorb(self, person: str, name: str) -> Path:
+        return self.folder / "xorbs" / person / name
+
+    def keep_xorb(self, person: str, name: str, content: bytes) -> None:
+        self.xorb(person, name).parent.mkdir(exist_ok=True)
+        self._write(self.xorb(person, name), content)
+
+    def _write(self, file: Path, content: bytes) -> None:
         draft = self.folder / "parts" / secrets.token_hex(8)
         draft.write_bytes(content)
-        draft.replace(self.blob(sha))
-        return sha
+        draft.replace(file)
 
     def hold(self, repo: Repo, sha: str, size: int, xet: str | None = None) -> None:
         """From now on this repository may name the content: what another one has is not for it, though the bytes are here."""
@@ -140,12 +151,13 @@ class Store:
         )
         return next((File(size, sha, git_oid(pointer(sha, size)), True, xet) for size, sha, xet in rows), None)
 
-    def set_pieces(self, xet: str, terms: list) -> None:
-        self._ask("INSERT OR REPLACE INTO pieces VALUES(?, ?)", xet, json.dumps(terms))
+    def set_pieces(self, xet: str, person: str, terms: list) -> None:
+        """A file is made of these terms of this person's xorbs."""
+        self._ask("INSERT OR REPLACE INTO pieces VALUES(?, ?, ?)", xet, person, json.dumps(terms))
 
-    def pieces(self, xet: str) -> list:
-        rows = self._ask("SELECT terms FROM pieces WHERE xet = ?", xet)
-        return json.loads(rows[0][0]) if rows else []
+    def pieces(self, xet: str) -> tuple[str, list]:
+        ((person, terms),) = self._ask("SELECT person, terms FROM pieces WHERE xet = ?", xet)
+        return person, json.loads(terms)
 
     # repositories
 
@@ -180,8 +192,10 @@ class Store:
         return self._repos("kind = ?", kind)
 
     def _repos(self, where: str, *values) -> list[Repo]:
-        rows = self._ask(f"SELECT * FROM repos WHERE {where} ORDER BY key DESC", *values)
-        return [Repo(*row[:5], tuple(json.loads(row[5])), row[6], row[7], json.loads(row[8])) for row in rows]
+        with self._lock:
+            rows = self._db.execute(f"SELECT * FROM repos WHERE {where} ORDER BY key DESC", values)
+            named = [dict(zip((column[0] for column in rows.description), row, strict=True)) for row in rows]
+        return [Repo(**row | {name: json.loads(row[name]) for name in ("accepted", "more")}) for row in named]
 
     def change(self, repo: Repo, **fields) -> None:
         """Set columns: id, visibility, gated, accepted, more. Raises Conflict for an id that is taken."""
