@@ -33,7 +33,7 @@ def curves(facts: Iterable[Event], jobs: Sequence[str]) -> bytes | None:
     for place, (name, panel) in enumerate(drawn):
         _panel(ImageDraw.Draw(image), place * HEIGHT, name, panel)
     file = BytesIO()
-    image.resize((WIDTH, HEIGHT * len(drawn)), Image.Resampling.LANCZOS).save(file, "PNG", optimize=True)
+    image.reduce(SCALE).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
