@@ -25,7 +25,7 @@ Answer = TypeVar("Answer")
 
 def put(
     api: Any, repo: str, kind: Kind, files: Mapping[str, bytes | Path], title: str, goes: Callable[[str], bool],
-    tag: str = "", **more: Any,
+    tag: str, **more: Any,
 ) -> tuple[str, bool]:  # fmt: skip
     """Make the repository, private, unless it is there, and commit what differs; returns the commit, and whether it is private.
 
@@ -40,7 +40,8 @@ def put(
     api.create_repo(repo, repo_type=kind, private=True, exist_ok=True, **more)
     info = api.repo_info(repo, repo_type=kind)
     there = {file.rfilename for file in info.siblings or []}
-    if tag and "README.md" in there and tag not in ((info.card_data or {}).get("tags") or []):
+    new = kind == "space" and there <= {".gitattributes", "README.md"}  # the Hub gives a new Space a README
+    if "README.md" in there and not new and tag not in ((info.card_data or {}).get("tags") or []):
         raise Refused(f"{repo} is there already and holds something that ML Intern did not make; give another name.")
     gone = [CommitOperationDelete(path_in_repo=name) for name in sorted(there - set(files)) if goes(name)]
     added = [
