@@ -162,23 +162,29 @@ def _scores(views: Views, model: str, score: Scored | None) -> str:
 
 
 def _lineage(views: Views, stages: Sequence[Job]) -> str:
-    lines = (
-        [f"1. {base_model(views)[1]}, {_revision(stages[0])}"]
-        if base_model(views)[0]
-        else [f"1. {base_model(views)[1]}"]
-    )
+    base, called = base_model(views)
+    lines = [f"1. {called}, {_revision(views)}" if base else f"1. {called}"]
     for place, job in enumerate(stages, start=2):
-        teacher = (
-            f", with `{Path(str(job.config['teacher'])).name}` as its teacher" if job.config.get("teacher") else ""
-        )
+        teacher = f", with `{_called(job.config['teacher'])}` as its teacher" if job.config.get("teacher") else ""
         idea = f": {cell(job.idea)}" if job.idea else ""
         lines.append(f"{place}. `{job.id}` ({job.recipe}, {job.step} steps{teacher}){idea}")
     return "## Lineage\n\n" + "\n".join(lines)
 
 
-def _revision(first: Job) -> str:
-    found = re.search(r"/snapshots/([0-9a-f]{40})(?:/|$)", str(first.config.get("model", "")))
-    return f"revision `{found[1]}`" if found else "revision not recorded"
+def _revision(views: Views) -> str:
+    """The base model's commit on the Hub, where a job of the session was given it as a folder of the Hub's cache."""
+    folder = f"models--{views.goal.model.replace('/', '--')}/snapshots/"
+    paths = (str(job.config.get("model", "")).partition(folder)[2][:40] for job in views.jobs.values())
+    found = ", ".join(dict.fromkeys(f"`{path}`" for path in paths if path))
+    return f"revision {found}" if found else "revision not recorded"
+
+
+def _called(model: str) -> str:
+    """The name of a model that a job was given as a path: a job's, one of the Hub's cache, or a Hub id."""
+    if cached := re.search(r"/models--([^/]+)/snapshots/", model):
+        return cached[1].replace("--", "/")
+    path = Path(model)
+    return model if not path.is_absolute() else path.parent.name if path.name == "model" else path.name
 
 
 def _data(facts: Sequence[Event], views: Views, stages: Sequence[Job]) -> str:

@@ -17,7 +17,7 @@ class Publish(Tool):
         to: str = "",
         public: bool = False,
     ) -> str:
-        """Put a trained model with its card, the rows it was trained on, or the report on the Hub. The person is asked each time. Called again, it updates what is there.
+        """Put a trained model with its card, the rows it was trained on, or the report on the Hub. Only where the person wants it: the session waits until they have allowed it. Called again, it updates what is there.
 
         Args:
             what: "model", "dataset" for its training rows, or "report".

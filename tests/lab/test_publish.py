@@ -110,6 +110,7 @@ def test_a_model_is_published_whole_with_the_scores_of_the_log_and_updated_once(
     (metric,) = yaml.safe_load(text("README.md").split("---")[1])["model-index"][0]["results"][0]["metrics"]
     assert score and metric["value"] == score.value == 391 / 400
     assert metric["args"] == {"n": 400, "low": score.low, "high": score.high, "interval": "Wilson 95 %"}
+    assert "the training split of `chains` |" in text("README.md")
     assert "| sft-1 | 0 of 40 rows | no script |" in text("README.md")
     assert json.loads(text("recipe.json"))[0]["settings"]["lr"] == 0.003
     for file in ("README.md", "REPORT.md", "recipe.json"):
@@ -175,7 +176,8 @@ def test_a_refusal_is_one_sentence_and_leaves_nothing_public(hub, at_hub, new_se
     refused(Refused, "may not do it", as_other(keys={"HF_TOKEN": hub.people.add("ada", scopes=("read-repos",)).token}))
     refused(LabError, "cannot be reached", as_other(job_env={"HF_ENDPOINT": f"http://127.0.0.1:{free_port()}"}))
     refused(LabError, "'a b' cannot be a repository", to="a b")
-    refused(LabError, "'base' is no model that this session has trained", model="base")
+    for name in ("base", "evaluate-base", "none"):
+        refused(LabError, f"'{name}' is no model that this session has trained", model=name)
     api = HfApi(hub.url, token=mine.keys["HF_TOKEN"])
     api.create_repo("ada/mine")
     api.upload_file(path_or_fileobj=b"# Mine", path_in_repo="README.md", repo_id="ada/mine")

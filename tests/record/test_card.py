@@ -55,7 +55,7 @@ TWO_STAGES = [
     opened(),
     Noted(topic="data", text="", details={"file": "data/a.jsonl", "rows": 90, "source": "own", "sha256": "d1"}),
     *trained("sft-1", SNAPSHOT, "d1"),
-    *trained("sft-2", "/home/ada/s/jobs/sft-1/model", "d2"),
+    *trained("sft-2", "/home/ada/s/jobs/sft-1/model", "d2", teacher=SNAPSHOT),
     *trained("sft-9", SNAPSHOT, "d9"),
 ]
 HEAD = "## Contamination"
@@ -94,7 +94,11 @@ def test_lineage_goes_back_to_the_base_and_names_it_only_where_the_hub_has_it():
     assert [job.id for job in lineage(views, "sft-2")] == ["sft-1", "sft-2"]
     data, text = card(TWO_STAGES)
     assert (data["base_model"], data["base_model_relation"]) == ("org/base", "finetune")
-    assert "revision `" + "a" * 40 in text and "sft-9" not in text and "`sft-2` (sft, 20 steps): a \\| b" in text
+    assert (
+        "revision `" + "a" * 40 in text
+        and "sft-9" not in text
+        and "`sft-2` (sft, 20 steps, with `org/base` as its teacher): a \\| b" in text
+    )
     assert (
         card(TWO_STAGES, weights=("adapter_config.json", "adapter_model.safetensors"))[0]["base_model_relation"]
         == "adapter"
