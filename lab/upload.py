@@ -13,7 +13,7 @@ from lab.errors import LabError, Refused
 
 Kind = Literal["model", "dataset", "space"]
 WAITS = (0.5, 2.0)  # seconds before the second and the third try
-BUSY = (408, 429, 500, 502, 503, 504)
+BUSY = (408, 412, 429, 500, 502, 503, 504)  # 412: another call of ours has committed meanwhile; look again
 WHY = {
     401: "the Hub does not know this HF_TOKEN; set another",
     402: "it wants to be paid for; see https://huggingface.co/settings/billing",
@@ -48,7 +48,10 @@ def put(
         CommitOperationAdd(path_in_repo=name, path_or_fileobj=content if isinstance(content, bytes) else str(content))
         for name, content in files.items()
     ]
-    return api.create_commit(repo, [*gone, *added], commit_message=title, repo_type=kind).oid, bool(info.private)
+    done = api.create_commit(
+        repo, [*gone, *added], commit_message=title, repo_type=kind, parent_commit=info.sha if there else None
+    )
+    return done.oid, bool(info.private)
 
 
 def asked(what: str, ask: Callable[[], Answer]) -> Answer:

@@ -19,7 +19,7 @@ from lab.upload import asked, put
 from record.card import TAG
 
 PATIENCE = 3600.0  # seconds; a first build with CUDA takes some ten minutes
-POLL = 3.0  # seconds
+POLL = 2.0  # seconds
 DOWN = ("NO_APP_FILE", "CONFIG_ERROR", "BUILD_ERROR", "RUNTIME_ERROR", "PAUSED", "STOPPED", "DELETING")
 SHOWN = 60  # lines of a log, the last ones
 
@@ -63,23 +63,21 @@ def wait(api: Any, space: str, commit: str, patience: float) -> int:
     until, said = time.monotonic() + patience, ""
     while time.monotonic() < until:
         runtime = asked(f"the state of {space}", lambda: api.get_space_runtime(space))
-        if runtime.stage != said:
-            said = runtime.stage
+        before, said = said, runtime.stage
+        if said != before:
             print(f"  {said}", flush=True)
-        if said == "RUNNING" and runtime.raw.get("sha") in (None, commit):
+        sure = runtime.raw.get("sha") == commit or said == before  # the stage may still be that of the commit before
+        if sure and said == "RUNNING":
             print(f"It runs on {runtime.hardware}: {api.endpoint}/spaces/{space}")
             return 0
-        if said in DOWN:
+        if sure and said in DOWN:
             print(log(api, space, said in ("BUILD_ERROR", "CONFIG_ERROR")), file=sys.stderr)
-            print(
-                f"deploy: {space} is {said}: {runtime.raw.get('errorMessage') or 'see its log above'}.", file=sys.stderr
-            )
+            why = runtime.raw.get("errorMessage") or "see its log above"
+            print(f"deploy: {space} is {said}: {why}.", file=sys.stderr)
             return 1
         time.sleep(POLL)
-    print(
-        f"deploy: {space} is {said or 'silent'} after {patience:g} s; look at {api.endpoint}/spaces/{space}.",
-        file=sys.stderr,
-    )
+    late = f"{space} is {said or 'silent'} after {patience:g} s"
+    print(f"deploy: {late}; look at {api.endpoint}/spaces/{space}.", file=sys.stderr)
     return 1
 
 

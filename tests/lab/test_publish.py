@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from recipes.seal import file_hash
 from record.events import Ended, Launched, Progressed, Promoted, Published
 from record.journal import Journal
 from tests import hub as loopback
-from tests.conftest import cli_environment, free_port
+from tests.conftest import cli_environment, free_port, until
 from tests.scripted import open_lab
 from tools.publish import Publish
 
@@ -228,9 +229,10 @@ def test_a_person_publishes_by_a_command(hub, at_hub, new_session):
     trained(mine, session, score=False)
     env = cli_environment(mine) | {"HF_ENDPOINT": hub.url, "HF_TOKEN": mine.keys["HF_TOKEN"]}
 
+    command = [sys.executable, "-m", "agent", "publish", session]
+
     def publish(*more: str) -> subprocess.CompletedProcess[str]:
-        asked = [sys.executable, "-m", "agent", "publish", session, *more]
-        return subprocess.run(asked, env=env, capture_output=True, text=True, timeout=120)
+        return subprocess.run([*command, *more], env=env, capture_output=True, text=True, timeout=120)
 
     done = publish("--what", "dataset", "--to", "ada/rows", "--public")
     assert done.returncode == 0, done.stderr
@@ -238,3 +240,14 @@ def test_a_person_publishes_by_a_command(hub, at_hub, new_session):
     refused = publish("--to", "eve/model")
     assert refused.returncode == 2 and "this HF_TOKEN may not do it" in refused.stderr
     assert HfApi(hub.url, token=False).dataset_info("ada/rows").id == "ada/rows"
+
+    hub.faults.add("POST .*/commit/", wait_s=4)
+    hub.faults.asked.clear()
+    with subprocess.Popen([*command, "--to", "ada/cut"], env=env) as first:
+        until(lambda: any("ada/cut/preupload" in path for _, _, path, _ in hub.faults.asked))
+        time.sleep(1)  # its commit is on the way, and comes after that of the next
+        first.kill()
+    second = publish("--to", "ada/cut")
+    assert second.returncode == 0, second.stderr
+    until(lambda: sum("ada/cut/commit" in path for _, _, path, _ in hub.faults.asked) == 2)
+    assert len(HfApi(hub.url, token=mine.keys["HF_TOKEN"]).list_repo_commits("ada/cut")) == 2
