@@ -26,13 +26,8 @@ QUIET = {
     "TRACKIO_SQLITE_JOURNAL_MODE": "WAL",
     "TRACKIO_SQLITE_LOCKING_MODE": "NORMAL",
 }
-NO_LOCKS = (
-    "fuse",
-    "nfs",
-    "cifs",
-    "smb",
-    "9p",
-)  # beginnings of file systems' names: a mounted bucket, or another machine's
+# Beginnings of the names of file systems without file locks: a mounted bucket's, or another machine's.
+NO_LOCKS = ("fuse", "nfs", "cifs", "smb", "9p")
 # What a command or a trainer may see of our environment.
 JOB_NAMES = (
     "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
@@ -147,7 +142,7 @@ def quiet_libraries() -> None:
         "GRADIO_ANALYTICS_ENABLED": "False",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # they would stand between the lines of what is said
     }
     for name, value in (QUIET | ours).items():
         os.environ.setdefault(name, value)

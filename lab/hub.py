@@ -7,7 +7,8 @@ folder of our own and only read in the Hub's cache: trainers write there, and a 
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,41 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 COMPLETE = ".fetched"  # written last into a fetched model
 KEPT = (".safetensors", ".json", ".model", ".txt", ".jinja")  # weights, configs, tokenizers
+
+FINAL = (400, 401, 402, 403, 404, 422)  # statuses with which the Hub says no for good
+
+
+class HubRefusal(LabError):
+    """The Hub will not do it, however often it is asked."""
+
+
+def client(token: str | None, env: Mapping[str, str]) -> Any:
+    """A client of the Hub that is there (HF_ENDPOINT), for one person. Raises LabError where they have no token."""
+    from huggingface_hub import HfApi
+
+    if not token:
+        raise LabError("No token of the Hub is set; set HF_TOKEN.")
+    return HfApi(endpoint=env.get("HF_ENDPOINT"), token=token)
+
+
+@contextmanager
+def in_words(what: str) -> Iterator[None]:
+    """Whatever the Hub's client raises, as a LabError whose sentence begins with `what`."""
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        kind = HubRefusal if status in FINAL else LabError
+        raise kind(f"{what} ({status}: {first_line(error.server_message or str(error))}).") from error
+    except (httpx.HTTPError, OSError, RuntimeError, HFValidationError, ValueError, KeyError) as error:
+        raise LabError(f"{what} ({first_line(str(error)) or type(error).__name__}); it is tried again.") from error
+
+
+def first_line(text: str) -> str:
+    return text.strip().partition("\n")[0][:200]
 
 
 class Hub:

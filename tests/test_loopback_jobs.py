@@ -1,25 +1,19 @@
 """The loopback Hub's running half, as the real clients see it."""
 
-import base64
-import hashlib
-import os
-import re
-import subprocess
+import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
-import jwt
 import psutil
+import pyarrow.parquet
 import pytest
 from huggingface_hub import HfApi, JobInfo, Volume
 from huggingface_hub.errors import HfHubHTTPError, JobNotFoundError
-from playwright.sync_api import Browser
 
 from tests.conftest import until
 from tests.hub import Hub, serve
@@ -244,95 +238,6 @@ def test_a_hub_that_was_away_knows_its_jobs_and_none_runs_on(tmp_path: Path):
         assert list(api.fetch_job_logs(job_id=done.id, namespace="ada")) == ["hello"]
 
 
-def code_of(hub: Hub, browser: Browser, who: str, orgs: bool = False, **query) -> dict[str, list[str]]:
-    """What a person's browser brings back to the application's address."""
-    page = browser.new_page()
-    page.goto(f"{hub.url}/oauth/authorize?{urlencode({'response_type': 'code', 'state': 'st'} | query)}")
-    page.get_by_label("Who signs in").select_option(who)
-    page.get_by_label("organisations").set_checked(orgs)
-    assert page.get_by_role("listitem").all_inner_texts() == query["scope"].split()
-    page.get_by_role("button", name="Authorize").click()
-    page.wait_for_url(lambda url: "/oauth/authorize" not in url)
-    came = urlsplit(page.url)
-    page.close()
-    assert came.path == "/login/callback"
-    return parse_qs(came.query)
-
-
-def test_signing_in_gives_a_token_with_the_agreed_scopes_and_a_signed_word_of_who_it_is(hub: Hub, browser: Browser):
-    hub.people.add("eve", orgs=("lab",))
-    told = httpx.get(f"{hub.url}/.well-known/openid-configuration").json()
-    assert told["issuer"] == hub.url
-    hub.oauth.client("app", "s3cret", [f"{hub.url}/login/callback"])
-    back = f"{hub.url}/login/callback?_target_url=/x"
-    asks = {"client_id": "app", "redirect_uri": back, "scope": "openid profile jobs", "nonce": "n0"}
-    came = code_of(hub, browser, "eve", **asks)
-    assert (came["state"], came["_target_url"]) == (["st"], ["/x"])
-    form = {"grant_type": "authorization_code", "code": came["code"][0], "redirect_uri": back}
-    wrong = httpx.post(told["token_endpoint"], data=form, auth=("app", "guess"))
-    assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
-    got = httpx.post(told["token_endpoint"], data=form, auth=("app", "s3cret")).json()
-    assert (got["token_type"], got["scope"], got["expires_in"]) == ("bearer", "openid profile jobs", 8 * 3600)
-    key = jwt.PyJWKClient(told["jwks_uri"]).get_signing_key_from_jwt(got["id_token"])
-    said = jwt.decode(got["id_token"], key, ["RS256"], audience="app", issuer=told["issuer"])
-    assert (said["preferred_username"], said["nonce"], said["sub"]) == ("eve", "n0", "id-eve")
-    with pytest.raises(jwt.InvalidAudienceError):
-        jwt.decode(got["id_token"], key, ["RS256"], audience="other")
-    headers = {"authorization": f"Bearer {got['access_token']}"}
-    assert httpx.get(told["userinfo_endpoint"], headers=headers).json()["preferred_username"] == "eve"
-    api = HfApi(endpoint=hub.url, token=got["access_token"])
-    assert (api.whoami()["name"], api.whoami()["orgs"]) == ("eve", []), "the box was not ticked"
-    assert ended(api, run(api, "print()", namespace="eve")).status.stage == "COMPLETED"
-    assert httpx.post(told["token_endpoint"], data=form, auth=("app", "s3cret")).json()["error"] == "invalid_grant"
-
-
-def test_an_application_without_a_secret_proves_itself_and_a_token_ends(hub: Hub, browser: Browser):
-    hub.people.add("eve", orgs=("lab",))
-    back = f"{hub.url}/login/callback"
-    hub.oauth.client("public", None, [back])
-    verifier = "v" * 43
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    asks = {"client_id": "public", "redirect_uri": back, "scope": "openid profile"}
-    assert httpx.get(f"{hub.url}/oauth/authorize", params=asks).status_code == 400
-    asks |= {"code_challenge": challenge, "code_challenge_method": "S256"}
-    bad = httpx.get(f"{hub.url}/oauth/authorize", params=asks | {"redirect_uri": "http://evil.example/"})
-    assert bad.status_code == 400 and "evil.example" in bad.text
-    hub.oauth.expires_s = 0.5
-    form = {"grant_type": "authorization_code", "client_id": "public", "redirect_uri": back}
-    answers = []
-    for word in ("x" * 43, verifier):
-        code = code_of(hub, browser, "eve", orgs=True, **asks)["code"][0]
-        answers.append(httpx.post(f"{hub.url}/oauth/token", data=form | {"code": code, "code_verifier": word}).json())
-    hub.oauth.expires_s = 8 * 3600
-    assert answers[0]["error"] == "invalid_grant"
-    api = HfApi(endpoint=hub.url, token=answers[1]["access_token"])
-    assert [org["name"] for org in api.whoami()["orgs"]] == ["lab"]
-    time.sleep(0.6)
-    with pytest.raises(HfHubHTTPError, match="Invalid user token"):
-        api.whoami()
-
-
-def test_hf_auth_login_lets_a_device_in_and_renews_its_token(hub: Hub, browser: Browser, tmp_path: Path):
-    hub.people.add("eve")
-    hub.oauth.interval_s, hub.oauth.device_s = 0.1, 3600
-    env = {"PATH": os.environ["PATH"], "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HOME": str(tmp_path)}
-    hf = [sys.executable, "-m", "huggingface_hub.cli.hf", "auth"]
-    login = subprocess.Popen([*hf, "login", "--format", "agent"], env=env, stdout=subprocess.PIPE, text=True)
-    assert login.stdout
-    address = re.search(r"open (\S+) in", login.stdout.readline())
-    page = browser.new_page()
-    page.goto(address[1] if address else "")
-    page.get_by_label("Who signs in").select_option("eve")
-    page.get_by_role("button", name="Authorize").click()
-    assert page.get_by_role("heading").inner_text() == "Your device is signed in"
-    page.close()
-    assert "logged in as eve" in login.stdout.read() and login.wait(10) == 0
-    first = (tmp_path / "token").read_text()
-    who = subprocess.run([*hf, "whoami"], env=env, capture_output=True, text=True, timeout=20)
-    assert "eve" in who.stdout, who.stderr
-    assert (tmp_path / "token").read_text() != first
-
-
 def test_a_space_builds_after_a_commit_and_is_paused_and_set(hub: Hub, ada: HfApi, bob: HfApi):
     name = "ada/page"
     ada.create_repo(name, repo_type="space", space_sdk="docker", space_variables=[{"key": "MODE", "value": "first"}])
@@ -375,3 +280,35 @@ def test_papers_are_found_told_and_read(hub: Hub):
     assert next(iter(api.list_daily_papers(sort="trending"))).upvotes == 58
     with pytest.raises(HfHubHTTPError, match="404"):
         api.paper_info("9999.99999")
+
+
+def test_the_viewer_shows_splits_rows_sizes_and_parquet(hub: Hub, ada: HfApi, bob: HfApi, tmp_path: Path):
+    rows = [{"text": f"row {n}", "n": n, "messages": [{"role": "user", "content": "hi"}]} for n in range(150)]
+    lines = "\n".join(map(json.dumps, rows)).encode()
+    hub.repos.write("dataset", "ada/rows", {"train.jsonl": lines, "test.csv": b"text,n\na,1\n"}, visibility="private")
+
+    client = httpx.Client(base_url=f"{hub.url}/datasets-server")
+
+    def ask(what: str, by: HfApi = ada, **query) -> httpx.Response:
+        headers = {"authorization": f"Bearer {by.token}"}
+        return client.get(f"/{what}", params={"dataset": "ada/rows"} | query, headers=headers)
+
+    assert ask("is-valid").json()["viewer"] is True
+    assert [one["split"] for one in ask("splits").json()["splits"]] == ["test", "train"]
+    first = ask("first-rows").json()
+    assert (first["rows"][0]["row"], len(first["rows"])) == (rows[0], 100)
+    assert [one["type"].get("dtype") for one in first["features"]] == ["string", "int64", None]
+    more = ask("rows", offset=140, length=20).json()
+    assert ([one["row_idx"] for one in more["rows"]][-1], more["num_rows_total"]) == (149, 150)
+    assert ask("rows", length=101).status_code == 422 and ask("rows", split="none").status_code == 404
+    assert ask("size").json()["size"]["dataset"]["num_rows"] == 151
+    column = ask("statistics").json()["statistics"][1]["column_statistics"]
+    assert (column["min"], column["max"], column["mean"]) == (0, 149, 74.5)
+    url = next(one["url"] for one in ask("parquet").json()["parquet_files"] if one["split"] == "train")
+    file = {"revision": "refs/convert/parquet", "repo_type": "dataset", "cache_dir": tmp_path}
+    got = ada.hf_hub_download("ada/rows", url.rpartition("%2Fparquet/")[2], **file)
+    assert pyarrow.parquet.read_table(got).num_rows == 150
+    assert ask("rows", by=bob).status_code == 404
+    card = b"---\nconfigs:\n- config_name: a\n  data_files:\n  - split: dev\n    path: train*\n---\n"
+    hub.repos.write("dataset", "ada/rows", {"README.md": card})
+    assert ask("splits").json()["splits"] == [{"dataset": "ada/rows", "config": "a", "split": "dev"}]

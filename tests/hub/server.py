@@ -20,7 +20,7 @@ from tests.hub.people import People, Person
 from tests.hub.store import Conflict, Missing, Store
 
 PARTS = (
-    "identity", "repos", "files", "commits", "lfs", "discussions", "xet", "buckets",
+    "identity", "repos", "viewer", "files", "commits", "lfs", "discussions", "xet", "buckets",
     "jobs", "oauth", "spaces", "papers",
 )  # fmt: skip
 
