@@ -106,6 +106,14 @@ class Hub:
             return [Finding("info", "hub_silent", what, "Check the network, or give a folder or 'starter'.")]
         return [Finding("stop", "no_access", what, advice, {"model": name, "token": bool(self._token)})]
 
+    def writer(self) -> Any:
+        """huggingface_hub's HfApi with the person's token. Raises LabError where there is none."""
+        from huggingface_hub import HfApi
+
+        if not self._token:
+            raise LabError("No HF_TOKEN is set, so nothing can be published; set one that may write.")
+        return HfApi(endpoint=self._endpoint, token=self._token)
+
     def _asked(self, name: str) -> list[Finding]:
         """Raises what the Hub's client raises where the person may not read it."""
         from huggingface_hub import HfApi

@@ -29,6 +29,7 @@ from lab.machine import memory, this_machine
 from lab.models import config_of, parameters, sizes, token_counter, where
 from lab.place import choose
 from lab.preflight import Space, preflight, wrong_columns
+from lab.publish import Press, What
 from lab.supervisor import found, spec_of
 from lab.tasks import Vault, read_rows, rows_hash, write_rows
 from lab.workspace import Workspace
@@ -278,6 +279,12 @@ class Lab:
             self._journal.append(verdict_on(self._job(model), idea, self.views, self.folder))
             past = self.views.promotions[-1]
         return shown.judged(past, self.views.best)
+
+    def publish(self, what: What, model: str = "best", to: str = "", public: bool = False) -> dict[str, Any]:
+        """Put a model, its rows or the report on the Hub (see lab.publish.Press)."""
+        return Press(self._journal, self.folder, self._vault, self._hub, self.model_path).publish(
+            what, model, to, public
+        )
 
     def model_path(self, name: str) -> Path | str:
         """Where a model is: "base", "best", or the job that trained it. A Hub id stays one. Raises NotThere."""
