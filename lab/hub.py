@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lab.errors import LabError
+from lab.errors import LabError, Refused
 from lab.findings import Finding
 
 PATIENCE = 10.0  # seconds that the Hub has to answer
@@ -22,11 +22,13 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 COMPLETE = ".fetched"  # written last into a fetched model
 KEPT = (".safetensors", ".json", ".model", ".txt", ".jinja")  # weights, configs, tokenizers
 
-FINAL = (400, 401, 402, 403, 404, 422)  # statuses with which the Hub says no for good
-
-
-class HubRefusal(LabError):
-    """The Hub will not do it, however often it is asked."""
+BUSY = (408, 412, 429, 500, 502, 503, 504)  # 412: another call of ours has committed meanwhile; look again
+WHY = {
+    401: "the Hub does not know this HF_TOKEN; set another",
+    402: "it wants to be paid for; see https://huggingface.co/settings/billing",
+    403: "this HF_TOKEN may not do it; give it write or contribute-repos access, or another name",
+    404: "the Hub has no such place, or hides it from this HF_TOKEN; give another name",
+}
 
 
 def client(token: str | None, env: Mapping[str, str]) -> Any:
@@ -34,28 +36,43 @@ def client(token: str | None, env: Mapping[str, str]) -> Any:
     from huggingface_hub import HfApi
 
     if not token:
-        raise LabError("No token of the Hub is set; set HF_TOKEN.")
+        raise LabError("No HF_TOKEN is set; set one that may write.")
     return HfApi(endpoint=env.get("HF_ENDPOINT"), token=token)
 
 
 @contextmanager
 def in_words(what: str) -> Iterator[None]:
-    """Whatever the Hub's client raises, as a LabError whose sentence begins with `what`."""
+    """What the Hub's client raises when it is asked for `what`, in one sentence.
+
+    Raises:
+        Refused: The Hub says no.
+        LabError: It is busy, or cannot be reached: another try may go well.
+    """
     import httpx
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
         yield
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        kind = HubRefusal if status in FINAL else LabError
-        raise kind(f"{what} ({status}: {first_line(error.server_message or str(error))}).") from error
-    except (httpx.HTTPError, OSError, RuntimeError, HFValidationError, ValueError, KeyError) as error:
-        raise LabError(f"{what} ({first_line(str(error)) or type(error).__name__}); it is tried again.") from error
+    except (
+        httpx.HTTPError,
+        OfflineModeIsEnabled,
+        RuntimeError,
+    ) as error:  # RuntimeError: an upload's, around its cause
+        said = error if isinstance(error, HfHubHTTPError) else error.__cause__
+        status = said.response.status_code if isinstance(said, HfHubHTTPError) else 0
+        if status and status not in BUSY:
+            raise Refused(f"The Hub refuses {what}: {WHY.get(status) or first_line(said)}.") from error
+        why = f"The Hub cannot be reached for {what} ({first_line(error)})"
+        raise LabError(f"{why}; try again later, nothing is done twice.") from error
+    except (
+        ValueError
+    ) as error:  # a name that cannot be, a card or a file that the Hub does not take, an answer that is none
+        raise Refused(f"The Hub does not take {what}: {first_line(error)}.") from error
 
 
-def first_line(text: str) -> str:
-    return text.strip().partition("\n")[0][:200]
+def first_line(error: BaseException | None) -> str:
+    """The first line of what went wrong."""
+    return (str(error).strip().partition("\n")[0][:200] or type(error).__name__).rstrip(".:")
 
 
 class Hub:
@@ -63,7 +80,7 @@ class Hub:
 
     def __init__(self, own: Path, token: str | None = None, env: Mapping[str, str] | None = None):
         """`own` is where we keep what we fetch. `env` is a trainer's: where it looks for models (HF_ENDPOINT, HF_HOME)."""
-        env = env or {}
+        self._env = env = env or {}
         self._own = own
         self._token = token or False  # False: not even the one in the person's home
         self._endpoint = env.get("HF_ENDPOINT")
@@ -107,12 +124,8 @@ class Hub:
         return [Finding("stop", "no_access", what, advice, {"model": name, "token": bool(self._token)})]
 
     def writer(self) -> Any:
-        """huggingface_hub's HfApi with the person's token. Raises LabError where there is none."""
-        from huggingface_hub import HfApi
-
-        if not self._token:
-            raise LabError("No HF_TOKEN is set, so nothing can be published; set one that may write.")
-        return HfApi(endpoint=self._endpoint, token=self._token)
+        """A client with the person's token. Raises LabError where there is none."""
+        return client(self._token or None, self._env)
 
     def _asked(self, name: str) -> list[Finding]:
         """Raises what the Hub's client raises where the person may not read it."""

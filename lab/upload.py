@@ -10,16 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from lab.errors import LabError, Refused
+from lab.hub import in_words
 
 Kind = Literal["model", "dataset", "space"]
 WAITS = (0.5, 2.0)  # seconds before the second and the third try
-BUSY = (408, 412, 429, 500, 502, 503, 504)  # 412: another call of ours has committed meanwhile; look again
-WHY = {
-    401: "the Hub does not know this HF_TOKEN; set another",
-    402: "it wants to be paid for; see https://huggingface.co/settings/billing",
-    403: "this HF_TOKEN may not do it; give it write or contribute-repos access, or another name",
-    404: "the Hub has no such place, or hides it from this HF_TOKEN; give another name",
-}
 Answer = TypeVar("Answer")
 
 
@@ -61,30 +55,13 @@ def asked(what: str, ask: Callable[[], Answer]) -> Answer:
         Refused: It says no.
         LabError: It cannot be reached.
     """
-    import httpx
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    for wait in (*WAITS, None):
+    for wait in WAITS:
         try:
-            return ask()
-        except (
-            httpx.HTTPError,
-            OfflineModeIsEnabled,
-            RuntimeError,
-        ) as error:  # RuntimeError: an upload's, around its cause
-            said = error if isinstance(error, HfHubHTTPError) else error.__cause__
-            status = said.response.status_code if isinstance(said, HfHubHTTPError) else 0
-            if status and status not in BUSY:
-                raise Refused(f"The Hub refuses {what}: {WHY.get(status) or _first(said)}.") from error
-            if wait is None or isinstance(error, OfflineModeIsEnabled):
-                why = f"The Hub cannot be reached for {what} ({_first(error)})"
-                raise LabError(f"{why}; try again later, nothing is done twice.") from error
+            with in_words(what):
+                return ask()
+        except Refused:
+            raise
+        except LabError:
             time.sleep(wait)
-        except ValueError as error:  # a name that cannot be, a card or a file that the Hub does not take
-            raise Refused(f"The Hub does not take {what}: {_first(error)}.") from error
-    raise AssertionError("the last try returns or raises")
-
-
-def _first(error: BaseException | None) -> str:
-    """The first line of what went wrong."""
-    return (str(error).strip().partition("\n")[0][:200] or type(error).__name__).rstrip(".:")
+    with in_words(what):
+        return ask()

@@ -30,7 +30,7 @@ class Ear:
             return
 
         def hear() -> None:
-            with suppress(LabError), in_words("The log broke off"):
+            with suppress(LabError, OSError), in_words("a log"):
                 self.hear(lines())
 
         self._thread = threading.Thread(target=hear, name="hf job's log", daemon=True)

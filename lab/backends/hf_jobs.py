@@ -21,8 +21,8 @@ from lab.backends.ear import Ear
 from lab.backends.folder import log_tail, metrics, result, why
 from lab.backends.runner import cancel_file, launching
 from lab.checkpoint import keep_best
-from lab.errors import LabError
-from lab.hub import HubRefusal, first_line, in_words
+from lab.errors import LabError, Refused
+from lab.hub import in_words
 from lab.parcel import pack
 from lab.rented import PriceList
 
@@ -57,7 +57,7 @@ class HFJobs:
 
     def machines(self) -> dict[str, Machine]:
         """What can be rented, by name. Raises LabError where the Hub does not say."""
-        with in_words("The machines of Hugging Face Jobs cannot be listed"):
+        with in_words("the machines of Hugging Face Jobs"):
             return self._prices.machines(self._api())
 
     def price(self, machine: str) -> float | None:
@@ -81,14 +81,14 @@ class HFJobs:
                 return
             write_json(about_file(folder), {"attempt": spec.attempt})
             try:
-                with in_words(f"The job {spec.job} could not be sent to Hugging Face Jobs"):
+                with in_words(f"the job {spec.job}"):
                     self._send(spec, again)
-            except HubRefusal as error:
+            except Refused as error:
                 _end(folder, JobState("failed", reason=str(error)), attempt=spec.attempt)
-            except LabError as error:
+            except (LabError, OSError) as error:
                 pause = min(max(2 * pause, PAUSES[0]), PAUSES[1])
                 self._tries[folder] = (time.monotonic() + pause, pause, str(error))
-                raise
+                raise LabError(f"{error} The job {spec.job} is tried again.") from error
 
     def _send(self, spec: JobSpec, again: bool) -> None:
         api, flavor = self._api(), spec.machine.removeprefix(RENTED)
@@ -158,7 +158,7 @@ class HFJobs:
     def _look_on(self) -> None:
         while True:
             for folder, ear in list(self._ears.items()):
-                with suppress(LabError), in_words("It cannot be asked"):
+                with suppress(LabError, OSError), in_words("a job"):
                     if self._look(folder, ear):
                         with self._lock:
                             del self._ears[folder]
@@ -198,7 +198,7 @@ class HFJobs:
             return False
         if stage not in ("COMPLETED", "ERROR", "CANCELED", "DELETED"):  # one that we do not know: it is not an end
             return False
-        with suppress(LabError), in_words("Its log cannot be read"):  # the bucket has all that counts
+        with suppress(LabError), in_words("a log"):  # the bucket has all that counts
             ear.hear(api.fetch_job_logs(**asked))
         left = self._fetch(api, known, folder)
         if not left and stage == "CANCELED" and "started" in known:  # its machine has a moment to save what it has
@@ -251,9 +251,7 @@ def _upload(api: Any, owner: str, parcel: Path, place: str) -> Any:
     bucket = f"{owner}/{BUCKET}"
     api.create_bucket(bucket, private=True, exist_ok=True)
     if not api.bucket_info(bucket).private:
-        raise HubRefusal(
-            f"The bucket {bucket} is public, and what goes to jobs is not; make it private in its settings."
-        )
+        raise Refused(f"The bucket {bucket} is public, and what goes to jobs is not; make it private in its settings.")
     api.sync_bucket(str(parcel), f"hf://buckets/{bucket}/{place}", quiet=True)
     return Volume(type="bucket", source=bucket, mount_path=MOUNT, path=place, read_only=False)
 
@@ -283,7 +281,7 @@ def _ending(folder: Path, job: Any, stage: str, left: dict[str, Any], ran: float
     """How a job ended, by its stage and by what it left behind."""
     took = job.durations.running_secs if job.durations else None
     seconds = float(ran if took is None else took)
-    said, code = first_line(job.status.message or ""), left.get("code")
+    said, code = (job.status.message or "").strip().partition("\n")[0][:200], left.get("code")
     if not left:  # its machine was taken from it
         asked = cancel_file(folder).exists()
         if stage == "CANCELED":
