@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lab.errors import LabError, Refused
 from lab.findings import Finding
@@ -82,7 +82,7 @@ class Hub:
         """`own` is where we keep what we fetch. `env` is a trainer's: where it looks for models (HF_ENDPOINT, HF_HOME)."""
         self._env = env = env or {}
         self._own = own
-        self._token = token or False  # False: not even the one in the person's home
+        self._token: str | Literal[False] = token or False  # False: not even the one in the person's home
         self._endpoint = env.get("HF_ENDPOINT")
         self._cache = Path(env["HF_HOME"], "hub") if "HF_HOME" in env else None
         self._closed: dict[str, list[str]] = {}  # models that need the token, with the files to fetch
