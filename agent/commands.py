@@ -20,7 +20,11 @@ from agent.sessions import DEMO, Request, find, open_session, state_of, summarie
 from agent.settings import Settings, SettingsError
 from agent.steering import decide, fork, halt, say
 from agent.webhook import watching
+from lab.backends.local import LocalBackend
 from lab.confine import guard, landlock
+from lab.errors import LabError
+from lab.lab import Lab
+from lab.tasks import Vault
 from record.events import Asked, Closed, Event
 from record.log import Log, LogError
 from record.report import report as write_report
@@ -137,6 +141,20 @@ def report(settings: Settings, options: Namespace) -> int:
     return 0
 
 
+def publish(settings: Settings, options: Namespace) -> int:
+    """Put what a session has made on the Hub, with the person's token. Typing the command is the consent."""
+    log = find(settings, options.session)
+    backend = LocalBackend(settings.home / "queue", settings.job_env, settings.machine_price)
+    token = settings.keys.get("HF_TOKEN")
+    lab = Lab(log, log.path.parent, backend, Vault(settings.vault), settings.job_env, lambda: None, token)
+    try:
+        made = lab.publish(options.what, options.model, options.to, options.public)
+    except LabError as error:
+        raise SettingsError(str(error)) from error
+    print(f"{made['published']}, {'private' if made['private'] else 'public'}: {made['where']}")
+    return 0
+
+
 def stop(settings: Settings, options: Namespace) -> int:
     """Stop a session, whoever drives it; one that nobody drives is ended here, and its jobs with it."""
     log = find(settings, options.session)
@@ -241,5 +259,5 @@ def worker(settings: Settings, options: Namespace) -> int:
     return driving.main(settings, options.parent)
 
 
-ALL = (run, demo, chat, list_, pull, show, resume, replay, report, stop, worker)
+ALL = (run, demo, chat, list_, pull, show, resume, replay, report, publish, stop, worker)
 COMMANDS: dict[str, Callable[[Settings, Namespace], int]] = {one.__name__.rstrip("_"): one for one in ALL}

@@ -24,8 +24,11 @@ from agent.scouts import Scout
 from agent.servers import Servers
 from agent.sessions import Request, open_session, session_log
 from agent.settings import Settings, SettingsError
+from lab.backends.hf_jobs import HFJobs
 from lab.backends.local import LocalBackend
+from lab.backends.machines import Machines
 from lab.errors import NeedsPerson, OutOfBudget, Stopped
+from lab.hub import client
 from lab.lab import Lab
 from lab.supervisor import Supervisor
 from lab.tasks import Vault
@@ -42,6 +45,12 @@ GRACE = 30.0  # seconds that running jobs have to save when a session ends
 MOST_CALLS = 300  # of the model, where the person gave no cap
 UNPRICED_TOKENS = 5_000_000  # that a session without a cap of tokens may use while nobody knows what they cost
 IDLE_REPLIES = 2  # answers in a row without a call, after which a person is asked
+
+
+def machines(settings: Settings) -> Machines:
+    """Where the jobs of a session may run."""
+    here = LocalBackend(settings.home / "queue", settings.job_env, settings.machine_price)
+    return Machines(here, HFJobs(lambda: client(settings.keys.get("HF_TOKEN"), settings.job_env)))
 
 
 STOPPED = Closed(outcome="stopped", reason="stopped by the person")
@@ -86,7 +95,7 @@ class Session:
             if views.settled and views.closed:
                 return views.closed
             self._since = len(self.log)
-            backend = LocalBackend(self._settings.home / "queue", self._settings.job_env, self._settings.machine_price)
+            backend = machines(self._settings)
             supervisor = Supervisor(self.log, self.folder, backend, self._settings.disk)
             vault = Vault(self._settings.vault)
             token = self._settings.keys.get("HF_TOKEN")

@@ -75,12 +75,14 @@ def readable(hub: Hub, request: Request, kind: str | None = None) -> Repo:
 
 
 def writable(hub: Hub, request: Request, kind: str | None = None, propose: bool = False) -> tuple[Repo, Person]:
-    """A repository that the asker may commit to; with `propose`, one to which anybody who sees it may open a pull request."""
+    """A repository that the asker may commit to; with `propose`, one to which anybody who may read it may open a pull request."""
     repo, person = asked(hub, request, kind)
     if person is None:
         raise Refusal(401, "Invalid username or password.")
-    if not writes(person, repo) and not (propose and {*WRITE, "contribute-repos"} & set(person.scopes)):
-        raise Refusal(403, f"You don't have the rights to write to {repo.id}")
+    if not writes(person, repo):
+        if not propose or not {*WRITE, "contribute-repos"} & set(person.scopes):
+            raise Refusal(403, f"You don't have the rights to write to {repo.id}")
+        readable(hub, request, kind)
     return repo, person
 
 

@@ -8,7 +8,6 @@ from starlette.routing import Route
 
 from tests.hub.access import (
     asked,
-    find,
     iso,
     maker,
     manageable,
@@ -81,8 +80,7 @@ def _own(hub: Hub) -> list[Route]:
                 "bucket", id, "private" if asks.get("private") else "public", person.maker, person.name
             )
         except Conflict as error:
-            repo, _ = find(hub, request, "bucket", id)
-            raise Refusal(409, str(error), url=page_of(hub, repo)) from error
+            raise Refusal(409, str(error), url=page_of(hub, hub.repos.repo("bucket", id))) from error
         return JSONResponse({"url": page_of(hub, repo), "name": repo.id})
 
     def listing(request: Request) -> Response:

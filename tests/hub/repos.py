@@ -10,7 +10,6 @@ from starlette.routing import Route
 
 from tests.hub.access import (
     asked,
-    find,
     iso,
     maker,
     manageable,
@@ -143,8 +142,7 @@ def _made(hub: Hub) -> list[Route]:
         try:
             repo = hub.repos.add(kind, id, visibility, person.maker, person.name, **asks)
         except Conflict as error:
-            repo, _ = find(hub, request, kind, id)
-            raise Refusal(409, str(error), url=page_of(hub, repo)) from error
+            raise Refusal(409, str(error), url=page_of(hub, hub.repos.repo(kind, id))) from error
         return JSONResponse({"url": page_of(hub, repo), "name": repo.id, "id": f"{repo.key:024x}"})
 
     def delete(request: Request, body: bytes) -> Response:
@@ -170,11 +168,11 @@ def _made(hub: Hub) -> list[Route]:
 
     def duplicate(request: Request, body: bytes) -> Response:
         asks, repo = parsed(body), readable(hub, request)
-        _, person = maker(hub, request, asks["repository"].split("/")[0])
-        visibility = asks.get("visibility") or repo.visibility
-        if taken := hub.repos.get(repo.kind, asks["repository"]):
+        id, visibility = asks.pop("repository"), asks.pop("visibility", None) or repo.visibility
+        _, person = maker(hub, request, id.split("/")[0])
+        if taken := hub.repos.get(repo.kind, id):
             raise Refusal(409, f"{taken.id} exists already.", url=page_of(hub, taken))
-        twin = hub.repos.copy(repo, asks["repository"], visibility, person.maker)
+        twin = hub.repos.copy(repo, id, visibility, person.maker, sdk=repo.more.get("sdk"), **asks)
         return JSONResponse({"url": page_of(hub, twin)})
 
     return [

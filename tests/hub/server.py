@@ -19,7 +19,10 @@ from tests.hub.faults import Faults
 from tests.hub.people import People, Person
 from tests.hub.store import Conflict, Missing, Store
 
-PARTS = ("identity", "repos", "files", "commits", "lfs", "discussions", "xet", "buckets")
+PARTS = (
+    "identity", "repos", "viewer", "files", "commits", "lfs", "discussions", "xet", "buckets",
+    "jobs", "oauth", "spaces", "papers",
+)  # fmt: skip
 
 
 class Refusal(Exception):

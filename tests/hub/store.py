@@ -199,20 +199,21 @@ class Store:
 
     def change(self, repo: Repo, **fields) -> None:
         """Set columns: id, visibility, gated, accepted, more. Raises Conflict for an id that is taken."""
+        packed = {name: json.dumps(value) if name in ("accepted", "more") else value for name, value in fields.items()}
         try:
-            for name, value in fields.items():
-                packed = json.dumps(value) if name in ("accepted", "more") else value
-                self._ask(f"UPDATE repos SET {name} = ? WHERE key = ?", packed, repo.key)
+            with self.at_once():
+                for name, value in packed.items():
+                    self._ask(f"UPDATE repos SET {name} = ? WHERE key = ?", value, repo.key)
         except sqlite3.IntegrityError as error:
             raise Conflict(f"There is a {repo.kind} of the name {fields['id']} already.") from error
 
     def drop(self, repo: Repo) -> None:
         self._ask("DELETE FROM repos WHERE key = ?", repo.key)
 
-    def copy(self, repo: Repo, id: str, visibility: str, maker: str) -> Repo:
-        """A duplicate with all history, but no discussions. Raises Conflict."""
+    def copy(self, repo: Repo, id: str, visibility: str, maker: str, **more) -> Repo:
+        """A duplicate with all history, but no discussions and none of the first one's `more`. Raises Conflict."""
         with self.at_once():
-            twin = self.add(repo.kind, id, visibility, maker, **repo.more)
+            twin = self.add(repo.kind, id, visibility, maker, **more)
             for table, columns in (
                 ("refs", "ref, oid"), ("commits", "oid, parent, title, message, author, at, tree"), ("objects", "sha, size, xet")
             ):  # fmt: skip
@@ -322,10 +323,11 @@ class Store:
 
     def put(self, repo: Repo, path: str, file: File | None, mtime: int = 0) -> None:
         """Set or (None) remove a file of a bucket."""
-        self._ask("DELETE FROM stored WHERE repo = ? AND path = ?", repo.key, path)
-        if file is not None:
-            row = (repo.key, path, json.dumps(asdict(file)), mtime, time.time())
-            self._ask("INSERT INTO stored VALUES(?, ?, ?, ?, ?)", *row)
+        with self.at_once():
+            self._ask("DELETE FROM stored WHERE repo = ? AND path = ?", repo.key, path)
+            if file is not None:
+                row = (repo.key, path, json.dumps(asdict(file)), mtime, time.time())
+                self._ask("INSERT INTO stored VALUES(?, ?, ?, ?, ?)", *row)
 
     # for tests
 
