@@ -2,7 +2,7 @@
 
     events.jsonl, jobs/*/metrics.jsonl, log.txt   in segments of SEGMENT bytes: what grows is not sent again and again
     report.md, workspace/                         all but what can be made again (NEVER)
-    jobs/<job>/*, jobs/.<job>.*                   of jobs that the log knows; not locks and signs of life
+    jobs/<job>/*, jobs/.<job>.*                   of jobs that the log knows; no locks and no signs of life
     jobs/<job>/model, checkpoints/checkpoint-N    weights that a resume needs, each folder whole or not at all
 
 Links, sockets and pipes never go, nor files over LARGEST. A trainer may write in its folder: no link there is followed.
@@ -183,8 +183,8 @@ def _goes(path: PurePosixPath, views: Views) -> bool:
         return not name.endswith(".tmp")
     if len(parts) == 1:
         return name in (LOG, "report.md", "notified")
-    if len(parts) == 2:  # .JOB.run.json and .JOB.cancel: what the lab trusts of a job
-        return name.endswith((".run.json", ".cancel")) and name[1:].split(".")[0] in views.jobs
+    if len(parts) == 2:  # .JOB.run.json, .JOB.hf-job.json, .JOB.cancel: what the lab trusts of a job
+        return name[:1] == "." and name[1:].split(".")[0] in views.jobs and not name.endswith((".launch", ".tmp"))
     if len(parts) == 3:
         return name not in NOT_OF_JOBS and not name.startswith(".")
     return True

@@ -405,6 +405,9 @@ def test_a_new_machine_fetches_and_goes_on(hub: Hub, tmp_path: Path):
     folder = job(log)
     (folder / "config.json").write_text(json.dumps({"data": f"{folder}/data.jsonl"}))
     (folder / "log.txt").write_text("printed")
+    beside = [folder.with_name(f".sft-1.{what}") for what in ("run.json", "hf-job.json", "cancel", "launch")]
+    for file in beside:
+        file.write_text(file.name)
     (old / "workspace" / "train.py").write_text("print()")
     log.append(Ended(job="sft-1", state="done", seconds=1))
     weights(folder / "model")
@@ -418,6 +421,8 @@ def test_a_new_machine_fetches_and_goes_on(hub: Hub, tmp_path: Path):
     assert pull(remote, sessions, "new", dead=0.0).fetched == [old.name]
     new = sessions / old.name
     kept = ("workspace/train.py", "jobs/sft-1/log.txt", "jobs/sft-1/model/model.safetensors")
+    said = {file.name for file in (new / "jobs").iterdir() if file.is_file()}
+    assert said == {file.name for file in beside[:3]}, "a rented machine is found again by them"
     assert all((new / path).read_bytes() == (old / path).read_bytes() for path in kept)
     assert json.loads((new / "jobs/sft-1/config.json").read_text()) == {"data": f"{new}/jobs/sft-1/data.jsonl"}
     assert (new / "jobs/sft-1/log.txt").stat().st_mtime <= heard, "its last sign of life, not the time of the fetch"
