@@ -20,6 +20,12 @@ class Person:
     orgs: tuple[str, ...] = ()
     until: float | None = None  # unix time at which the token ends
     pro: bool = True
+    app: str = ""  # the application that a sign-in gave the token to; "" for one of the settings page
+
+    @property
+    def maker(self) -> str:
+        """Whose repositories a token with no more than contribute-repos may read and write: those of its application."""
+        return self.app or self.token
 
     def writes(self, namespace: str) -> bool:
         return namespace == self.name or namespace in self.orgs

@@ -16,8 +16,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.hub.faults import Faults
 from tests.hub.people import People, Person
+from tests.hub.store import Conflict, Missing, Store
 
-PARTS = ("identity",)
+PARTS = (
+    "identity", "repos", "viewer", "files", "commits", "lfs", "discussions", "xet", "buckets",
+    "jobs", "oauth", "spaces", "papers",
+)  # fmt: skip
 
 
 class Refusal(Exception):
@@ -39,8 +43,9 @@ class Hub:
         folder.mkdir(parents=True, exist_ok=True)
         self.people = People(folder / "people.json")
         self.faults = Faults()
+        self.repos = Store(folder / "store")
         self.url = ""  # known once it serves
-        self.closers: list[Callable[[], None]] = []  # called when the server stops
+        self.closers: list[Callable[[], None]] = [self.repos.close]  # called when the server stops
 
     def asker(self, request: Request) -> Person | None:
         """Who asks; None without a token. Raises Refusal for a token that is none, or is over."""
@@ -67,12 +72,22 @@ def param(request: Request, name: str) -> str:
     return unquote(request.path_params[name])
 
 
+def _missing(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Missing)
+    known = {"x-repo-commit": error.commit} if error.commit else None
+    return Refusal(404, str(error), error.what, known).answer
+
+
 def build(hub: Hub) -> ASGIApp:
     """The whole Hub as one app."""
     parts = [importlib.import_module(f"tests.hub.{name}") for name in PARTS]
     inner = Starlette(
         routes=[route for part in parts for route in part.routes(hub)],
-        exception_handlers={Refusal: lambda _, error: error.answer},  # type: ignore[attr-defined]
+        exception_handlers={
+            Refusal: lambda _, error: error.answer,  # type: ignore[attr-defined]
+            Missing: _missing,
+            Conflict: lambda _, error: Refusal(409, str(error)).answer,
+        },
     )
 
     async def raw(scope: Scope, receive: Receive, send: Send) -> None:
