@@ -75,6 +75,10 @@ class Session:
         self._typing = Typing(self.folder, self.log.secrets)
         self._since = 0  # a stop that came before we began is over
 
+    @property
+    def views(self) -> Views:
+        return self._journal.views
+
     @classmethod
     def open(cls, settings: Settings, request: Request) -> "Session":
         """A new session. Raises SettingsError."""

@@ -7,11 +7,13 @@ import threading
 import time
 from contextlib import suppress
 
+from agent.driver import RUNTIME
 from agent.session import Busy, Session, SignedOut
 from agent.sessions import folders, session_log
 from agent.settings import Settings
 from agent.wallet import Wallet
 from agent.webhook import Webhook
+from record.events import Tuned
 from record.journal import Journal
 from record.log import LogError
 
@@ -58,6 +60,7 @@ class Desk:
         self._journals: dict[str, Journal] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._not_before: dict[str, float] = {}
+        self._stands: dict[str, float] = {}  # sessions that wait for a sign-in, and since when (unix seconds)
         self._webhook = Webhook(settings)
 
     def look(self, settings: Settings) -> None:
@@ -104,7 +107,10 @@ class Desk:
         self._webhook.look(name, views)  # also of one whose owner died before it could tell
         if views.opened is None or views.settled:
             return False
-        return bool(views.running) or not (views.active and self._signed_out())
+        if not (views.active and self._signed_out()):
+            return True
+        self._stands.setdefault(name, time.time())
+        return bool(views.running)
 
     def _drive(self, name: str, waits: bool) -> None:
         """`waits`: only its jobs go on, until its person has signed in again."""
@@ -114,6 +120,7 @@ class Desk:
             if waits:
                 session.attend(lambda: not self._signed_out())
             else:
+                self._give_back(name, session)
                 session.run()
         except SignedOut:
             pass
@@ -121,6 +128,13 @@ class Desk:
             self._not_before[name] = time.monotonic() + 1.0
         except (LogError, OSError) as error:
             self._put_off(name, str(error))
+
+    def _give_back(self, name: str, session: Session) -> None:
+        """The time that a session stood still for want of a sign-in does not count."""
+        since, budget = self._stands.pop(name, None), session.views.budget
+        if since is not None and budget.hours is not None and session.views.active:
+            hours = round(budget.hours + (time.time() - since) / 3600, 6)
+            session.log.append(Tuned(budget=budget.model_copy(update={"hours": hours}), by=RUNTIME))
 
     def _put_off(self, name: str, why: str) -> None:
         logging.getLogger(__name__).error("session %s is put off: %s", name, why)

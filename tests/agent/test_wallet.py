@@ -54,7 +54,7 @@ def ada(seconds: float) -> Grant:
 def test_a_session_stands_still_without_its_persons_token_and_goes_on_with_the_next(wallet, working, session_of):
     before = session_of("ada")
     assert not before.wait(lambda views: views.replied, 1.5)  # not signed in since a restart
-    wallet.give(ada(4))
+    wallet.give(ada(6))
     assert before.wait(lambda views: views.replied, 30)
     # its first evaluation is begun, and is finished; then the token has ended, and nothing is asked any more
     assert before.wait(lambda views: views.scores and not views.unanswered, 60)
@@ -65,8 +65,11 @@ def test_a_session_stands_still_without_its_persons_token_and_goes_on_with_the_n
     assert views.active and views.closed is None and not views.unanswered
     time.sleep(1.0)
     assert before.views.spent.replies == replies
+    assert views.budget.hours == 1.0
     wallet.give(ada(600))
     assert before.wait(lambda views: views.spent.replies > replies, 30)
+    stood = (before.views.budget.hours - 1.0) * 3600  # the clock does not count while it stands
+    assert 2.0 < stood < 60
     halt(before.log)
     assert before.wait(lambda views: views.settled, 60)
 

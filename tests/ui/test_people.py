@@ -195,7 +195,6 @@ def test_a_person_has_their_own_keys_and_the_owner_the_spaces(hub: Hub, tmp_path
     settings = space_settings(
         tmp_path, hub, ANTHROPIC_API_KEY="sk-of-the-owner", ML_INTERN_API_BASE="http://127.0.0.1:9"
     )
-    auth = Auth(Wallet(settings))
     for site in served(settings):
         space = Space(site.url, hub)
         cookies = {name: space.sign_in(name) for name in ("ada", "ben")}
@@ -214,7 +213,12 @@ def test_a_person_has_their_own_keys_and_the_owner_the_spaces(hub: Hub, tmp_path
         assert again.person(cookies["ben"]) == "ben" and again.settings(cookies["ben"]).keys == ben.keys
         other = Auth(Wallet(replace(settings, keys=settings.keys | {"OAUTH_CLIENT_SECRET": "another"})))
         assert other.person(cookies["ben"]) == ""
-    assert auth.person("") == ""
+        for name, state in (("ben", "ok"), ("ada", "bad")):
+            if name == "ada":
+                site.app.state.auth.wallet.give(Grant("ada", "t" * 9, time.time() - 1))
+            with space.visitor(cookies[name]) as http:
+                (line,) = [one for one in http.get("/api/check").json() if one["name"] == "Hub sign-in"]
+                assert line["state"] == state, line
 
 
 def test_cookies_that_nobody_gave_are_nobodys(two: Two):
