@@ -374,3 +374,33 @@ def test_a_provider_that_names_other_addresses_is_not_asked(tmp_path):
     with pytest.raises(SignInError, match="not its own"):
         oauth.address(Attempt())
     server.shutdown()
+
+
+def test_a_person_signs_in_and_again_and_out(two: Two, visit):
+    page = visit(two.space.url)
+
+    def enter(label: str) -> None:
+        page.get_by_role("link", name=label).click()
+        page.get_by_label("Who signs in").select_option("ben")
+        page.get_by_role("button", name="Authorize").click()
+        page.wait_for_selector("body[data-ready]")
+
+    enter("Sign in with Hugging Face")
+    page.get_by_role("button", name="signed in as ben").wait_for()
+    page.get_by_role("button", name="Run the demo").click()
+    page.wait_for_url("**/?session=*")
+    page.get_by_role("log").get_by_text("arithmetic chains").first.wait_for()
+    assert page.get_by_role("link", name="Open in Trackio").count() == 0
+    two.wallet.give(replace(two.wallet.grants["ben"], until=time.time() - 1))
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.get_by_text("Your sign-in has ended").wait_for()
+    session = page.url
+    enter("Sign in again")
+    page.get_by_role("log").get_by_text("arithmetic chains").first.wait_for()
+    assert page.url == session and page.get_by_text("Your sign-in has ended").count() == 0
+    page.get_by_role("button", name="signed in as ben").click()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("link", name="Sign in with Hugging Face").wait_for()
+    page.goto(session)
+    page.get_by_text("There is no such session, or it is not yours.").wait_for()
+    page.get_by_text("Sign in to see your sessions.").wait_for()
