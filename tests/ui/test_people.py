@@ -26,6 +26,7 @@ from record.log import Log
 from tests.hub import Hub, serve
 from tests.ui import story
 from tests.ui.conftest import Site, served
+from tests.ui.test_axe import clean
 from tests.ui.visitors import SECRET, Space, space_settings
 from ui.auth import BEGUN, COOKIE, Auth
 from ui.oauth import Attempt, Entry, OAuth, SignInError
@@ -389,6 +390,7 @@ def test_a_person_signs_in_and_again_and_out(two: Two, visit):
         page.get_by_role("button", name="Authorize").click()
         page.wait_for_selector("body[data-ready]")
 
+    clean(page, "nobody")
     enter("Sign in with Hugging Face")
     page.get_by_role("button", name="signed in as ben").wait_for()
     page.get_by_role("button", name="Run the demo").click()
@@ -398,13 +400,20 @@ def test_a_person_signs_in_and_again_and_out(two: Two, visit):
     two.wallet.give(replace(two.wallet.grants["ben"], until=time.time() - 1))
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     page.get_by_text("Your sign-in has ended").wait_for()
+    clean(page, "ended")
     session = page.url
     enter("Sign in again")
     page.get_by_role("log").get_by_text("arithmetic chains").first.wait_for()
     assert page.url == session and page.get_by_text("Your sign-in has ended").count() == 0
     page.get_by_role("button", name="signed in as ben").click()
+    clean(page, "signed in")
     page.get_by_role("button", name="Sign out").click()
     page.get_by_role("link", name="Sign in with Hugging Face").wait_for()
     page.goto(session)
     page.get_by_text("There is no such session, or it is not yours.").wait_for()
     page.get_by_text("Sign in to see your sessions.").wait_for()
+    for theme, width in (("dark", 1440), ("dark", 390), ("light", 390)):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.goto(f"{session}&__theme={theme}")
+        page.get_by_text("Sign in to see your sessions.").wait_for()
+        clean(page, f"nobody, {theme}, {width}")
