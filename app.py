@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     env.take_keys_out()
     env.quiet_libraries()
-    shroud.redact_errors(settings.keys.values())
+    shroud.redact_errors(settings.secrets)
     from ui.run import serve  # after the line above, which Gradio reads when it is imported
 
     print(f"ML Intern is at {address(settings)}", flush=True)

@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = env.read()
         env.take_keys_out()
         env.quiet_libraries()
-        shroud.redact_errors(settings.keys.values())
+        shroud.redact_errors(settings.secrets)
         from agent import commands  # what it imports reads the environment
 
         return commands.COMMANDS[options.command](settings, options)

@@ -19,6 +19,7 @@ from agent.mirroring import fetch, mirrored
 from agent.sessions import DEMO, Request, find, open_session, state_of, summaries
 from agent.settings import Settings, SettingsError
 from agent.steering import decide, fork, halt, say
+from agent.wallet import Wallet
 from agent.webhook import watching
 from lab.backends.local import LocalBackend
 from lab.confine import guard, landlock
@@ -253,10 +254,14 @@ def worker(settings: Settings, options: Namespace) -> int:
     """Drive the sessions that the page opens, with keys that no environment holds."""
     from agent import worker as driving  # smolagents, too
 
-    if options.keys_from_stdin:
-        settings = replace(settings, keys=settings.keys | json.load(sys.stdin))
-        shroud.redact_errors(settings.keys.values())
-    return driving.main(settings, options.parent)
+    if not options.keys_from_stdin:
+        return driving.main(Wallet(settings), options.parent)
+    lines = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  (a lock of sys.stdin held by a thread breaks the exit)
+    settings = replace(settings, keys=settings.keys | json.loads(lines.readline()))
+    shroud.redact_errors(settings.secrets)
+    wallet = Wallet(settings)
+    threading.Thread(target=wallet.listen, args=(lines,), name="sign-ins", daemon=True).start()
+    return driving.main(wallet, options.parent)
 
 
 ALL = (run, demo, chat, list_, pull, show, resume, replay, report, publish, stop, worker)

@@ -8,14 +8,17 @@ import threading
 import time
 from contextlib import suppress
 
-from agent.settings import ROOT, Settings
+from agent.settings import ROOT
+from agent.wallet import Grant, Wallet, as_line
+
+LOOK = 0.2  # seconds between looks for a new sign-in
 
 
 class Keeper:
     """Keeps one worker process alive: starts it, and starts it again with back-off whenever it dies."""
 
-    def __init__(self, settings: Settings):
-        self._settings = settings
+    def __init__(self, wallet: Wallet):
+        self._wallet = wallet
         self._stop = threading.Event()
         self._process: subprocess.Popen | None = None
         self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
@@ -38,8 +41,22 @@ class Keeper:
         while not self._stop.is_set():
             started = time.monotonic()
             command = [sys.executable, "-m", "agent", "worker", "--parent", str(os.getpid()), "--keys-from-stdin"]
-            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)
+            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, bufsize=0)
             with suppress(BrokenPipeError):
-                self._process.communicate(json.dumps(self._settings.keys).encode())  # never by its environment
+                self._tell(self._process)
+            self._process.wait()
             pause = 0.5 if time.monotonic() - started > 60 else min(pause * 2, 30.0)
             self._stop.wait(pause)
+
+    def _tell(self, process: subprocess.Popen) -> None:
+        """The server's keys, and then each sign-in when it comes, until the worker is gone: never by its environment."""
+        assert process.stdin
+        process.stdin.write(json.dumps(self._wallet.settings.keys).encode() + b"\n")
+        told: dict[str, Grant] = {}
+        while process.poll() is None:
+            for person, grant in self._wallet.grants.items():
+                if told.get(person) != grant:
+                    process.stdin.write(as_line(grant))
+                    told[person] = grant
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK)

@@ -9,7 +9,8 @@ running jobs are adopted, nothing is done twice.
 import fcntl
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -44,12 +45,13 @@ from tools.skill import shown_after
 GRACE = 30.0  # seconds that running jobs have to save when a session ends
 MOST_CALLS = 300  # of the model, where the person gave no cap
 UNPRICED_TOKENS = 5_000_000  # that a session without a cap of tokens may use while nobody knows what they cost
+POLL = 0.2  # seconds between looks at jobs that nobody waits for
 IDLE_REPLIES = 2  # answers in a row without a call, after which a person is asked
 
 
 def machines(settings: Settings) -> Machines:
     """Where the jobs of a session may run."""
-    here = LocalBackend(settings.home / "queue", settings.job_env, settings.machine_price)
+    here = LocalBackend(settings.queue, settings.job_env, settings.machine_price)
     return Machines(here, HFJobs(lambda: client(settings.keys.get("HF_TOKEN"), settings.job_env)))
 
 
@@ -58,6 +60,10 @@ STOPPED = Closed(outcome="stopped", reason="stopped by the person")
 
 class Busy(Exception):
     """Another process owns the session."""
+
+
+class SignedOut(Stopped):
+    """The person's sign-in has ended: the session stands where it is, and goes on with the next one."""
 
 
 class Session:
@@ -78,6 +84,10 @@ class Session:
         self._typing = Typing(self.folder, self.log.secrets)
         self._since = 0  # a stop that came before we began is over
 
+    @property
+    def views(self) -> Views:
+        return self._journal.views
+
     @classmethod
     def open(cls, settings: Settings, request: Request) -> "Session":
         """A new session. Raises SettingsError."""
@@ -89,26 +99,38 @@ class Session:
         Raises:
             Busy: Another process owns it.
             LogError: The log cannot be read or written.
+            SignedOut: The person's keys have ended; the log says nothing of it.
         """
         with self._owned():
             views = self._journal.views
             if views.settled and views.closed:
                 return views.closed
             self._since = len(self.log)
-            backend = machines(self._settings)
-            supervisor = Supervisor(self.log, self.folder, backend, self._settings.disk)
-            vault = Vault(self._settings.vault)
-            token = self._settings.keys.get("HF_TOKEN")
-            lab = Lab(self.log, self.folder, backend, vault, self._settings.job_env, self._check, token)
-            supervisor.start()
-            try:
+            with self._lab() as lab:
                 if views.closed and views.ended:  # and its jobs were still saving
                     return self._let_jobs_save(views.closed, lab)
                 return self._close(self._work(lab) if views.active else STOPPED, lab)
-            finally:
-                self._typing.clear()
-                self._servers.close()
-                supervisor.stop()
+
+    def attend(self, over: Callable[[], bool]) -> None:
+        """Watch over the jobs of a session that nobody drives, while there are any, it is not stopped, and not `over`."""
+        with self._owned(), self._lab():
+            while (views := self._journal.views).running and views.active and not over():
+                time.sleep(POLL)
+
+    @contextmanager
+    def _lab(self) -> Iterator[Lab]:
+        """What the session works with; meanwhile its jobs are supervised."""
+        backend = machines(self._settings)
+        supervisor = Supervisor(self.log, self.folder, backend, self._settings.disk)
+        vault = Vault(self._settings.vault)
+        token = self._settings.keys.get("HF_TOKEN")
+        supervisor.start()
+        try:
+            yield Lab(self.log, self.folder, backend, vault, self._settings.job_env, self._check, token)
+        finally:
+            self._typing.clear()
+            self._servers.close()
+            supervisor.stop()
 
     def _work(self, lab: Lab) -> Closed:
         """Drive the agent to an ending. Every kind of trouble becomes one."""
@@ -118,6 +140,8 @@ class Session:
             return Closed(outcome="out_of_budget", reason=f"{over}; the best so far is {self._journal.views.best}")
         except NeedsPerson as idle:
             return Closed(outcome="needs_person", reason=str(idle))
+        except SignedOut:
+            raise
         except Stopped:
             return STOPPED
         except LogError:
@@ -149,6 +173,8 @@ class Session:
     def _look_up(self, views: Views) -> None:
         if views.halted and views.halted.seq > self._since:
             raise Stopped("a person said stop")
+        if time.time() >= self._settings.until and not views.unanswered:  # between two steps: what is begun is finished
+            raise SignedOut("the sign-in has ended")
         if over := views.over(datetime.now(UTC)):
             raise OutOfBudget(over)
         if views.idle_replies >= IDLE_REPLIES:

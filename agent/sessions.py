@@ -20,6 +20,7 @@ from record.log import Log, LogError
 from record.views import Views
 
 NAMES = re.compile(r"[a-z0-9][a-z0-9-]{3,60}")  # of sessions' folders; others that lie there are not ours
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 # Of each cap; more is a slip of the hand.
 MOST = {"hours": 10_000, "job_hours": 100_000, "dollars": 1_000_000, "tokens": 10**12, "calls": 10**6}
 MIN_FREE = 512 * 2**20  # bytes: two checkpoints of a small model and its logs
@@ -91,7 +92,7 @@ def session_log(settings: Settings, session: str) -> Log:
     """The log of a session. Raises SettingsError for an id that is not one."""
     if not NAMES.fullmatch(session):
         raise SettingsError(f"{session!r} is not the id of a session; see `python -m agent list`.")
-    return Log(settings.sessions / session / "events.jsonl", secrets=tuple(settings.keys.values()))
+    return Log(settings.sessions / session / "events.jsonl", secrets=settings.secrets)
 
 
 def folders(settings: Settings) -> list[Path]:
@@ -155,6 +156,15 @@ def check_caps(caps: Mapping[str, float | None]) -> None:
             raise SettingsError(f"{what}; give more than 0 and at most {MOST[name]:,}, or leave it out for no cap.")
 
 
+def _check_paths(settings: Settings, request: Request) -> None:
+    """Raise SettingsError for a path on a Space: what lies there belongs to the server, or to somebody else."""
+    table = (request.task or "").partition("table:")[2]
+    for name in (request.data, request.model, table) if settings.space else ():
+        if name and name != "starter" and (name == request.data or not HUB_ID.fullmatch(name) or Path(name).exists()):
+            what = f"{name[:80]!r} would be a file of this Space's machine"
+            raise SettingsError(f"{what}; give an id of the Hub like org/name, or run ML Intern on your own machine.")
+
+
 def _checked(settings: Settings, request: Request) -> Opened:
     """The request as the fact that opens a session."""
     if not request.task and request.target is not None:
@@ -169,6 +179,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
         raise SettingsError(f"The target is {request.target:g}; give an accuracy above 0 and up to 1, e.g. 0.9.")
     check_caps({name: getattr(request, name) for name in MOST})
     driver = request.driver or settings.driver
+    _check_paths(settings, request)
     try:
         check_driver(driver, settings.keys, settings.api_base)
         check_task(request.task)

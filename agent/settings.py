@@ -38,10 +38,27 @@ JOB_NAMES = (
 
 
 @dataclass(frozen=True)
+class Provider:
+    """Who signs people in on a Space; its secret is the key OAUTH_CLIENT_SECRET."""
+
+    client: str
+    scopes: tuple[str, ...]  # that the Space may ask for
+    url: str  # of the OpenID provider, without a slash at its end
+
+
+@dataclass(frozen=True)
 class Settings:
-    """Where things are and which services are there. Made by `read`; tests make their own."""
+    """Where things are and which services are there, for one person. Made by `read`; tests make their own.
+
+    On a Space `read` gives those of the whole server, and agent.wallet those of each person.
+    """
 
     home: Path
+    person: str = "local"  # whose; "" is nobody
+    until: float = inf  # unix seconds at which the person's keys end
+    scopes: tuple[str, ...] | None = None  # of their sign-in; None where a token of their own acts
+    shared: Path | None = None  # the home of the whole server, where `home` is one person's part of it
+    others: tuple[str, ...] = field(default=(), repr=False)  # secrets of others: never used, and never shown
     host: str = "127.0.0.1"
     port: int = 7860
     driver: str = "autopilot"  # the brain of new sessions
@@ -53,11 +70,12 @@ class Settings:
     machine_price: float = 0.0  # dollars an hour of this machine, for jobs on it
     disk: int | None = None  # bytes of a session's folder; None: half of what it has and could have (lab.disk)
     patience: float = 300.0  # seconds without a word after which an answer counts as cut
-    # all secrets that we know, by name: none is ever shown
+    # the person's secrets by name: none is ever shown
     keys: dict[str, str] = field(default_factory=dict, repr=False)
     job_env: dict[str, str] = field(default_factory=dict, repr=False)
     mcp: bool = False  # whether other agents may start sessions here
     space: str | None = None  # owner/name when we run as a Space
+    oauth: Provider | None = None
     servers: tuple[ServerConfig, ...] = ()  # MCP servers whose tools a session gets
     url: str | None = None  # where people find the page, for links in messages
     mirror: str = ""  # the dataset repository that keeps sessions, with "{user}" for its owner; "" is none
@@ -65,6 +83,21 @@ class Settings:
     @property
     def sessions(self) -> Path:
         return self.home / "sessions"
+
+    @property
+    def queue(self) -> Path:
+        """Who has the machine: one queue for all people."""
+        return (self.shared or self.home) / "queue"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret that we know."""
+        return (*self.keys.values(), *self.others)
+
+    @property
+    def owner(self) -> str:
+        """Whose Space it is; "" where it is none."""
+        return (self.space or "").partition("/")[0]
 
     @property
     def vault(self) -> Path:
@@ -95,7 +128,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
     servers = read_servers(file) if (file := env.get("ML_INTERN_MCP_SERVERS")) else ()
     for server in servers:
         keys |= server.secrets()
-    space_host = env.get("SPACE_HOST")
+    space_host = env.get("SPACE_HOST", "").split(",")[0].strip()  # a custom domain comes second
     return Settings(
         home=home,
         host=env.get("ML_INTERN_HOST") or ("0.0.0.0" if env.get("SPACE_ID") else "127.0.0.1"),
@@ -113,6 +146,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         job_env=job_env,
         mcp=env.get("ML_INTERN_MCP") == "1",
         space=env.get("SPACE_ID"),
+        oauth=_provider(env),
         servers=servers,
         url=env.get("ML_INTERN_URL") or (f"https://{space_host}" if space_host else None),
         mirror=_mirror(env),
@@ -167,6 +201,14 @@ def is_disk(folder: str, mounts: str) -> bool:
     rows = [line.split() for line in mounts.splitlines()]
     above = [row for row in rows if row[1] == "/" or f"{folder}/".startswith(f"{row[1]}/")]
     return bool(above) and not max(above, key=lambda row: len(row[1]))[2].startswith(NO_LOCKS)
+
+
+def _provider(env: dict[str, str]) -> Provider | None:
+    """What the Hub tells a Space whose README says `hf_oauth: true`."""
+    if not (env.get("SPACE_ID") and env.get("OAUTH_CLIENT_ID") and env.get("OAUTH_CLIENT_SECRET")):
+        return None
+    url = env.get("OPENID_PROVIDER_URL") or "https://huggingface.co"
+    return Provider(env["OAUTH_CLIENT_ID"], tuple(env.get("OAUTH_SCOPES", "").split()), url.rstrip("/"))
 
 
 def _prices(env: dict[str, str]) -> tuple[float, float] | None:

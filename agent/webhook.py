@@ -81,7 +81,7 @@ class Webhook:
 
     def _text(self, session: str, title: str, what: str) -> str:
         """Title, state and sentence, redacted; "<!channel>" in them calls nobody."""
-        said = redact(f"{_line(title)}\n{_line(what)}", self._settings.keys.values())
+        said = redact(f"{_line(title)}\n{_line(what)}", self._settings.secrets)
         said = said.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         return f"{said}\n{self._settings.url.rstrip('/')}/?session={session}" if self._settings.url else said
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lab import confine
 
+PEOPLE = "people"  # the folder of a server's home with a part for each person, where several share it
 SYSTEM = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix", "/proc", "/sys",
     "/run/systemd/resolve", "/var/lib/dpkg", "/var/cache/fontconfig",
@@ -33,9 +34,10 @@ class Reach:
     """What the commands of one session, or a trainer of its, may reach."""
 
     def __init__(self, session: Path, env: Mapping[str, str], abi: int | None = None):
-        """`session` is HOME/sessions/ID; `abi` the newest Landlock to use, None the kernel's, 0 none."""
+        """`session` is HOME/sessions/ID, HOME the person's; `abi` the newest Landlock to use, None the kernel's, 0 none."""
         self._session = session.resolve()
         self._home = self._session.parent.parent
+        self._whole = self._home.parent.parent if self._home.parent.name == PEOPLE else self._home
         self._person = Path(env.get("HOME") or Path.home())
         self._env = dict(env)
         self._env.setdefault("HF_HOME", str(self._person / ".cache" / "huggingface"))
@@ -79,9 +81,12 @@ class Reach:
         return [sys.executable, "-I", "-S", "-c", start, *flags, f"--abi={self._abi}", *rules, "--"]
 
     def _may_give(self, path: Path) -> bool:
-        """Whether a path of this session's files stays with them: there may be a link. Others are a person's, or ours."""
-        own = (self._session / "jobs", self._session / "workspace")
-        return not path.is_relative_to(self._session) or any(path.resolve().is_relative_to(folder) for folder in own)
+        """Whether a path of this session's files stays with them: there may be a link. Others are a person's, or ours;
+        those of other people are given to nobody."""
+        own, real = (self._session / "jobs", self._session / "workspace"), path.resolve()
+        if real.is_relative_to(self._whole) and not real.is_relative_to(self._home):
+            return False
+        return not path.is_relative_to(self._session) or any(real.is_relative_to(folder) for folder in own)
 
     def _caches(self) -> list[Path]:
         return [Path(self._env["HF_HOME"], name) for name in CACHES]
@@ -89,7 +94,7 @@ class Reach:
     def _readable(self) -> list[Path]:
         """What everything may read."""
         token = [Path(self._env["HF_HOME"], name) for name in ("token", "stored_tokens")]
-        secret = [self._home, *map(Path, SECRET), *(self._person / name for name in OF_A_PERSON), *token]
+        secret = [self._whole, *map(Path, SECRET), *(self._person / name for name in OF_A_PERSON), *token]
         listed = [path for name in LISTS for path in self._env.get(name, "").split(":")]
         single = [self._env.get(name, "") for name in SINGLE]
         wanted = [*SYSTEM, ROOT, sys.prefix, sys.base_prefix, *single, *listed]

@@ -1,6 +1,7 @@
 """The REST door: what the page does, and what a program may do. Whatever it changes is a fact in a log."""
 
 from dataclasses import replace
+from math import inf
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -17,8 +18,9 @@ from agent.steering import Terms, compact, decide, delete, fork, halt, rename, s
 from record.log import LogError
 from ui.files import REPORT, reading
 from ui.firstrun import Check, first_run
-from ui.people import Exact, Ours, Seen, person_of, session_router
+from ui.people import Exact, Ours, Seen, Somebodys, session_router
 from ui.shelf import OurShelf, state, summary
+from ui.signin import LOGIN
 
 APP = "ml-intern"
 LARGEST = 8 * 2**20  # bytes of a report
@@ -65,80 +67,85 @@ class Wish(Request):
 
 
 @api.get("/health")
-def health(settings: Ours) -> dict[str, Any]:
-    return {"app": APP, "read_only": settings.space is not None, "driver": settings.driver}
+def health(http: Http, settings: Ours) -> dict[str, Any]:
+    """Who asks ("" is nobody), how one signs in here, and until when (unix seconds) the person's sessions may work."""
+    way = http.app.state.auth.way
+    here = {"app": APP, "read_only": settings.person == "", "driver": settings.driver}
+    here |= {"person": settings.person, "way": way, "space": settings.space}
+    here["until"] = settings.until if settings.person and settings.until < inf else None
+    return here | {"sign_in": f"{settings.url or ''}{LOGIN}" if way == "oauth" else None}
 
 
 @api.get("/check")
 def check(settings: Ours) -> list[Check]:
     """What is there for a first session and what is missing."""
-    return [] if settings.space else first_run(settings)
+    return first_run(settings) if settings.person else []
 
 
 @api.get("/sessions")
 def sessions(settings: Ours, shelf: OurShelf) -> list[Summary]:
     """The sessions of whoever asks, newest first."""
-    person = person_of(settings)
-    return [one for one in shelf.every(shelf.logs(), summary) if one.opened and one.person == person]
+    mine = shelf.every(shelf.logs(settings), summary)
+    return [one for one in mine if one.opened and one.person == settings.person]
 
 
 @api.post("/sessions", status_code=201)
-def open_one(settings: Ours, wish: Wish) -> dict[str, str]:
+def open_one(settings: Somebodys, wish: Wish) -> dict[str, str]:
     """Open a session."""
-    return {"session": open_session(settings, replace(wish, person=person_of(settings)))}
+    return {"session": open_session(settings, replace(wish, person=settings.person))}
 
 
 @api.post("/demo", status_code=201)
-def demo(settings: Ours, form: Demo) -> dict[str, str]:
+def demo(settings: Somebodys, form: Demo) -> dict[str, str]:
     """Start the demo."""
-    return {"session": open_session(settings, replace(DEMO, seed=form.seed, person=person_of(settings)))}
+    return {"session": open_session(settings, replace(DEMO, seed=form.seed, person=settings.person))}
 
 
 @session_api.post("/say")
-def say_it(log: Exact, form: Message) -> None:
+def say_it(settings: Ours, log: Exact, form: Message) -> None:
     """A message to the agent, read at its next step."""
-    say(log, form.text)
+    say(log, form.text, by=settings.person)
 
 
 @session_api.post("/stop")
-def stop(log: Exact) -> None:
+def stop(settings: Ours, log: Exact) -> None:
     """Stop a session; its jobs save and end."""
-    halt(log)
+    halt(log, by=settings.person)
 
 
 @session_api.post("/decide")
-def decide_it(log: Exact, form: Decision) -> None:
+def decide_it(settings: Ours, log: Exact, form: Decision) -> None:
     """Answer a question of the gate; `arguments` replace those of the call."""
-    decide(log, form.call, form.allow, form.arguments)
+    decide(log, form.call, form.allow, form.arguments, by=settings.person)
 
 
 @session_api.post("/tune")
 def tune_it(settings: Ours, log: Exact, terms: Terms) -> None:
     """Change caps, approval mode, driver or effort; what is left out stays."""
-    tune(settings, log, terms)
+    tune(settings, log, terms, by=settings.person)
 
 
 @session_api.post("/compact")
-def compact_it(log: Exact) -> None:
+def compact_it(settings: Ours, log: Exact) -> None:
     """Shorten the model's memory at its next step; the transcript stays whole."""
-    compact(log)
+    compact(log, by=settings.person)
 
 
 @session_api.post("/undo")
-def undo_it(log: Exact) -> None:
+def undo_it(settings: Ours, log: Exact) -> None:
     """Take the last turn back: the model forgets it; what jobs did stays."""
-    undo(log)
+    undo(log, by=settings.person)
 
 
 @session_api.post("/rename")
-def rename_it(log: Exact, form: Title) -> None:
-    rename(log, form.title)
+def rename_it(settings: Ours, log: Exact, form: Title) -> None:
+    rename(log, form.title, by=settings.person)
 
 
 @session_api.post("/share")
-def share_it(log: Exact, form: Sharing) -> None:
+def share_it(settings: Ours, log: Exact, form: Sharing) -> None:
     """Let anybody watch the session as a replay, or nobody any more."""
-    share(log, form.public)
+    share(log, form.public, by=settings.person)
 
 
 @session_api.post("/fork", status_code=201)
@@ -147,7 +154,7 @@ def fork_it(settings: Ours, log: Exact, form: Point) -> dict[str, str]:
 
     With `at`, the seq of a fact, its driver knows nothing that was said after it.
     """
-    return {"session": fork(settings, log, at=form.at)}
+    return {"session": fork(settings, log, by=settings.person, at=form.at)}
 
 
 @session_api.delete("")

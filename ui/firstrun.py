@@ -1,7 +1,10 @@
 """What a newcomer has to know before the first session: what is there, what is missing, and the one thing to do about it."""
 
 import shutil
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import inf
 from typing import Literal
 
 from agent.providers import KEYS, BrainError, check_driver
@@ -9,6 +12,7 @@ from agent.sessions import MIN_FREE
 from agent.settings import Settings
 from lab.confine import guard, landlock
 from lab.machine import this_machine
+from ui.oauth import SCOPES
 
 ROOMY = 10 * 2**30  # bytes: a few checkpoints of a model of 500M parameters
 
@@ -41,7 +45,21 @@ def _brain(settings: Settings) -> Check:
     return Check("model", "warn", what, "Set ANTHROPIC_API_KEY, or ML_INTERN_API_BASE for a server of your own.")
 
 
+def _sign_in(settings: Settings) -> Check:
+    if time.time() >= settings.until:
+        return Check("Hub sign-in", "bad", "Your sign-in has ended: sessions wait.", "Sign in again.")
+    missing = [scope for scope in SCOPES if scope not in (settings.scopes or ())]
+    if missing:
+        what = f"Your sign-in as {settings.person} does not allow: {', '.join(missing)}."
+        return Check("Hub sign-in", "warn", what, "Sign in again, on a Space that asks for it in its README.")
+    ends = datetime.fromtimestamp(settings.until, UTC)
+    what = f"Signed in as {settings.person} until {ends:%d %b %H:%M} UTC; it allows {', '.join(SCOPES)}."
+    return Check("Hub sign-in", "ok", what)
+
+
 def _hub(settings: Settings) -> Check:
+    if settings.until < inf:
+        return _sign_in(settings)
     token = settings.keys.get("HF_TOKEN")
     if token is None:
         return Check("Hub token", "warn", "No HF_TOKEN: public models only, nothing is published.", "Set HF_TOKEN.")

@@ -6,12 +6,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent.settings import Settings
 from ui import mcp
+from ui.auth import Auth
+from ui.signin import PROVE
 
 READING = ("GET", "HEAD", "OPTIONS")
 LARGEST = 2 * 2**20  # bytes of a request; the largest honest one is a form with an edited config
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+SIGN_IN = "Sign in first: here everybody has sessions of their own."
 READ_ONLY = "This Space is read-only: nobody can sign in here. Duplicate it, or run ML Intern on your own machine."
 # Gradio's page has inline scripts and compiles its templates with `new Function`, so script-src cannot be stricter.
 POLICY = (
@@ -47,10 +49,11 @@ def _bounded(receive: Receive, headers: Headers) -> Receive:
 class Guard:
     """ASGI middleware around everything, Gradio included."""
 
-    def __init__(self, app: ASGIApp, settings: Settings):
+    def __init__(self, app: ASGIApp, auth: Auth):
         self._app = app
-        self._read_only = settings.space is not None
-        self._mcp = settings.mcp
+        self._auth = auth
+        settings = auth.wallet.settings
+        self._mcp = settings.mcp and auth.way == "local"
         self._local = settings.host in LOOPBACK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,8 +95,10 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and ((page := _split(origin)) is None or page.netloc != host):
             return 403, f"A page of {origin} may not act here."
-        if self._read_only:
+        if self._auth.way == "none":
             return 403, READ_ONLY
+        if path != PROVE and not self._auth.person(headers.get("cookie")):
+            return 401, SIGN_IN
         if self._mcp and path.startswith(mcp.PATH):
             return None
         if not path.startswith(("/api/", "/trackio/api/")):

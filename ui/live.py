@@ -7,6 +7,7 @@ whoever joins late gets all that is written so far, and from then on what is new
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 
 from record.log import POLL, Log, LogError
 from ui.typed import NOTHING, Draft, Drafts
@@ -71,19 +72,19 @@ class Live:
     """The tails of the sessions that somebody looks at. A tail ends when its last viewer leaves."""
 
     def __init__(self):
-        self._tails: dict[str, Tail] = {}
+        self._tails: dict[Path, Tail] = {}
 
     @property
     def watched(self) -> dict[str, int]:
         """How many viewers each followed session has."""
-        return {session: tail.viewers for session, tail in self._tails.items()}
+        return {folder.name: tail.viewers for folder, tail in self._tails.items()}
 
     async def stream(self, log: Log, after: int) -> AsyncIterator[str]:
         """Messages for one viewer: JSON arrays of facts with seq > after; the id is the last one's seq.
 
         Once a viewer has every fact, it also gets `typing` events; ui/typed.py says what is in them.
         """
-        session = log.path.parent.name
+        session = log.path.parent
         tail = self._enter(session, log)
         try:
             position, draft = after, NOTHING
@@ -104,15 +105,15 @@ class Live:
         finally:
             self._leave(session, tail)
 
-    def _enter(self, session: str, log: Log) -> Tail:
+    def _enter(self, session: Path, log: Log) -> Tail:
         tail = self._tails.get(session)
         if tail is None or tail.task is None or tail.task.done():
             tail = self._tails[session] = Tail(log)
-            tail.task = asyncio.create_task(tail.run(), name=f"tail {session}")
+            tail.task = asyncio.create_task(tail.run(), name=f"tail {session.name}")
         tail.viewers += 1
         return tail
 
-    def _leave(self, session: str, tail: Tail) -> None:
+    def _leave(self, session: Path, tail: Tail) -> None:
         tail.viewers -= 1
         if tail.viewers == 0 and tail.task:
             tail.task.cancel()

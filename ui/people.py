@@ -1,6 +1,6 @@
 """Whose session it is. Asked before every route under /api/sessions/{session}, the streams included.
 
-Until there is a sign-in there is one person, the local one; on a public Space there is nobody, who owns nothing.
+Each route works with the settings of whoever asks (ui.auth says who), whose home is theirs alone; nobody has none.
 """
 
 from typing import Annotated
@@ -17,21 +17,27 @@ NOBODY = ""
 
 
 async def settings_of(http: Http) -> Settings:
-    return http.app.state.settings
+    """Those of whoever asks."""
+    return http.app.state.auth.settings(http.headers.get("cookie"))
 
 
 Ours = Annotated[Settings, Depends(settings_of)]
 
 
-def person_of(settings: Settings) -> str:
-    """Who asks. "" is nobody."""
-    return "local" if settings.space is None else NOBODY
+async def signed_in(settings: Ours) -> Settings:
+    """The same for somebody. Raises HTTPException 401 for nobody."""
+    if settings.person == NOBODY:
+        raise HTTPException(401, "Sign in first.")
+    return settings
+
+
+Somebodys = Annotated[Settings, Depends(signed_in)]
 
 
 def seen(settings: Ours, session: str) -> Log:
     """The log of a session by its id, or by an unambiguous beginning of it, for its owner. Anybody else hears what they
     would hear if there were no session: HTTPException 404. Raises LogError."""
-    person = person_of(settings)
+    person = settings.person
     none = HTTPException(404, f"There is no session with the id {session!r}.")
     if person == NOBODY:
         raise none

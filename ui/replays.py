@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi import Request as Http
 from fastapi.responses import JSONResponse, Response
 
 from agent.sessions import NAMES, find, session_log, state_of
-from agent.settings import ROOT, SettingsError, read
+from agent.settings import ROOT, Settings, SettingsError, read
 from record.events import Event
 from record.journal import Journal
 from record.log import Log
-from ui.people import Ours
 from ui.public import public
 from ui.shelf import OurShelf
 
@@ -30,19 +30,26 @@ replay_api = APIRouter(prefix="/api/replays")
 
 
 @replay_api.get("")
-def every(shelf: OurShelf) -> JSONResponse:
+def every(http: Http, shelf: OurShelf) -> JSONResponse:
     """Shipped ones first, then shared ones, the newest first."""
     shipped = [Log(path) for path in sorted(SHIPPED.glob("*.jsonl"))]
-    return JSONResponse(shelf.every([*shipped, *shelf.logs()], summary), headers=OPEN)
+    return JSONResponse(shelf.every([*shipped, *shelf.logs(*_people(http))], summary), headers=OPEN)
 
 
 @replay_api.get("/{name}")
-def one(settings: Ours, shelf: OurShelf, name: str) -> Response:
+def one(http: Http, shelf: OurShelf, name: str) -> Response:
     """The public log as JSON lines."""
-    logs = [Log(SHIPPED / f"{name}.jsonl"), session_log(settings, name)] if NAMES.fullmatch(name) else []
+    logs = []
+    if NAMES.fullmatch(name):
+        logs = [Log(SHIPPED / f"{name}.jsonl"), *(session_log(settings, name) for settings in _people(http))]
     for found in shelf.every(logs, text):
         return Response(found, media_type="application/x-ndjson", headers=OPEN)
     return JSONResponse({"error": NONE}, 404, OPEN)  # the same words for a private session as for none
+
+
+def _people(http: Http) -> list[Settings]:
+    """Everybody: who shares a session shares it with everybody, and `summary` and `text` show no other."""
+    return http.app.state.auth.wallet.everyone()
 
 
 def text(journal: Journal) -> str | None:

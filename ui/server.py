@@ -9,14 +9,17 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from agent.settings import Settings
+from agent.wallet import Wallet
 from ui import mcp
 from ui.api import REFUSALS, api, refusal, session_api
+from ui.auth import Auth
 from ui.dashboard import mount_trackio
 from ui.guard import Guard
 from ui.live import Live
 from ui.page import head, page
 from ui.replays import replay_api
 from ui.shelf import Shelf
+from ui.signin import signin_api
 from ui.work_api import work_api
 
 STATIC = Path(__file__).parent / "static"
@@ -32,8 +35,11 @@ class Assets(StaticFiles):
         return response
 
 
-def build_app(settings: Settings) -> FastAPI:
-    """The whole web process, without the worker. `app.state.page` is Gradio's page, `app.state.live` the streams."""
+def build_app(settings: Settings, wallet: Wallet | None = None) -> FastAPI:
+    """The whole web process, without the worker. `app.state.page` is Gradio's page, `app.state.live` the streams.
+
+    `wallet` gets the sign-ins, where somebody else wants to know of them.
+    """
     app = FastAPI(
         title="ML Intern",
         docs_url=None,
@@ -41,20 +47,20 @@ def build_app(settings: Settings) -> FastAPI:
         openapi_url="/api/openapi.json",
         exception_handlers=dict.fromkeys(REFUSALS, refusal),
     )
-    app.state.settings = settings
-    app.state.shelf = Shelf(settings)
+    app.state.auth = auth = Auth(wallet or Wallet(settings))
+    app.state.shelf = Shelf()
     app.state.live = Live()
-    for router in (api, session_api, work_api, replay_api):
+    for router in (api, session_api, work_api, replay_api, signin_api):
         app.include_router(router)
     mount_trackio(app, settings)
-    if settings.mcp:
+    if settings.mcp and auth.way == "local":  # on a Space its tools would be everybody's
         mcp.serve(app, settings)
     assets = f"/assets/{version()}"
     app.mount(assets, Assets(directory=STATIC), name="assets")
     app.state.page = _mount(app, assets)
     # its presence also turns off Gradio's own CORS, which lets any origin in with credentials
     app.add_middleware(CORSMiddleware, allow_origins=[], allow_methods=["GET", "POST"])
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Guard, auth=auth)
     return app
 
 

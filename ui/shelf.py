@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends
 from fastapi import Request as Http
 
-from agent.sessions import NAMES, Summary, session_log, summary_of
+from agent.sessions import Summary, folders, session_log, summary_of
 from agent.settings import Settings
 from record.journal import Journal
 from record.log import Log, LogError
@@ -22,15 +22,15 @@ T = TypeVar("T")
 class Shelf:
     """The fold of every log that somebody asked about. Thread-safe."""
 
-    def __init__(self, settings: Settings):
-        self._settings = settings
+    def __init__(self):
         self._known: dict[Path, tuple[Journal, dict[Callable, tuple[int, Any]]]] = {}
         self._mutex = threading.Lock()
 
-    def logs(self) -> list[Log]:
-        """The logs of all sessions, newest first."""
-        names = [path.parent.name for path in self._settings.sessions.glob("*/events.jsonl")]
-        return [session_log(self._settings, name) for name in sorted(names, reverse=True) if NAMES.fullmatch(name)]
+    @staticmethod
+    def logs(*people: Settings) -> list[Log]:
+        """The logs of all sessions of these people, newest first."""
+        named = [(path.name, settings) for settings in people for path in folders(settings)]
+        return [session_log(settings, name) for name, settings in sorted(named, key=lambda one: one[0], reverse=True)]
 
     def ask(self, log: Log, question: Callable[[Journal], T]) -> T:
         """What a log answers; worked out again only when it has grown. Of one that is deleted nothing is kept.

@@ -77,8 +77,8 @@ def stop(settings: Ours, shelf: OurShelf, log: Exact, job: str) -> None:
     if not found.running:
         raise HTTPException(409, f"The job {job} has ended already.")
     folder = _folder(log.path.parent, found)
-    log.append(Requested(what="stop_job", job=job))  # who it was, for the record
-    LocalBackend(settings.home / "queue", settings.job_env).cancel(folder)
+    log.append(Requested(what="stop_job", job=job, by=settings.person))  # who it was, for the record
+    LocalBackend(settings.queue, settings.job_env).cancel(folder)
 
 
 @work_api.get("/jobs/{job}/log")

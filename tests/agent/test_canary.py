@@ -48,6 +48,7 @@ class Spy:
     """Every process below one, while it runs: the commands of those whose first environment held a canary."""
 
     root: int
+    wanted: re.Pattern[str] = CANARY
     seen: set[str] = field(default_factory=set)
     caught: set[str] = field(default_factory=set)
 
@@ -56,7 +57,7 @@ class Spy:
             with suppress(OSError):  # it is gone, or it lets nobody look
                 command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
                 self.seen.add(command)
-                if CANARY.search(Path(f"/proc/{pid}/environ").read_text(errors="replace").replace(OWN, "")):
+                if self.wanted.search(Path(f"/proc/{pid}/environ").read_text(errors="replace").replace(OWN, "")):
                     self.caught.add(command)
 
 
@@ -70,8 +71,8 @@ def _tree(root: int) -> list[int]:
 
 
 @contextmanager
-def spying(root: int) -> Iterator[Spy]:
-    spy, over = Spy(root), threading.Event()
+def spying(root: int, wanted: re.Pattern[str] = CANARY) -> Iterator[Spy]:
+    spy, over = Spy(root, wanted), threading.Event()
 
     def work() -> None:
         while not over.wait(0.02):

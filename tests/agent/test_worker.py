@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from agent.steering import halt
+from agent.wallet import Wallet
 from agent.worker import TOGETHER, Worker
 from record.events import Call, Replied
 
@@ -15,7 +16,7 @@ TRAIN = Call(
 
 @pytest.fixture
 def worker(settings):
-    made = Worker(settings)
+    made = Worker(Wallet(settings))
     thread = threading.Thread(target=made.run, daemon=True)
     thread.start()
     yield made

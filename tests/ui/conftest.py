@@ -20,7 +20,9 @@ from record.log import Log
 from tests.conftest import free_port
 
 SHOTS = Path(__file__).parent.parent / "shots"
-OWN = re.compile(r"status of 422|status of 404 .* http\S+/api/(sessions|replays)/|^Failed to load resource: net::ERR_")
+OWN = re.compile(
+    r"status of 422|status of 404 .* http\S+/api/(sessions|replays)/|^Failed to load resource: net::ERR_|404 .*/favicon.ico$"
+)
 
 
 @dataclass

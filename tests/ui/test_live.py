@@ -152,7 +152,7 @@ def test_a_tail_that_ended_is_replaced(site: Site):
     live = site.app.state.live
     with Viewer(site.url, name) as first:
         first.wait(len(log))
-        task = live._tails[name].task
+        task = live._tails[log.path.parent].task
         task.get_loop().call_soon_threadsafe(task.cancel)
         assert first.gone.wait(5) and first.trouble == ["The stream broke off."]
         with Viewer(site.url, name) as second:

@@ -33,6 +33,8 @@ export const api = {
   undo: (id) => call("POST", `/sessions/${id}/undo`),
   fork: (id, at = null) => call("POST", `/sessions/${id}/fork`, { at }),
   delete: (id) => call("DELETE", `/sessions/${id}`),
+  signIn: (token) => call("POST", "/sign-in", { token }),
+  signOut: () => call("POST", "/sign-out"),
   check: () => call("GET", "/check"),
   replays: () => call("GET", "/replays"),
   report: (id) => call("GET", `/sessions/${id}/report`),

@@ -9,6 +9,7 @@ import { State } from "./fold.js";
 import { Notifier } from "./notify.js";
 import { pane, switcher } from "./panes.js";
 import { replay } from "./replay.js";
+import { SignIn } from "./signin.js";
 import { hero, NewSession } from "./start.js";
 import { Steer } from "./steer.js";
 import { Top } from "./top.js";
@@ -27,6 +28,8 @@ class Page {
   constructor(health) {
     this.health = health;
     this.queue = [];
+    this.notices = h("div.notices");
+    this.signIn = new SignIn(health, () => this.tellSignIn());
     this.dialog = new NewSession(health, (id) => this.go(id));
     this.drawer = new Drawer({
       open: (id) => this.go(id),
@@ -41,7 +44,7 @@ class Page {
     });
     this.top = new Top(view("top"), {
       menu: () => this.drawer.show(),
-      actions: health.read_only ? null : this.steer.element,
+      actions: [health.read_only ? null : this.steer.element, this.signIn.element],
     });
     this.composer = new Composer(view("composer"), {
       say: (text) => api.say(this.session, text),
@@ -74,6 +77,7 @@ class Page {
     this.stream?.close();
     Object.assign(this, { session: id, state: new State(), queue: [], typed: null, feed: null, work: null, stream: null });
     document.body.dataset.page = id ? "session" : "start";
+    this.tellSignIn();
     this.drawer.select(id);
     this.composer.enable(Boolean(id) && !this.health.read_only);
     this.top.draw(this.state, id);
@@ -87,7 +91,7 @@ class Page {
         go: (one) => this.go(one),
         fail: (error) => this.fail(error),
       };
-      view("feed").replaceChildren(...this.banners(), hero(this.health, start));
+      view("feed").replaceChildren(this.notices, hero(this.health, this.signIn, start));
       view("work").replaceChildren();
       return;
     }
@@ -99,7 +103,7 @@ class Page {
     const list = h("div.feed", { role: "log", "aria-live": "polite", "aria-label": "transcript" });
     const scroller = h("div.scroller", { tabindex: "0" });
     this.banner = h("div.banner", { role: "status", hidden: true });
-    view("feed").replaceChildren(...this.banners(), this.banner, scroller);
+    view("feed").replaceChildren(this.notices, this.banner, scroller);
     const openReport = () => {
       this.work.show("Report");
       pane("work");
@@ -109,7 +113,7 @@ class Page {
       openReport,
       fork: this.health.read_only ? null : (at) => this.act(this.steer.fork(at)),
     });
-    this.work = new Work(view("work"), id);
+    this.work = new Work(view("work"), id, { trackio: !this.health.space }); // its database is everybody's
     this.stream = new Stream(id, {
       facts: (facts) => this.take(facts),
       typing: (text, thought) => this.type(text, thought),
@@ -118,15 +122,9 @@ class Page {
     });
   }
 
-  banners() {
-    if (!this.health.read_only) return [];
-    return [
-      h(
-        "div.banner",
-        { role: "status" },
-        "This Space is read-only: nobody can sign in here. Duplicate it, or run ML Intern on your own machine.",
-      ),
-    ];
+  /** What is to be said about who is here. */
+  tellSignIn() {
+    this.notices.replaceChildren(...[this.signIn.banner()].filter(Boolean));
   }
 
   tell(sentence) {
@@ -245,7 +243,7 @@ async function start() {
   started = true;
   const asked = new URL(location.href).searchParams;
   if (asked.has("replay")) await replay(asked);
-  else new Page(await api.health().catch(() => ({ read_only: true, driver: "" })));
+  else new Page(await api.health().catch(() => ({ read_only: true, driver: "", person: "", way: "none", until: null, space: "" })));
   document.body.dataset.ready = "yes";
 }
 document.addEventListener("ml-intern:mounted", start);

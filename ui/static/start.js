@@ -11,8 +11,12 @@ const TASKS = [
   ["table:/path/to/questions.csv", "your own questions and answers"],
 ];
 
+/** On a Space nobody has files to point at. */
+const tasks = ({ space }) =>
+  TASKS.map(([task, about]) => [space ? task.replace("/path/to/questions.csv", "org/dataset") : task, about]);
+
 /** The first page: the demo, a new session, and examples. */
-export function hero(health, { create, go, fail }) {
+export function hero(health, signIn, { create, go, fail }) {
   const demo = async (event) => {
     event.currentTarget.disabled = true;
     try {
@@ -27,7 +31,7 @@ export function hero(health, { create, go, fail }) {
     h("button.primary.large", { type: "button", onclick: demo }, icon("play"), "Run the demo"),
     h("button.plain.large", { type: "button", onclick: () => create() }, icon("plus"), "New session"),
   );
-  const examples = TASKS.map(([task, about]) =>
+  const examples = tasks(health).map(([task, about]) =>
     h(
       "button.example",
       { type: "button", onclick: () => create({ task }) },
@@ -42,7 +46,7 @@ export function hero(health, { create, go, fail }) {
       "p.hero-text",
       "Give a task and a model. ML Intern measures it, trains it, judges each idea on items that it never trained on, and writes a report of what it measured.",
     ),
-    health.read_only ? null : buttons,
+    health.read_only ? signIn.ways() : buttons,
     health.read_only
       ? null
       : h(
@@ -126,15 +130,15 @@ export class NewSession {
       field("What do you want?", "in your words", text),
       field(
         "Task",
-        "chains, lists, gym:<family>, or table:<file>",
+        `chains, lists, gym:<family>, or table:<${health.space ? "org/dataset" : "file"}>`,
         input("task", { list: "ml-tasks", required: true, value: "chains" }),
       ),
       h(
         "datalist",
         { id: "ml-tasks" },
-        TASKS.map(([task, about]) => h("option", { value: task }, about)),
+        tasks(health).map(([task, about]) => h("option", { value: task }, about)),
       ),
-      field("Model", "a folder, a Hub id, or starter", input("model", { required: true, value: "starter" })),
+      field("Model", `${health.space ? "" : "a folder, "}a Hub id, or starter`, input("model", { required: true, value: "starter" })),
       h(
         "div.field-row",
         field(

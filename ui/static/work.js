@@ -18,7 +18,7 @@ const BEAT = 3000; // ms between looks at what no fact says: the clock, the end 
 
 export class Work {
   /** `now` is the time in ms that a running session has come to; a replay gives its own. A `recorded` one asks for nothing. */
-  constructor(root, session, { now = () => Date.now(), recorded = false } = {}) {
+  constructor(root, session, { now = () => Date.now(), recorded = false, trackio = !recorded } = {}) {
     Object.assign(this, { session, now, recorded, reportAt: null, looks: 0, tab: "Live", state: null, whole: new Set() });
     this.curves = new Curves();
     this.files = new Files(session);
@@ -41,7 +41,7 @@ export class Work {
     root.replaceChildren(this.bar, ...Object.values(this.panes));
     new ResizeObserver(() => this.state && this.draw(this.state)).observe(this.bar);
     this.show("Live");
-    if (!recorded) this.curves.foot.append(this.dashboard());
+    if (trackio) this.curves.foot.append(this.dashboard());
     const beat = setInterval(() => (this.bar.isConnected ? this.beat() : clearInterval(beat)), BEAT);
   }
 

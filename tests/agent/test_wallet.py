@@ -1,0 +1,110 @@
+"""Whose keys a session works with, and what becomes of it when they end."""
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from agent.sessions import Request, open_session, session_log
+from agent.settings import Provider, Settings
+from agent.steering import halt
+from agent.wallet import Grant, Wallet, as_line
+from agent.worker import Worker
+from record.events import Closed
+from record.journal import Journal
+from tests.conftest import until
+
+TOKEN = "a token of ada's, of no shape that is known"
+
+
+@pytest.fixture
+def wallet(settings: Settings) -> Wallet:
+    """Of a Space of bob's on which people sign in."""
+    return Wallet(replace(settings, space="bob/ml-intern", oauth=Provider("c", (), "http://127.0.0.1:9")))
+
+
+@pytest.fixture
+def working(wallet: Wallet) -> Iterator[Worker]:
+    worker = Worker(wallet)
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    yield worker
+    worker.stop()
+    thread.join(10)
+
+
+@pytest.fixture
+def session_of(wallet: Wallet) -> Callable[[str], Journal]:
+    def make(person: str) -> Journal:
+        theirs = wallet.settings_of(person)
+        return Journal(
+            session_log(theirs, open_session(theirs, Request(task="chains", driver="autopilot", person=person)))
+        )
+
+    return make
+
+
+def ada(seconds: float) -> Grant:
+    return Grant("ada", TOKEN, time.time() + seconds, ("jobs",))
+
+
+def test_a_session_stands_still_without_its_persons_token_and_goes_on_with_the_next(wallet, working, session_of):
+    before = session_of("ada")
+    assert not before.wait(lambda views: views.replied, 1.5)  # not signed in since a restart
+    wallet.give(ada(6))
+    assert before.wait(lambda views: views.replied, 30)
+    # its first evaluation is begun, and is finished; then the token has ended, and nothing is asked any more
+    assert before.wait(lambda views: views.scores and not views.unanswered, 60)
+    until(lambda: time.time() > wallet.grants["ada"].until, 30)
+    time.sleep(1.0)
+    views = before.views
+    replies = views.spent.replies
+    assert views.active and views.closed is None and not views.unanswered
+    time.sleep(1.0)
+    assert before.views.spent.replies == replies
+    hours = views.budget.hours
+    wallet.give(ada(600))
+    assert before.wait(lambda views: views.spent.replies > replies, 30)
+    stood = (before.views.budget.hours - hours) * 3600  # the clock does not count while it stands
+    assert 2.0 < stood < 60
+    halt(before.log)
+    assert before.wait(lambda views: views.settled, 60)
+
+
+def test_a_stop_is_heard_without_a_token_and_jobs_save(wallet, working, session_of):
+    wallet.give(ada(600))
+    journal = session_of("ada")
+    assert journal.wait(lambda views: views.running, 30)
+    wallet.give(ada(-1))
+    other = session_of("ada")
+    halt(journal.log)
+    halt(other.log)
+    for one in (journal, other):
+        assert one.wait(lambda views: views.settled, 60)
+        closed = one.views.closed
+        assert isinstance(closed, Closed) and closed.outcome == "stopped"
+
+
+def test_nobodys_settings_hold_nothing(wallet):
+    wallet.give(ada(600))
+    assert wallet.settings_of("").keys == {} and wallet.settings_of("eve").keys == {}
+    assert wallet.settings_of("ada").keys == {"HF_TOKEN": TOKEN}
+    homes = {wallet.settings_of(name).home for name in ("", "ada", "eve", "bob")}
+    assert len(homes) == 4 and wallet.settings.home not in homes
+    assert all(TOKEN in wallet.settings_of(name).secrets for name in ("", "ada", "eve", "bob"))
+    assert TOKEN not in repr(wallet.grants) + repr(wallet.settings_of("ada"))
+
+
+def test_sign_ins_travel_line_by_line(wallet):
+    grants = [ada(5), Grant("zoe", "another", 7.0), ada(60)]
+    wallet.listen(io.BytesIO(b"".join(map(as_line, grants))))
+    assert wallet.grants == {"ada": grants[2], "zoe": grants[1]}
+
+
+def test_at_home_there_is_one_person_with_every_key(settings):
+    own = replace(settings, keys={"HF_TOKEN": "t"})
+    wallet = Wallet(own)
+    assert wallet.settings_of("local") == own and wallet.everyone() == [own] and own.until > time.time()
