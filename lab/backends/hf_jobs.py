@@ -70,8 +70,7 @@ class HFJobs:
         folder.mkdir(parents=True, exist_ok=True)
         with launching(folder):
             known = read_json(about_file(folder))
-            again = known.get("attempt") == spec.attempt
-            if again and ("id" in known or "ended" in known):
+            if known.get("attempt") == spec.attempt and ("id" in known or "ended" in known):
                 return
             not_before, pause, said = self._tries.get(folder, (0.0, 0.0, ""))
             if time.monotonic() < not_before:
@@ -82,7 +81,7 @@ class HFJobs:
             write_json(about_file(folder), {"attempt": spec.attempt})
             try:
                 with in_words(f"the job {spec.job}"):
-                    self._send(spec, again)
+                    self._send(spec)
             except Refused as error:
                 _end(folder, JobState("failed", reason=str(error)), attempt=spec.attempt)
             except (LabError, OSError) as error:
@@ -90,12 +89,12 @@ class HFJobs:
                 self._tries[folder] = (time.monotonic() + pause, pause, str(error))
                 raise LabError(f"{error} The job {spec.job} is tried again.") from error
 
-    def _send(self, spec: JobSpec, again: bool) -> None:
+    def _send(self, spec: JobSpec) -> None:
         api, flavor = self._api(), spec.machine.removeprefix(RENTED)
         owner, place = api.whoami()["name"], f"ml-intern/{spec.folder.parent.parent.name}/{spec.job}"
         labels = {"ml-intern": f"{spec.folder.parent.parent.name}.{spec.job}.{spec.attempt}"}
-        # the answer to an earlier try may have been lost
-        job = next(iter(api.list_jobs(labels=labels, namespace=owner)), None) if again else None
+        # the answer to an earlier try may have been lost, or the machine that made it
+        job = next(iter(api.list_jobs(labels=labels, namespace=owner)), None)
         if job is None:
             for name in ("result.json", "log.txt"):
                 (spec.folder / name).unlink(missing_ok=True)
