@@ -95,7 +95,7 @@ def new_session(settings: Settings) -> Callable[..., tuple[str, Journal]]:
 
     def make(under: Settings = settings, **request) -> tuple[str, Journal]:
         session = open_session(under, Request(**({"task": "chains"} | request)))
-        return session, Journal(Log(settings.sessions / session / "events.jsonl"))
+        return session, Journal(Log(under.sessions / session / "events.jsonl"))
 
     return make
 

@@ -15,6 +15,7 @@ import pytest
 from agent.mirroring import Mirroring, fetch
 from agent.settings import ROOT, Settings, SettingsError, read
 from agent.steering import delete, halt
+from agent.wallet import Wallet
 from agent.worker import Worker
 from lab.backend import read_json
 from lab.backends.runner import run_file
@@ -34,16 +35,17 @@ CONFIG = {"data": "data/rows.jsonl", "max_steps": 2000, "batch_size": 8, "max_le
 TRAIN = Call(id="c1", name="train", arguments={"config": CONFIG, "idea": "try", "expected_gain": 0.1})
 
 
-def work(settings: Settings) -> None:
-    """What a worker does, at a quicker pace."""
-    Mirroring(settings, QUICK).start()
-    Worker(settings).run()
+def work(server: Settings) -> None:
+    """What a worker does, with its one mirror at a quicker pace."""
+    wallet = Wallet(server)
+    Mirroring(wallet.settings_of("ada"), QUICK).start()
+    Worker(wallet).run()
 
 
 @contextmanager
-def working(settings: Settings) -> Iterator[None]:
+def working(server: Settings) -> Iterator[None]:
     """A worker in a process of its own, which is killed in the end."""
-    process = forks("agent.session", __name__).Process(target=work, args=(settings,))
+    process = forks("agent.session", __name__).Process(target=work, args=(server,))
     process.start()
     try:
         yield
@@ -60,11 +62,17 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def space(settings: Settings, hub: Hub) -> Settings:
+def server(settings: Settings, hub: Hub) -> Settings:
     """Settings of a Space of ada's, with the mirror on."""
     job_env = settings.job_env | {"HF_ENDPOINT": hub.url}
     keys, mirror = {"HF_TOKEN": "hf_ada"}, "{user}/ml-intern-sessions"
     return replace(settings, space="ada/intern", keys=keys, mirror=mirror, job_env=job_env)
+
+
+@pytest.fixture
+def space(server: Settings) -> Settings:
+    """The part of it that is ada's."""
+    return Wallet(server).settings_of("ada")
 
 
 def lose(settings: Settings, folder: Path) -> None:
@@ -77,7 +85,9 @@ def lose(settings: Settings, folder: Path) -> None:
     shutil.rmtree(settings.home)
 
 
-def test_training_goes_on_from_its_checkpoint_on_a_new_machine(hub: Hub, space: Settings, new_session):
+def test_training_goes_on_from_its_checkpoint_on_a_new_machine(
+    hub: Hub, server: Settings, space: Settings, new_session
+):
     session, journal = new_session(space)
     write_rows(space.sessions / session / "workspace" / "data" / "rows.jsonl", sft_rows(200))
     journal.append(Replied(calls=(TRAIN,), model="m"))
@@ -88,12 +98,12 @@ def test_training_goes_on_from_its_checkpoint_on_a_new_machine(hub: Hub, space: 
         whole = [path.split("/")[-2] for path in files if path.endswith("/complete")]
         return [int(name.removeprefix("checkpoint-")) for name in whole]
 
-    with working(space):
+    with working(server):
         until(checkpoints)
         (kept,) = checkpoints()
     before = journal.log.path.read_bytes()
     lose(space, folder)
-    with working(space):
+    with working(server):
         log = Log(space.sessions / session / "events.jsonl")
         again = Journal(log)
         until(lambda: any(isinstance(fact, Launched) and fact.attempt == 2 for fact in (again.views, *log)[1:]), 60)
