@@ -16,6 +16,7 @@ USER user
 ENV HOME=/home/user \
     PATH=/home/user/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    PIP_NO_CACHE_DIR=1 \
     ML_INTERN_HOST=0.0.0.0
 WORKDIR /home/user/app
 

@@ -4,7 +4,7 @@ TORCH  ?= torch==2.13.0
 SEED   ?= 0
 BIN    := .venv/bin
 
-.PHONY: run demo test lint types fast starter lock bench clean browser
+.PHONY: run demo test lint types fast starter lock bench clean browser deploy
 run: .venv/ready
 	@$(BIN)/python app.py
 
@@ -30,6 +30,11 @@ browser: .venv/ready-dev
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.log
+
+# This commit as a Space of yours, private at first; HF_TOKEN must be set. Waits until it runs.
+deploy: .venv/ready
+	@test -n "$(SPACE)" || { echo "Say which Space: make deploy SPACE=user/name" >&2; exit 2; }
+	@PYTHONPATH=. $(BIN)/python scripts/deploy.py "$(SPACE)"
 
 starter: .venv/ready
 	$(BIN)/python -m recipes.pretrain starter/model

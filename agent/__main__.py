@@ -1,4 +1,4 @@
-"""The command line: `python -m agent run | demo | chat | list | show | resume | replay | report | stop | worker`."""
+"""The command line: `python -m agent run | demo | chat | list | show | resume | replay | report | publish | stop | worker`."""
 
 import argparse
 import sys
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
         ("resume", "go on with a session, with a message if you have one"),
         ("replay", "print a session's facts again"),
         ("report", "print a session's report"),
+        ("publish", "put a session's model, its training rows or its report on the Hub"),
         ("stop", "stop a session"),
     ):
         command = commands.add_parser(name, help=what)
@@ -36,6 +37,11 @@ def parser() -> argparse.ArgumentParser:
     add("--from", type=int, dest="at", metavar="SEQ", help="go on in a copy that knows the facts up to this one")
     add = commands.choices["replay"].add_argument
     add("--speed", type=float, default=0.0, help="times real time; 0 is at once (default)")
+    add = commands.choices["publish"].add_argument
+    add("--what", choices=("model", "dataset", "report"), default="model", help="what to publish (default model)")
+    add("--model", default="best", help="the best (default), or the job that trained it")
+    add("--to", default="", metavar="USER/NAME", help="the repository; a name is made when left out")
+    add("--public", action="store_true", help="let anybody see it (private by default)")
     for name in ("run", "demo", "resume", "replay", "chat"):
         commands.choices[name].add_argument(
             "--output", choices=("text", "jsonl"), default="text", help="text for people, jsonl for the log itself"

@@ -20,7 +20,11 @@ from agent.settings import Settings, SettingsError
 from agent.steering import decide, fork, halt, say
 from agent.wallet import Wallet
 from agent.webhook import watching
+from lab.backends.local import LocalBackend
 from lab.confine import guard, landlock
+from lab.errors import LabError
+from lab.lab import Lab
+from lab.tasks import Vault
 from record.events import Asked, Closed, Event
 from record.log import Log, LogError
 from record.report import report as write_report
@@ -122,6 +126,20 @@ def replay(settings: Settings, options: Namespace) -> int:
 def report(settings: Settings, options: Namespace) -> int:
     """Print a session's report, made from its log now."""
     print(write_report(find(settings, options.session)), end="")
+    return 0
+
+
+def publish(settings: Settings, options: Namespace) -> int:
+    """Put what a session has made on the Hub, with the person's token. Typing the command is the consent."""
+    log = find(settings, options.session)
+    backend = LocalBackend(settings.queue, settings.job_env, settings.machine_price)
+    token = settings.keys.get("HF_TOKEN")
+    lab = Lab(log, log.path.parent, backend, Vault(settings.vault), settings.job_env, lambda: None, token)
+    try:
+        made = lab.publish(options.what, options.model, options.to, options.public)
+    except LabError as error:
+        raise SettingsError(str(error)) from error
+    print(f"{made['published']}, {'private' if made['private'] else 'public'}: {made['where']}")
     return 0
 
 
@@ -230,5 +248,5 @@ def worker(settings: Settings, options: Namespace) -> int:
     return driving.main(wallet, options.parent)
 
 
-ALL = (run, demo, chat, list_, show, resume, replay, report, stop, worker)
+ALL = (run, demo, chat, list_, show, resume, replay, report, publish, stop, worker)
 COMMANDS: dict[str, Callable[[Settings, Namespace], int]] = {one.__name__.rstrip("_"): one for one in ALL}

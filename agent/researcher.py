@@ -169,7 +169,8 @@ class Researcher(ToolCallingAgent):
         if verdict.kind == "deny":
             raise LabError(verdict.reason)
         if call.id not in self._journal.views.asked:
-            about = {"name": call.name, "arguments": call.arguments, "reason": verdict.reason, "dollars": price}
+            reason = f"{verdict.reason} {tool.note(call.arguments)}".strip()
+            about = {"name": call.name, "arguments": call.arguments, "reason": reason, "dollars": price}
             self._journal.append(Asked(who=self._who, call=call.id, **about))
         self._journal.wait(lambda views: call.id in views.decided, FOREVER, self._check)
         decided = self._journal.views.decided[call.id]

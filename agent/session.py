@@ -25,8 +25,11 @@ from agent.scouts import Scout
 from agent.servers import Servers
 from agent.sessions import Request, open_session, session_log
 from agent.settings import Settings, SettingsError
+from lab.backends.hf_jobs import HFJobs
 from lab.backends.local import LocalBackend
+from lab.backends.machines import Machines
 from lab.errors import NeedsPerson, OutOfBudget, Stopped
+from lab.hub import client
 from lab.lab import Lab
 from lab.supervisor import Supervisor
 from lab.tasks import Vault
@@ -44,6 +47,12 @@ MOST_CALLS = 300  # of the model, where the person gave no cap
 UNPRICED_TOKENS = 5_000_000  # that a session without a cap of tokens may use while nobody knows what they cost
 POLL = 0.2  # seconds between looks at jobs that nobody waits for
 IDLE_REPLIES = 2  # answers in a row without a call, after which a person is asked
+
+
+def machines(settings: Settings) -> Machines:
+    """Where the jobs of a session may run."""
+    here = LocalBackend(settings.queue, settings.job_env, settings.machine_price)
+    return Machines(here, HFJobs(lambda: client(settings.keys.get("HF_TOKEN"), settings.job_env)))
 
 
 STOPPED = Closed(outcome="stopped", reason="stopped by the person")
@@ -111,7 +120,7 @@ class Session:
     @contextmanager
     def _lab(self) -> Iterator[Lab]:
         """What the session works with; meanwhile its jobs are supervised."""
-        backend = LocalBackend(self._settings.queue, self._settings.job_env, self._settings.machine_price)
+        backend = machines(self._settings)
         supervisor = Supervisor(self.log, self.folder, backend, self._settings.disk)
         vault = Vault(self._settings.vault)
         token = self._settings.keys.get("HF_TOKEN")

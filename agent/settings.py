@@ -26,6 +26,8 @@ QUIET = {
     "TRACKIO_SQLITE_JOURNAL_MODE": "WAL",
     "TRACKIO_SQLITE_LOCKING_MODE": "NORMAL",
 }
+# Beginnings of the names of file systems without file locks: a mounted bucket's, or another machine's.
+NO_LOCKS = ("fuse", "nfs", "cifs", "smb", "9p")
 # What a command or a trainer may see of our environment.
 JOB_NAMES = (
     "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
@@ -174,14 +176,16 @@ def quiet_libraries() -> None:
         "GRADIO_ANALYTICS_ENABLED": "False",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # they would stand between the lines of what is said
     }
     for name, value in (QUIET | ours).items():
         os.environ.setdefault(name, value)
 
 
 def _default_home(env: dict[str, str]) -> str:
-    """A Space keeps its sessions on the mounted volume when there is one; a person in their home."""
-    if env.get("SPACE_ID") and os.access("/data", os.W_OK):
+    """A Space keeps its sessions on a disk at /data where there is one; a person in their home."""
+    mounts = Path("/proc/mounts")
+    if env.get("SPACE_ID") and os.access("/data", os.W_OK) and is_disk("/data", mounts.read_text()):
         return "/data/ml-intern"
     return str(Path(env.get("HOME") or Path.home()) / ".ml-intern")
 
@@ -192,6 +196,16 @@ def _provider(env: dict[str, str]) -> Provider | None:
         return None
     url = env.get("OPENID_PROVIDER_URL") or "https://huggingface.co"
     return Provider(env["OAUTH_CLIENT_ID"], tuple(env.get("OAUTH_SCOPES", "").split()), url.rstrip("/"))
+
+
+def is_disk(folder: str, mounts: str) -> bool:
+    """Whether a folder lies on a disk of this machine, by the text of /proc/mounts.
+
+    A mounted bucket (FUSE or NFS) knows no file locks: our logs could not be appended, and sqlite would break on it.
+    """
+    rows = [line.split() for line in mounts.splitlines()]
+    above = [row for row in rows if row[1] == "/" or f"{folder}/".startswith(f"{row[1]}/")]
+    return bool(above) and not max(above, key=lambda row: len(row[1]))[2].startswith(NO_LOCKS)
 
 
 def _prices(env: dict[str, str]) -> tuple[float, float] | None:

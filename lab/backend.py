@@ -5,12 +5,15 @@ import os
 import stat
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
 from typing import Any, BinaryIO, ClassVar, Literal, Protocol
 
+from recipes.memory import Device
+
+RENTED = "hf-jobs "  # how the names of rented machines begin
 LONGEST = 1e8  # seconds: three years
 ENDS = 4096  # bytes: some twenty lines of metrics
 MOST = 2**26  # bytes of metrics that are read at once
@@ -45,10 +48,25 @@ class JobState:
     place: int = 0
     signal: Signals | None = None  # what killed the trainer, when a signal did
     eta_s: float | None = None  # seconds until a queued job starts; None when nobody knows
+    unseen: bool = False  # it cannot be asked at present: its silence says nothing
 
     @property
     def ended(self) -> bool:
         return self.state not in ("queued", "running")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that a job can have, here or rented. `bytes` are its GPU's, or its RAM; `price` is dollars an hour."""
+
+    name: str
+    device: Device
+    bytes: int
+    price: float | None  # None is unknown
+
+    @property
+    def here(self) -> bool:
+        return not self.name.startswith(RENTED)
 
 
 @dataclass(frozen=True)
@@ -64,7 +82,13 @@ class Point:
 class Backend(Protocol):
     """The six verbs of a machine. All are safe to repeat; none raises for a job that has ended."""
 
-    price: float | None  # dollars an hour; None is unknown
+    @abstractmethod
+    def price(self, machine: str) -> float | None:
+        """Dollars an hour of a machine; None is unknown."""
+
+    @abstractmethod
+    def machines(self) -> Mapping[str, Machine]:
+        """What can be rented, by name. Raises LabError."""
 
     @abstractmethod
     def launch(self, spec: JobSpec) -> None:

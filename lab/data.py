@@ -64,6 +64,7 @@ def prepare(
         "rows": len(kept),
         "dropped_duplicates": len(clean) - len(unique),
         "dropped_contaminated": len(pool) - len(clean),
+        "source": source,
         "worked_share": worked if source != "own" else None,
         "sha256": file_hash(path),
         "examples": _examples(kept[:2]),

@@ -8,16 +8,16 @@ from typing import Any
 from lab.models import parameters, sizes
 from lab.preflight import CHARACTERS
 from recipes.catalogue import RECIPES
-from recipes.memory import RUNTIME, Device, needed
+from recipes.memory import RUNTIME, Device, Shape, needed
 
 
-def demand(recipe: str, config: dict[str, Any], device: Device) -> int:
-    """Bytes at its peak, by the estimate of recipes.memory; of an evaluation its weights, of a person's script 0."""
+def demand(recipe: str, config: dict[str, Any], device: Device, shape: Shape | None = None) -> int:
+    """Bytes at its peak, by the estimate of recipes.memory; of an evaluation its weights, of a person's script 0.
+
+    `shape` is the model's, where somebody has asked the Hub for it.
+    """
     folder = Path(str(config.get("model", "")))  # of a Hub model that is on this disk, too: see lab.hub
-    try:
-        shape = sizes(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError):
-        return 0
+    shape = shape or _shape(folder)
     if shape is None:
         return 0
     size = parameters(folder)
@@ -27,6 +27,13 @@ def demand(recipe: str, config: dict[str, Any], device: Device) -> int:
         return 0
     full = {name: field.default for name, field in RECIPES[recipe].model_fields.items()} | config
     return needed(shape, full, _tokens(full), device, RECIPES[recipe].METHOD, size)
+
+
+def _shape(folder: Path) -> Shape | None:
+    try:
+        return sizes(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _tokens(full: dict[str, Any]) -> int:

@@ -7,11 +7,12 @@ folder of our own and only read in the Hub's cache: trainers write there, and a 
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lab.errors import LabError
+from lab.errors import LabError, Refused
 from lab.findings import Finding
 
 PATIENCE = 10.0  # seconds that the Hub has to answer
@@ -21,15 +22,67 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 COMPLETE = ".fetched"  # written last into a fetched model
 KEPT = (".safetensors", ".json", ".model", ".txt", ".jinja")  # weights, configs, tokenizers
 
+BUSY = (408, 412, 429, 500, 502, 503, 504)  # 412: another call of ours has committed meanwhile; look again
+WHY = {
+    401: "the Hub does not know this HF_TOKEN; set another",
+    402: "it wants to be paid for; see https://huggingface.co/settings/billing",
+    403: "this HF_TOKEN may not do it; give it write or contribute-repos access, or another name",
+    404: "the Hub has no such place, or hides it from this HF_TOKEN; give another name",
+}
+
+
+def client(token: str | None, env: Mapping[str, str]) -> Any:
+    """A client of the Hub that is there (HF_ENDPOINT), for one person. Raises LabError where they have no token."""
+    from huggingface_hub import HfApi
+
+    if not token:
+        raise LabError("No HF_TOKEN is set; set one that may write.")
+    return HfApi(endpoint=env.get("HF_ENDPOINT"), token=token)
+
+
+@contextmanager
+def in_words(what: str) -> Iterator[None]:
+    """What the Hub's client raises when it is asked for `what`, in one sentence.
+
+    Raises:
+        Refused: The Hub says no.
+        LabError: It is busy, or cannot be reached: another try may go well.
+    """
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except (
+        httpx.HTTPError,
+        OfflineModeIsEnabled,
+        RuntimeError,
+    ) as error:  # RuntimeError: an upload's, around its cause
+        said = error if isinstance(error, HfHubHTTPError) else error.__cause__
+        status = said.response.status_code if isinstance(said, HfHubHTTPError) else 0
+        if status and status not in BUSY:
+            raise Refused(f"The Hub refuses {what}: {WHY.get(status) or first_line(said)}.") from error
+        why = f"The Hub cannot be reached for {what} ({first_line(error)})"
+        raise LabError(f"{why}; try again later, nothing is done twice.") from error
+    except (
+        ValueError
+    ) as error:  # a name that cannot be, a card or a file that the Hub does not take, an answer that is none
+        raise Refused(f"The Hub does not take {what}: {first_line(error)}.") from error
+
+
+def first_line(error: BaseException | None) -> str:
+    """The first line of what went wrong."""
+    return (str(error).strip().partition("\n")[0][:200] or type(error).__name__).rstrip(".:")
+
 
 class Hub:
     """The Hub as one person may use it, and the models of it that are here."""
 
     def __init__(self, own: Path, token: str | None = None, env: Mapping[str, str] | None = None):
         """`own` is where we keep what we fetch. `env` is a trainer's: where it looks for models (HF_ENDPOINT, HF_HOME)."""
-        env = env or {}
+        self._env = env = env or {}
         self._own = own
-        self._token = token or False  # False: not even the one in the person's home
+        self._token: str | Literal[False] = token or False  # False: not even the one in the person's home
         self._endpoint = env.get("HF_ENDPOINT")
         self._cache = Path(env["HF_HOME"], "hub") if "HF_HOME" in env else None
         self._closed: dict[str, list[str]] = {}  # models that need the token, with the files to fetch
@@ -69,6 +122,10 @@ class Hub:
             what = f"The model {name!r} is not on this machine, and the Hub cannot be asked ({why})."
             return [Finding("info", "hub_silent", what, "Check the network, or give a folder or 'starter'.")]
         return [Finding("stop", "no_access", what, advice, {"model": name, "token": bool(self._token)})]
+
+    def writer(self) -> Any:
+        """A client with the person's token. Raises LabError where there is none."""
+        return client(self._token or None, self._env)
 
     def _asked(self, name: str) -> list[Finding]:
         """Raises what the Hub's client raises where the person may not read it."""

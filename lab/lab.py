@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from lab import data, guards, script, shown
-from lab.backend import Backend
+from lab.backend import Backend, Machine
 from lab.clock import Estimate, Room, estimate, room
+from lab.demand import demand
 from lab.disk import REMOVED
 from lab.ending import too_early, unfinished
 from lab.errors import BadInput, LabError, NotThere, Refused
@@ -26,13 +27,16 @@ from lab.integrity import Index
 from lab.judge import same, score_of, seal_of, verdict_on
 from lab.machine import memory, this_machine
 from lab.models import config_of, parameters, sizes, token_counter, where
+from lab.place import choose
 from lab.preflight import Space, preflight, wrong_columns
+from lab.publish import Press, What
 from lab.supervisor import found, spec_of
 from lab.tasks import Vault, read_rows, rows_hash, write_rows
 from lab.workspace import Workspace
 from recipes.benchmarks import Split
 from recipes.catalogue import RECIPES  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
 from recipes.job import problems
+from recipes.memory import Device
 from record.events import Event, Expectation, Launched, Noted
 from record.journal import Journal
 from record.log import Log
@@ -109,16 +113,17 @@ class Lab:
 
     def train(
         self, recipe: str, config: dict[str, Any], hours: float, idea: str, call: str,
-        gain: float, kill: dict[str, Any] | None = None,
+        gain: float, kill: dict[str, Any] | None = None, machine: str = "auto",
     ) -> dict[str, Any]:  # fmt: skip
         """Preflight a training job and launch it; returns at once. `config["data"]` is a file of the workspace.
 
         Args:
             gain: The change of the dev score against the best so far that is expected of it, from -1 to 1.
             kill: {"metric", "step", "above"}: the job is ended when the metric's first value from that step on is above.
+            machine: As lab.place takes it.
 
         Raises:
-            BadInput: An unknown recipe, model or file; a forecast that cannot be.
+            BadInput: An unknown recipe, model, file or machine; a forecast that cannot be.
             Refused: A stop finding; it says which.
         """
         if job := self.job_of(call):
@@ -127,22 +132,23 @@ class Lab:
             raise BadInput(f"{hours:g} hours is no time to train in; give more than 0.")
         name = self._next(recipe)
         full = self.checked(recipe, config)
+        place = self.place(machine, recipe, full)
         full |= {"trackio_project": self.views.opened.session, "trackio_run": name}  # type: ignore[union-attr]
         rows, source = read_rows(Path(full["data"])), script.read(full)
-        left = self.room()
-        takes, count = self.estimate(recipe, full, rows), token_counter(full["model"])
+        left = self.room(place)
+        takes, count = self.estimate(recipe, full, rows, place.name), token_counter(full["model"])
         expects = expectation(gain, kill, takes.seconds / 3600 if takes else None)
         free = shutil.disk_usage(self.folder).free
-        machine = this_machine(full.get("device", "auto"))
-        space = _space(full, self._hub)
+        space = _space(full, self._hub, place)
         findings = preflight(rows, full, self._index(), count, free, left, takes, RECIPES[recipe], space)
         models = {name: full[name] for name in ("model", "teacher") if full.get(name)}
         findings += [finding for model in set(models.values()) for finding in self._hub.look(model)]
         findings += script.look(source, self._index())
         hashes = {"data_sha256": rows_hash(rows)} | script.hashed(source)
-        findings += guards.look(self.folder, guards.about(recipe, full | hashes, self.views.goal.model, machine))
+        findings += guards.look(self.folder, guards.about(recipe, full | hashes, self.views.goal.model, place.name))
         self._refuse(findings)
-        full |= {name: str(self._hub.fetch(model)) for name, model in models.items()}
+        if place.here:  # a rented machine has them mounted
+            full |= {name: str(self._hub.fetch(model)) for name, model in models.items()}
         folder = self.folder / "jobs" / name
         try:  # files of the workspace may change: what was checked is what is trained on
             write_rows(folder / "data.jsonl", rows)
@@ -150,7 +156,7 @@ class Lab:
         except OSError as error:
             raise LabError(f"The training rows could not be stored ({error.strerror}); free some disk.") from error
         allowed = hours if left is None else min(hours, left.free / 3600)
-        return shown.status(self._launch(name, recipe, full, allowed, idea, call, expects))
+        return shown.status(self._launch(name, recipe, full, allowed, idea, call, place, expects))
 
     def checked(self, recipe: str, config: dict[str, Any]) -> dict[str, Any]:
         """The settings that a job would be launched with, whole paths in them. Raises BadInput or NotThere."""
@@ -161,25 +167,42 @@ class Lab:
         full = {"seed": self._seed(), **config, "model": str(model), "data": str(given)}
         return _checked(RECIPES[recipe], full | self._named(recipe, config))
 
-    def room(self) -> Room | None:
-        """The time that one more training job may use now; None without a cap."""
-        return room(self.views, datetime.now(UTC), self._backend.price)
+    def place(self, asked: str, recipe: str, config: dict[str, Any]) -> Machine:
+        """The machine of a job (see lab.place). Raises LabError."""
+        device = config.get("device", "auto")
+        name = this_machine(device)
+        here = Machine(name, *memory(device), self._backend.price(name))
+        capped = self.views.budget.dollars is not None and device == "auto"
 
-    def cost(self, hours: float) -> float | None:
+        def needs(device: Device) -> int:
+            return demand(recipe, config, device, sizes(config_of(config["model"], self._hub) or {}))
+
+        return choose(asked, needs, here, self._backend.machines, capped)
+
+    def room(self, machine: Machine | None = None) -> Room | None:
+        """The time that one more training job may use now, on this machine unless it is another; None without a cap."""
+        price = machine.price if machine else self._backend.price(this_machine())
+        return room(self.views, datetime.now(UTC), price)
+
+    def cost(self, hours: float, machine: Machine | None = None) -> float | None:
         """Dollars that training for so long costs at most; no more time is given than is left. None where nobody knows the price."""
-        left = self.room()
+        left = self.room(machine)
         most = hours if left is None else min(hours, max(0.0, left.free) / 3600)
-        return self._backend.price and self._backend.price * most
+        price = machine.price if machine else self._backend.price(this_machine())
+        return price and price * most
 
-    def estimate(self, recipe: str, config: dict[str, Any], rows: list[dict]) -> Estimate | None:
-        """How long a training job will take, by this session's jobs of the same recipe; None where nobody knows."""
+    def estimate(
+        self, recipe: str, config: dict[str, Any], rows: list[dict], machine: str | None = None
+    ) -> Estimate | None:
+        """How long a training job will take, by this session's jobs of the same recipe on such a machine; None where nobody knows."""
         if not rows or recipe == "script" or wrong_columns(rows, config, RECIPES[recipe]):
             return None
         count = token_counter(config["model"])
         defaults = {name: field.default for name, field in RECIPES[recipe].model_fields.items()}
         if recipe != "sft":  # tokens a step depend on what is sampled or compared: rows and lengths must do
             rows, count = rows * config.get("generations", defaults.get("generations", 1)), None
-        return estimate(config, defaults, rows, count, self._jobs_of(recipe))
+        machine = machine or this_machine(config.get("device", "auto"))
+        return estimate(config, defaults, rows, count, (job for job in self._jobs_of(recipe) if job.machine == machine))
 
     def wait(self, job: str, seconds: float) -> dict[str, Any]:
         """Wait until a job ends, a new warning is found on it, or `seconds` are over; then say how it stands."""
@@ -232,14 +255,13 @@ class Lab:
         job = self.job_of(call)
         if job is None:
             self._refuse(self._hub.look(path))
-            config = {
-                "model": str(self._hub.fetch(path)),
-                "benchmark": task,
-                "items": str(items),
-                "split": split,
-                "seed": 0,
-            }
-            job = self._launch(self._next("evaluate"), "evaluate", config, EVAL_HOURS, f"{name} on {split}", call)
+            config = {"model": str(path), "benchmark": task, "items": str(items), "split": split, "seed": 0}
+            place = self.place("auto", "evaluate", config)
+            if place.here:
+                config["model"] = str(self._hub.fetch(path))
+            job = self._launch(
+                self._next("evaluate"), "evaluate", config, EVAL_HOURS, f"{name} on {split}", call, place
+            )
         self._journal.wait(lambda views: not views.jobs[job.id].running, PATIENCE, self.check)
         if not any(score.job == job.id for score in self.views.scores):  # a restart may have come after it
             self._journal.append(score_of(self._job(job.id), self.folder, name, self.views.goal.metric, seal))
@@ -258,6 +280,12 @@ class Lab:
             past = self.views.promotions[-1]
         return shown.judged(past, self.views.best)
 
+    def publish(self, what: What, model: str = "best", to: str = "", public: bool = False) -> dict[str, Any]:
+        """Put a model, its rows or the report on the Hub (see lab.publish.Press)."""
+        return Press(self._journal, self.folder, self._vault, self._hub, self.model_path).publish(
+            what, model, to, public
+        )
+
     def model_path(self, name: str) -> Path | str:
         """Where a model is: "base", "best", or the job that trained it. A Hub id stays one. Raises NotThere."""
         name = self.views.best if name == "best" else name
@@ -274,13 +302,13 @@ class Lab:
         return path
 
     def _launch(
-        self, name: str, recipe: str, config: dict[str, Any], hours: float, idea: str, call: str,
+        self, name: str, recipe: str, config: dict[str, Any], hours: float, idea: str, call: str, place: Machine,
         expects: Expectation | None = None,
     ) -> Job:  # fmt: skip
         """Log first, then start: after a crash between the two, the supervisor starts what the log says."""
         fact = Launched(
-            job=name, recipe=recipe, config=config, machine=this_machine(config.get("device", "auto")), hours=hours, idea=idea,
-            call=call, expects=expects, folder=f"jobs/{name}", price=self._backend.price,
+            job=name, recipe=recipe, config=config, machine=place.name, hours=hours, idea=idea,
+            call=call, expects=expects, folder=f"jobs/{name}", price=place.price,
         )  # fmt: skip
         self._journal.append(fact)
         job = self._job(name)
@@ -329,11 +357,11 @@ class Lab:
         return self.views.opened.seed if self.views.opened else 0
 
 
-def _space(config: dict[str, Any], hub: Hub) -> Space | None:
+def _space(config: dict[str, Any], hub: Hub, place: Machine) -> Space | None:
     """What a job has to fit into."""
     model = config["model"]
     shape = sizes(config_of(model, hub) or {})
-    return Space(*memory(config.get("device", "auto")), shape, parameters(model)) if shape else None
+    return Space(place.device, place.bytes, shape, parameters(model)) if shape else None
 
 
 def _serious(job: Job) -> int:

@@ -21,10 +21,10 @@ class Pulse:
         now = time.monotonic()
         if state.ended:
             return Life(error=state.reason if state.state == "failed" else "")
-        beat = _changed(folder / "heartbeat")
-        if beat != self.beat or state.state != "running":
+        beat, unheard = _changed(folder / "heartbeat"), state.state != "running" or state.unseen
+        if beat != self.beat or unheard:
             self.beat, self.beat_seen = beat, now
-        if fresh or not self.line_seen or state.state != "running":
+        if fresh or not self.line_seen or unheard:
             self.line_seen = now
         return Life(now - self.line_seen, now - self.beat_seen if self.beat else 0.0)
 

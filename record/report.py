@@ -83,16 +83,16 @@ def _scores(views: Views) -> str:
         seal = f"judge `{s.seal.judge[:8]}` split `{s.seal.split[:8]}` model `{s.seal.model[:8]}`"
         link, interval = f"[{s.items}]({s.items})", f"{s.low:.3f} to {s.high:.3f}"
         rows.append((s.model, s.split, f"{s.value:.3f}", interval, s.n, share, link, seal))
-    table = _table("model | split | accuracy | 95 % interval | n | ended by itself | items | seal", rows)
+    table = as_table("model | split | accuracy | 95 % interval | n | ended by itself | items | seal", rows)
     why = "Accuracy with its Wilson interval, each by the sealed judge. Models were chosen on dev; held-out items chose nothing."
     return f"## Scores\n\n{table}\n\n{why}"
 
 
 def _ideas(views: Views) -> str:
     rows = [
-        (p.model, _cell(p.idea), f"**{p.verdict}**", p.against, _change(p), _cell(p.reason)) for p in views.promotions
+        (p.model, cell(p.idea), f"**{p.verdict}**", p.against, _change(p), cell(p.reason)) for p in views.promotions
     ]
-    table = _table("model | idea | verdict | against | change on dev | why", rows)
+    table = as_table("model | idea | verdict | against | change on dev | why", rows)
     return f"## Ideas tried\n\n{table}" if rows else ""
 
 
@@ -111,8 +111,8 @@ def _forecasts(views: Views) -> str:
             delta, hours = job.expects.delta, job.expects.hours
             expected = "not known" if hours is None else duration(hours * 3600)
             change = _change(judged.get(job.id))
-            rows.append((job.id, _cell(job.idea), f"{delta:+.3f}", change, expected, duration(job.seconds)))
-    table = _table("model | idea | expected on dev | measured on dev | run time expected | run time used", rows)
+            rows.append((job.id, cell(job.idea), f"{delta:+.3f}", change, expected, duration(job.seconds)))
+    table = as_table("model | idea | expected on dev | measured on dev | run time expected | run time used", rows)
     return f"## Forecasts\n\n{table}" if rows else ""
 
 
@@ -121,8 +121,8 @@ def _data(views: Views) -> str:
     for made in (note.details for note in views.notes if note.topic == "data" and "sha256" in note.details):
         share = "n/a" if made["worked_share"] is None else f"{made['worked_share']:g}"
         left_out = made["dropped_duplicates"], made["dropped_contaminated"]
-        rows.append((_cell(made["file"]), made["rows"], share, *left_out, f"`{made['sha256'][:12]}`"))
-    table = _table("file | rows | worked share | left out: duplicates | left out: evaluation items | sha256", rows)
+        rows.append((cell(made["file"]), made["rows"], share, *left_out, f"`{made['sha256'][:12]}`"))
+    table = as_table("file | rows | worked share | left out: duplicates | left out: evaluation items | sha256", rows)
     return f"## Data\n\n{table}" if rows else ""
 
 
@@ -155,30 +155,34 @@ def _spent(views: Views, facts: Sequence[Event]) -> str:
     unpriced = f" and {spent.unpriced} model calls of unknown price" if spent.unpriced else ""
     priced = f"${spent.dollars:.2f}{unpriced}"
     text = f"## Spent\n\nWall clock {clock}; jobs {duration(spent.job_seconds)}; {priced}; {spent.tokens:,} tokens."
-    table = _table("job | what | machine | steps | run time | ended", [_job(job) for job in views.jobs.values()])
+    table = as_table("job | what | machine | steps | run time | ended", [_job(job) for job in views.jobs.values()])
     return f"{text}\n\n{table}" if views.jobs else text
 
 
 def _job(job: Job) -> tuple[Any, ...]:
     why = f": {job.ended.reason}" if job.ended and job.ended.reason else ""
     again = f" (attempt {job.attempt})" if job.attempt > 1 else ""
-    name, ended = f"{job.id}{again}", _cell(f"{job.state}{why}")
-    return name, _cell(job.idea), job.machine, job.step, duration(job.seconds), ended
+    name, ended = f"{job.id}{again}", cell(f"{job.state}{why}")
+    return name, cell(job.idea), job.machine, job.step, duration(job.seconds), ended
 
 
 def _provenance(views: Views, opened: Opened) -> str:
-    driver = " and ".join(_driver(name) for name in dict.fromkeys(views.drivers))
     return (
         f"## How this was made\n\nSession `{opened.session}`, opened {opened.at:%Y-%m-%d %H:%M} UTC, seed {opened.seed}, "
-        f"driven by {driver}. Every number above is folded from `events.jsonl` in this folder; the settings of each job "
+        f"driven by {driven_by(views)}. Every number above is folded from `events.jsonl` in this folder; the settings of each job "
         f"stand in `jobs/<job>/config.json`."
     )
 
 
-def _table(columns: str, rows: Sequence[Sequence[Any]]) -> str:
-    """A table of Markdown. Cells are given as they shall stand there; a stranger's text goes through `_cell`."""
+def as_table(columns: str, rows: Sequence[Sequence[Any]]) -> str:
+    """A table of Markdown. Cells are given as they shall stand there; a stranger's text goes through `cell`."""
     lines = [columns, " | ".join("---" for _ in columns.split(" | ")), *(" | ".join(map(str, row)) for row in rows)]
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def driven_by(views: Views) -> str:
+    """Everybody who drove the session."""
+    return " and ".join(_driver(name) for name in dict.fromkeys(views.drivers))
 
 
 def _driver(name: str) -> str:
@@ -190,5 +194,5 @@ def _inline(text: str) -> str:
     return " ".join(text.split()).replace("<", "&lt;").replace("[", "\\[").replace("`", "'")
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     return _inline(text).replace("|", "\\|")

@@ -7,9 +7,8 @@ from typing import Any
 from smolagents.models import ChatMessage, ChatMessageToolCall, ChatMessageToolCallFunction, MessageRole, Model
 
 from agent.researcher import Researcher
-from agent.session import Session
+from agent.session import Session, machines
 from agent.settings import Settings
-from lab.backends.local import LocalBackend
 from lab.errors import Stopped
 from lab.lab import Lab
 from lab.supervisor import Supervisor
@@ -41,7 +40,7 @@ class Script(Model):
 def open_lab(settings: Settings, session: str) -> tuple[Lab, Supervisor, Journal]:
     """The lab of a session and its supervisor, as Session builds them; the supervisor is not started."""
     opened = Session(settings, session)
-    backend = LocalBackend(settings.home / "queue", settings.job_env)
+    backend = machines(settings)
     lab = Lab(
         opened.log,
         opened.folder,

@@ -287,9 +287,11 @@ def test_the_viewer_shows_splits_rows_sizes_and_parquet(hub: Hub, ada: HfApi, bo
     lines = "\n".join(map(json.dumps, rows)).encode()
     hub.repos.write("dataset", "ada/rows", {"train.jsonl": lines, "test.csv": b"text,n\na,1\n"}, visibility="private")
 
+    client = httpx.Client(base_url=f"{hub.url}/datasets-server")
+
     def ask(what: str, by: HfApi = ada, **query) -> httpx.Response:
         headers = {"authorization": f"Bearer {by.token}"}
-        return httpx.get(f"{hub.url}/datasets-server/{what}", params={"dataset": "ada/rows"} | query, headers=headers)
+        return client.get(f"/{what}", params={"dataset": "ada/rows"} | query, headers=headers)
 
     assert ask("is-valid").json()["viewer"] is True
     assert [one["split"] for one in ask("splits").json()["splits"]] == ["test", "train"]

@@ -100,6 +100,7 @@ def test_hf_auth_login_lets_a_device_in_and_renews_its_token(hub: Hub, browser: 
     hub.people.add("eve")
     hub.oauth.interval_s, hub.oauth.device_s = 0.1, 3600
     env = {"PATH": os.environ["PATH"], "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    env["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
     hf = [sys.executable, "-m", "huggingface_hub.cli.hf", "auth"]
     login = subprocess.Popen([*hf, "login", "--format", "agent"], env=env, stdout=subprocess.PIPE, text=True)
     assert login.stdout

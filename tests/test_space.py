@@ -4,7 +4,8 @@ import re
 
 import yaml
 
-from agent.settings import ROOT, read
+from agent.settings import ROOT, is_disk, read
+from record.card import TAG
 
 
 def front_matter() -> dict:
@@ -21,9 +22,28 @@ def test_the_port_of_the_space_is_the_port_that_the_app_takes():
     assert read({"SPACE_ID": "me/space"}).host == "0.0.0.0"
 
 
+def test_who_signs_in_gives_what_jobs_models_and_publishing_need_and_no_more():
+    matter = front_matter()
+    assert matter["hf_oauth"] is True and matter["suggested_hardware"] == "t4-small" and TAG in matter["tags"]
+    assert set(matter["hf_oauth_scopes"]) == {"jobs", "inference-api", "contribute-repos"}
+    assert 480 <= matter["hf_oauth_expiration_minutes"] <= 43200  # the Hub's default, and its most
+    assert len(matter["short_description"]) <= 60
+
+
+def test_sessions_lie_on_a_disk_and_never_on_a_mounted_bucket():
+    root = "overlay / overlay rw 0 0\nproc /proc proc rw 0 0\n"
+    assert is_disk("/data", f"{root}/dev/nvme1n1 /data ext4 rw 0 0\n") and is_disk("/data", root)
+    for kind in ("fuse.hf-mount", "fuse", "nfs4"):
+        assert not is_disk("/data", f"{root}hf-mount /data {kind} rw 0 0\n")
+        assert is_disk("/data", f"{root}hf-mount /database {kind} rw 0 0\n"), "another folder's"
+        assert not is_disk("/data", f"hf-mount / {kind} rw 0 0\n")
+    assert not is_disk("/data", "")
+
+
 def test_the_image_runs_as_uid_1000_with_no_secret_in_its_build():
     text = (ROOT / "Dockerfile").read_text()
     assert re.search(r"useradd .*--uid 1000", text) and "\nUSER user\n" in text
+    assert "PIP_NO_CACHE_DIR=1" in text, "what pip downloads would lie in a layer beside what it installs"
     assert not re.search(r"(?i)(token|secret|password|api_key)\s*=", text)
 
 

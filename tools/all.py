@@ -6,6 +6,7 @@ from tools.data import AuditData, PrepareData
 from tools.files import ListFiles, ReadFile, WriteFile
 from tools.jobs import Cancel, JobLog, Wait
 from tools.plan import FinalAnswer, Note, Plan
+from tools.publish import Publish
 from tools.scores import Evaluate, Promote
 from tools.shell import Shell
 from tools.skill import ReadSkill
@@ -13,7 +14,7 @@ from tools.sweep import Sweep
 from tools.train import Train
 
 TOOLS = (
-    Plan, AuditData, PrepareData, Train, Sweep, Wait, Evaluate, Promote, Cancel, JobLog,
+    Plan, AuditData, PrepareData, Train, Sweep, Wait, Evaluate, Promote, Publish, Cancel, JobLog,
     Shell, ReadFile, WriteFile, ListFiles, ReadSkill, Note, FinalAnswer,
 )  # fmt: skip
 

@@ -41,3 +41,7 @@ class Tool(SmolTool):
     def price(self, arguments: dict[str, Any]) -> float | None:
         """Dollars that a call will cost at most; None when nobody can say. Free unless a tool knows better."""
         return 0.0
+
+    def note(self, arguments: dict[str, Any]) -> str:
+        """What a person who is asked should know of a call beside its price; "" for nothing."""
+        return ""

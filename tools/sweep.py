@@ -5,7 +5,7 @@ from typing import Any
 from lab.shown import as_text
 from lab.sweep import spread, sweep
 from tools.base import Tool
-from tools.train import HOURS
+from tools.train import HOURS, price
 
 
 class Sweep(Tool):
@@ -14,7 +14,7 @@ class Sweep(Tool):
 
     def price(self, arguments: dict[str, Any]) -> float | None:
         jobs = len(spread(arguments["config"], arguments.get("vary"), arguments.get("configs")))
-        return self.lab.cost(arguments.get("hours", HOURS) * jobs)
+        return price(self.lab, arguments, arguments.get("hours", HOURS) * jobs)
 
     def forward(
         self,

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from lab.backend import Machine
+from lab.errors import LabError
+from lab.lab import Lab
 from lab.shown import as_text
 from tools.base import Tool
 
@@ -13,7 +16,14 @@ class Train(Tool):
     effect = "spend"
 
     def price(self, arguments: dict[str, Any]) -> float | None:
-        return self.lab.cost(arguments.get("hours", HOURS))
+        return price(self.lab, arguments, arguments.get("hours", HOURS))
+
+    def note(self, arguments: dict[str, Any]) -> str:
+        machine = _machine(self.lab, arguments)
+        if machine is None or machine.here:
+            return ""
+        price = "an unknown price" if machine.price is None else f"${machine.price:g} an hour"
+        return f"It would run on {machine.name}, at {price}."
 
     def forward(
         self,
@@ -23,6 +33,7 @@ class Train(Tool):
         recipe: str = "sft",
         hours: float = HOURS,
         kill: dict | None = None,
+        machine: str = "auto",
     ) -> str:
         """Start a training job and return its id at once. A preflight runs first and refuses what cannot work. Use `wait` to follow it.
 
@@ -33,5 +44,20 @@ class Train(Tool):
             recipe: Which to run, and its rows: "sft" (prompt, completion), "chat" (messages), "dpo" or "reward" (prompt, chosen, rejected), "kto" (prompt, completion, label), "prm" (prompt, steps, labels), "cpt" (text); "grpo", "rejection" and "distill" sample their own answers to the rows of prepare_data; "script" runs a Python file of the workspace, config["script"], on rows of any shape. read_skill recipes has their settings.
             hours: Stop the job after this many hours of run time.
             kill: When to give the job up, e.g. {"metric": "eval_loss", "step": 50, "above": 2.0}: it is ended when the metric's first value from that step on is above the limit or not finite.
+            machine: "local", a flavour of Hugging Face Jobs such as "t4-small" or "a100-large" (these cost money, so the session needs a cap of dollars), or "auto": here, and rented only where it does not fit here.
         """
-        return as_text(self.lab.train(recipe, config, hours, idea, self.call, expected_gain, kill))
+        return as_text(self.lab.train(recipe, config, hours, idea, self.call, expected_gain, kill, machine))
+
+
+def price(lab: Lab, arguments: dict[str, Any], hours: float) -> float | None:
+    """Dollars that so many hours cost at most where a job of these arguments would run."""
+    return lab.cost(hours, _machine(lab, arguments))
+
+
+def _machine(lab: Lab, arguments: dict[str, Any]) -> Machine | None:
+    """Where a job of these arguments would run; None where they cannot be used: the call itself will say why."""
+    recipe = arguments.get("recipe", "sft")
+    try:
+        return lab.place(arguments.get("machine", "auto"), recipe, lab.checked(recipe, arguments["config"]))
+    except LabError:
+        return None

@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from lab.backend import JobSpec, JobState, Point, own_file, read_json, read_points, write_json
+from lab.backend import JobSpec, JobState, Machine, Point, own_file, read_json, write_json
+from lab.backends.folder import SENTENCE, log_tail, metrics, result, why
 from lab.backends.runner import LOG, cancel_file, holds_machine, launching, run_file
 from lab.demand import demand
 from lab.errors import LabError
@@ -26,7 +27,6 @@ from lab.reach import Reach
 # Settings that name what a trainer reads: the judge alone reads the vault.
 READS = {"evaluate": ("model", "items")}
 OTHERS_READ = ("model", "data", "teacher")
-SENTENCE = 1000  # characters of a reason
 OURS = (".json", "log.txt")  # files that we write in a job's folder
 BESIDE = "cpu"  # the slot of jobs that leave the GPU alone
 _STATE = TypeAdapter(JobState)
@@ -41,9 +41,15 @@ class LocalBackend:
 
     def __init__(self, queue: Path, env: Mapping[str, str], price: float = 0.0):
         """`env` is all that a trainer may see of our environment; `price` what the machine costs, in dollars an hour."""
-        self.price: float | None = price
+        self._price = price
         self._queue = queue
         self._env = dict(env)
+
+    def price(self, machine: str) -> float | None:
+        return self._price
+
+    def machines(self) -> dict[str, Machine]:
+        return {}
 
     def launch(self, spec: JobSpec) -> None:
         """Start the job, unless this very attempt was started before, whatever became of it. Raises LabError when the disk refuses."""
@@ -117,31 +123,23 @@ class LocalBackend:
         run, seconds = read_json(run_file(folder)), _ran(folder)
         over = _said(folder / "exit.json")
         if over and over.ended and ("seconds" in run or over.seconds <= time.time() - run.get("started", 0.0)):
-            told = over.reason or self._failure(folder, over)
+            told = over.reason or (
+                "" if over.state == "done" else why(folder, over.signal, read_json(folder / "exit.json").get("code"))
+            )
             return replace(over, seconds=run.get("seconds", over.seconds), reason=told)
-        if self.result(folder).get("ok"):
+        if result(folder).get("ok"):
             return JobState("done", seconds)
         if cancel_file(folder).exists():
             return JobState("cancelled", seconds, "cancelled")
-        if said := self.result(folder).get("error"):
+        if said := result(folder).get("error"):
             return JobState("failed", seconds, str(said)[:SENTENCE])
         return JobState("failed", seconds, "the trainer was killed and could not say why", signal=signal.SIGKILL)
 
     def metrics(self, folder: Path, after: int) -> tuple[list[Point], int]:
-        """Points after byte offset `after`; a file that has shrunk (a resume cut it) is read again from its start."""
-        path = folder / "metrics.jsonl"
-        if path.exists() and path.stat().st_size < after:
-            after = 0
-        return read_points(path, after)
+        return metrics(folder, after)
 
     def log_tail(self, folder: Path, chars: int = 4000) -> str:
-        """The last characters of what the trainer printed."""
-        try:
-            with own_file(folder / "log.txt", os.O_RDONLY) as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - chars))
-                return file.read().decode(errors="replace")
-        except OSError:
-            return ""
+        return log_tail(folder, chars)
 
     def cancel(self, folder: Path) -> None:
         """Ask the job to save and stop. Returns at once; `state` says when it has."""
@@ -152,18 +150,7 @@ class LocalBackend:
             send(run.get("trainer"), signal.SIGTERM)
 
     def result(self, folder: Path) -> dict[str, Any]:
-        return read_json(folder / "result.json")
-
-    def _failure(self, folder: Path, over: JobState) -> str:
-        """Why it failed, in one line: the recipe's own sentence, the signal, or the last line that it printed."""
-        if over.state == "done":
-            return ""
-        if over.signal:
-            return f"the trainer was killed by {over.signal.name}"
-        if said := self.result(folder).get("error"):
-            return str(said)[:SENTENCE]
-        lines = self.log_tail(folder).strip().splitlines()
-        return lines[-1][:300] if lines else f"exit code {read_json(folder / 'exit.json').get('code')}"
+        return result(folder)
 
 
 def _said(file: Path, **known: str) -> JobState | None:

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -76,12 +75,14 @@ def readable(hub: Hub, request: Request, kind: str | None = None) -> Repo:
 
 
 def writable(hub: Hub, request: Request, kind: str | None = None, propose: bool = False) -> tuple[Repo, Person]:
-    """A repository that the asker may commit to; with `propose`, one to which anybody who sees it may open a pull request."""
+    """A repository that the asker may commit to; with `propose`, one to which anybody who may read it may open a pull request."""
     repo, person = asked(hub, request, kind)
     if person is None:
         raise Refusal(401, "Invalid username or password.")
-    if not writes(person, repo) and not (propose and {*WRITE, "contribute-repos"} & set(person.scopes)):
-        raise Refusal(403, f"You don't have the rights to write to {repo.id}")
+    if not writes(person, repo):
+        if not propose or not {*WRITE, "contribute-repos"} & set(person.scopes):
+            raise Refusal(403, f"You don't have the rights to write to {repo.id}")
+        readable(hub, request, kind)
     return repo, person
 
 
@@ -151,10 +152,7 @@ def unsigned(hub: Hub, text: str) -> list[str]:
 
 
 def _seal(hub: Hub, text: str) -> str:
-    file = hub.folder / "seal"
-    if not file.exists():
-        file.write_text(secrets.token_hex(16))
-    return hmac.new(file.read_bytes(), text.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(hub.seal, text.encode(), hashlib.sha256).hexdigest()
 
 
 def repo_of(hub: Hub, word: str) -> Repo:

@@ -8,7 +8,6 @@ from starlette.routing import Route
 
 from tests.hub.access import (
     asked,
-    find,
     iso,
     maker,
     manageable,
@@ -81,8 +80,7 @@ def _own(hub: Hub) -> list[Route]:
                 "bucket", id, "private" if asks.get("private") else "public", person.maker, person.name
             )
         except Conflict as error:
-            repo, _ = find(hub, request, "bucket", id)
-            raise Refusal(409, str(error), url=page_of(hub, repo)) from error
+            raise Refusal(409, str(error), url=page_of(hub, hub.repos.repo("bucket", id))) from error
         return JSONResponse({"url": page_of(hub, repo), "name": repo.id})
 
     def listing(request: Request) -> Response:
@@ -137,10 +135,11 @@ def routes(hub: Hub) -> list[Route]:
         return JSONResponse(done, 422 if failed and len(failed) == len(steps) else 200)
 
     def read_token(request: Request) -> Response:
-        return token_answer(hub, readable(hub, request, "bucket"), "read")
+        return token_answer(hub, readable(hub, request, "bucket"), "read", hub.asker(request))
 
     def write_token(request: Request) -> Response:
-        return token_answer(hub, writable(hub, request, "bucket")[0], "read+write")
+        repo, person = writable(hub, request, "bucket")
+        return token_answer(hub, repo, "read+write", person)
 
     def resolve(request: Request) -> Response:
         repo, path = readable(hub, request, "bucket"), param(request, "path")

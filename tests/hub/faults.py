@@ -37,10 +37,11 @@ class Faults:
         self._lock = threading.Lock()
         self.asked: list[tuple[float, str, str, int | None]] = []
 
-    def add(self, where: str, **trouble) -> None:
-        """`where` is a regular expression; `trouble` are fields of Fault."""
+    def add(self, where: str, **trouble) -> Fault:
+        """`where` is a regular expression; `trouble` are fields of Fault. Its `times` fall to 0 as it happens."""
         with self._lock:
             self._waiting.append(Fault(where, **trouble))
+            return self._waiting[-1]
 
     def clear(self) -> None:
         with self._lock:

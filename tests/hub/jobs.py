@@ -8,11 +8,11 @@ do what only the Hub itself can do.
 import asyncio
 import json
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from huggingface_hub import HfApi
@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from lab.backend import read_json, write_json
-from tests.hub.access import sees, writes
+from tests.hub.access import iso, parsed, sees, writes
 from tests.hub.machines import MACHINES, cost
 from tests.hub.people import Person
 from tests.hub.runs import Run, sweep
@@ -56,6 +56,8 @@ class Jobs:
             run = Run(folder=self.folder / known["id"], log=file.with_suffix(".log"), **known)
             if run.settle("ERROR", "The machine of this job was lost."):
                 sweep(run.id)
+                shutil.rmtree(run.folder, ignore_errors=True)
+                self.hub.people.revoke(f"hf_mount_{run.id}")
                 self.keep(run)
             run.gone.set()
             self.runs[run.id] = run
@@ -66,8 +68,10 @@ class Jobs:
         for run in self.runs.values():
             run.settle("ERROR", "The machine of this job was lost.", grace_s=0)
         for run in self.runs.values():
-            run.gone.wait(10)
-            self.keep(run)
+            if not run.gone.is_set():
+                sweep(run.id)  # also one that still has its time after SIGTERM
+                run.gone.wait(10)
+                self.keep(run)
 
     def start(self, namespace: str, person: Person, spec: dict) -> Run:
         if spec.setdefault("flavor", "cpu-basic") not in MACHINES:
@@ -108,7 +112,7 @@ class Jobs:
     def _live(self, run: Run, hidden: dict[str, str]) -> None:
         while (self.stuck or time.time() < run.created + self.boot_s) and not run.over:
             time.sleep(0.01)
-        run.live(hidden, self.hub.url, self.sync_s)
+        run.live(hidden, self.hub.url, self.sync_s, lambda: self.keep(run))
         self.hub.people.revoke(f"hf_mount_{run.id}")
         self.keep(run)
 
@@ -120,6 +124,7 @@ class Jobs:
         """The Hub takes a job away, even one that is over."""
         self.runs[id].settle("DELETED", grace_s=0)
         self.runs[id].stage = "DELETED"
+        self.keep(self.runs[id])
 
     def fail(self, id: str, message: str) -> None:
         """The Hub's own machines fail: killed at once. What the Hub says: "Job failed with exit code: 137. Reason: OOMKilled"."""
@@ -127,7 +132,7 @@ class Jobs:
 
     def spent(self, namespace: str) -> float:
         """Dollars of all jobs of a namespace so far."""
-        paid = [run for run in self.runs.values() if run.namespace == namespace and run.started]
+        paid = [run for run in list(self.runs.values()) if run.namespace == namespace and run.started]
         return sum(cost(run.spec["flavor"], (run.finished or time.time()) - (run.started or 0)) for run in paid)
 
 
@@ -139,7 +144,7 @@ def info(run: Run) -> dict:
     kind = "user" if run.namespace == run.by else "org"
     return spec | {
         "id": run.id, "secrets": run.spec["secrets"], "timeout": run.spec.get("timeoutSeconds"),
-        "createdAt": _iso(run.created), "startedAt": _iso(run.started), "finishedAt": _iso(run.finished),
+        "createdAt": iso(run.created), "startedAt": iso(run.started) if run.started else None, "finishedAt": iso(run.finished) if run.finished else None,
         "status": {"stage": run.stage, "message": run.message, "failureCount": 0},
         "durations": {
             "schedulingSecs": int(run.started - run.created) if run.started else None,
@@ -151,16 +156,10 @@ def info(run: Run) -> dict:
     }  # fmt: skip
 
 
-def _iso(at: float | None) -> str | None:
-    return (
-        None
-        if at is None
-        else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
-
-
 def routes(hub: Hub) -> list[Route]:
-    jobs = hub.jobs = Jobs(hub)  # type: ignore[attr-defined]
+    if not hasattr(hub, "jobs"):  # routes() may be called again
+        hub.jobs = Jobs(hub)  # type: ignore[attr-defined]
+    jobs: Jobs = hub.jobs  # type: ignore[attr-defined]
 
     def person(request: Request) -> Person:
         asker = hub.known(request, "jobs")
@@ -177,13 +176,13 @@ def routes(hub: Hub) -> list[Route]:
 
     async def start(request: Request) -> Response:
         asker = person(request)
-        return JSONResponse(info(jobs.start(param(request, "namespace"), asker, await request.json())))
+        return JSONResponse(info(jobs.start(param(request, "namespace"), asker, parsed(await request.body()))))
 
     def listed(request: Request) -> Response:
         person(request)
         stages = request.query_params.getlist("stage")
         labels = [label.partition("=")[::2] for label in request.query_params.getlist("label")]
-        found = [run for run in reversed(jobs.runs.values()) if run.namespace == param(request, "namespace")]
+        found = [run for run in reversed(list(jobs.runs.values())) if run.namespace == param(request, "namespace")]
         found = [run for run in found if not stages or run.stage in stages]
         found = [run for run in found if all(run.spec["labels"].get(key) == value for key, value in labels)]
         skip = int(request.query_params.get("skip", 0))
@@ -201,7 +200,7 @@ def routes(hub: Hub) -> list[Route]:
 
     async def label(request: Request) -> Response:
         run = one(request)
-        run.spec["labels"] = {"name": run.spec["labels"]["name"], **(await request.json())["labels"]}
+        run.spec["labels"] = {"name": run.spec["labels"]["name"], **parsed(await request.body())["labels"]}
         jobs.keep(run)
         return JSONResponse(info(run))
 

@@ -1,12 +1,13 @@
 """Git LFS: large files by PUT, in one piece or in parts, to addresses that speak for themselves."""
 
 import hashlib
+import re
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.hub.access import asked, find, parsed, repo_of, signed, taking, unsigned, writable, writes
+from tests.hub.access import find, parsed, readable, repo_of, signed, taking, unsigned, writable, writes
 from tests.hub.server import Hub, Refusal, param
 from tests.hub.store import Repo
 
@@ -63,8 +64,8 @@ def routes(hub: Hub) -> list[Route]:
 
     def duplicate(request: Request, body: bytes) -> Response:
         """Let another repository name files of this one."""
-        (source, person), asks = asked(hub, request), parsed(body)
-        target, _ = find(hub, request, asks["target"]["type"], asks["target"]["name"])
+        source, asks = readable(hub, request), parsed(body)
+        target, person = find(hub, request, asks["target"]["type"], asks["target"]["name"])
         if not writes(person, target):
             raise Refusal(403, f"You don't have the rights to write to {target.id}")
         failed = []
@@ -89,6 +90,8 @@ def routes(hub: Hub) -> list[Route]:
 
 def _told(hub: Hub, repo: Repo, oid: str, size: int, multipart: bool) -> dict:
     """What the client shall do with an object: nothing, where the repository holds it."""
+    if not re.fullmatch("[0-9a-f]{64}", oid):
+        return {"oid": oid, "size": size, "error": {"code": 422, "message": "This is no sha256."}}
     if hub.repos.held(repo, sha=oid):
         return {"oid": oid, "size": size}
 

@@ -234,7 +234,9 @@ def _form(oauth: OAuth, action: str, hidden: dict[str, str], body: str) -> str:
 
 
 def routes(hub: Hub) -> list[Route]:
-    oauth = hub.oauth = OAuth(hub)  # type: ignore[attr-defined]
+    if not hasattr(hub, "oauth"):  # routes() may be called again
+        hub.oauth = OAuth(hub)  # type: ignore[attr-defined]
+    oauth: OAuth = hub.oauth  # type: ignore[attr-defined]
 
     def configuration(_: Request) -> Response:
         at = {"authorization_endpoint": "authorize", "token_endpoint": "token", "userinfo_endpoint": "userinfo"}

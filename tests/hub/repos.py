@@ -10,7 +10,6 @@ from starlette.routing import Route
 
 from tests.hub.access import (
     asked,
-    find,
     iso,
     maker,
     manageable,
@@ -48,13 +47,15 @@ def _card(hub: Hub, tree: dict[str, File]) -> dict:
         return {}
 
 
-def _tags(card: dict) -> list[str]:
+def _tags(kind: str, card: dict) -> list[str]:
     """What the Hub makes of a card: its own tags, and `license:mit`, `base_model:X`, `base_model:finetune:X` ..."""
     many = {name: card[name] if isinstance(card.get(name), list) else [card.get(name)] for name in ("tags", *CARD_TAGS)}
     tags = [tag for tag in (card.get("library_name"), card.get("pipeline_tag"), *many["tags"]) if tag]
     for name in CARD_TAGS:
         plain = "dataset" if name == "datasets" else name
-        tags += [value if name == "language" else f"{plain}:{value}" for value in many[name] if value]
+        tags += [
+            value if (kind, name) == ("model", "language") else f"{plain}:{value}" for value in many[name] if value
+        ]
     relation = card.get("base_model_relation", "finetune")
     return [*tags, *(f"base_model:{relation}:{model}" for model in many["base_model"] if model), "region:us"]
 
@@ -89,7 +90,7 @@ def described(hub: Hub, repo: Repo, revision: str = "main", blobs: bool = False)
     about: dict = {"_id": f"{repo.key:024x}", "id": repo.id, "author": repo.namespace, "sha": sha}
     about |= {"createdAt": iso(repo.created), "lastModified": iso(hub.repos.history(repo, sha)[0].at)}
     about |= {"private": repo.visibility != "public", "gated": repo.gated or False, "disabled": False}
-    about |= {"downloads": 0, "likes": 0, "trendingScore": 0, "tags": _tags(card), "cardData": card or None}
+    about |= {"downloads": 0, "likes": 0, "trendingScore": 0, "tags": _tags(repo.kind, card), "cardData": card or None}
     about["siblings"] = [_sibling(path, file) if blobs else {"rfilename": path} for path, file in tree.items()]
     about["usedStorage"] = sum({file.sha: file.size for file in tree.values()}.values())
     if repo.kind == "model":
@@ -141,8 +142,7 @@ def _made(hub: Hub) -> list[Route]:
         try:
             repo = hub.repos.add(kind, id, visibility, person.maker, person.name, **asks)
         except Conflict as error:
-            repo, _ = find(hub, request, kind, id)
-            raise Refusal(409, str(error), url=page_of(hub, repo)) from error
+            raise Refusal(409, str(error), url=page_of(hub, hub.repos.repo(kind, id))) from error
         return JSONResponse({"url": page_of(hub, repo), "name": repo.id, "id": f"{repo.key:024x}"})
 
     def delete(request: Request, body: bytes) -> Response:
@@ -168,11 +168,11 @@ def _made(hub: Hub) -> list[Route]:
 
     def duplicate(request: Request, body: bytes) -> Response:
         asks, repo = parsed(body), readable(hub, request)
-        _, person = maker(hub, request, asks["repository"].split("/")[0])
-        visibility = asks.get("visibility") or repo.visibility
-        if taken := hub.repos.get(repo.kind, asks["repository"]):
+        id, visibility = asks.pop("repository"), asks.pop("visibility", None) or repo.visibility
+        _, person = maker(hub, request, id.split("/")[0])
+        if taken := hub.repos.get(repo.kind, id):
             raise Refusal(409, f"{taken.id} exists already.", url=page_of(hub, taken))
-        twin = hub.repos.copy(repo, asks["repository"], visibility, person.maker)
+        twin = hub.repos.copy(repo, id, visibility, person.maker, sdk=repo.more.get("sdk"), **asks)
         return JSONResponse({"url": page_of(hub, twin)})
 
     return [

@@ -1,14 +1,13 @@
 """One job as it runs: a process with a scratch folder of its own, which ends with it, as a container does."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import psutil
 
 from lab.processes import kill_group
 from tests.hub.machines import inside
+from tests.hub.store import Missing
 from tests.hub.uv import shims
 from tests.hub.volumes import Mount
 
@@ -65,20 +65,20 @@ class Run:
             self.stage, self.started = "RUNNING", time.time()
             return True
 
-    def live(self, secrets: dict[str, str], endpoint: str, sync_s: float) -> None:
-        """Run to the end. Blocks."""
+    def live(self, secrets: dict[str, str], endpoint: str, sync_s: float, keep: Callable[[], None]) -> None:
+        """Run to the end. Blocks. `keep` is called when it has begun."""
         try:
             shims(self.folder / "bin")
             (self.folder / "tmp").mkdir()
             for one in self.mounts:
                 one.fill()
             if self.begin():
+                keep()
                 self.write(f"===== Job started at {time.strftime('%Y-%m-%d %H:%M:%S')} =====")
                 self._run(secrets, endpoint, sync_s)
+        except Missing as error:  # deleted since the job was asked for
+            self.settle("ERROR", f"A volume could not be mounted: {error}")
         finally:
-            for process in self.processes():
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
             shutil.rmtree(self.folder, ignore_errors=True)
             self.gone.set()
 
@@ -118,14 +118,8 @@ class Run:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(self._grace)
         kill_group(process.pid)
-        for other in self.processes():
-            with suppress(psutil.NoSuchProcess):
-                other.kill()
+        sweep(self.id)
         process.wait()
-
-    def processes(self) -> list[psutil.Process]:
-        """Everything that runs in the job, also what left its group: its environment tells."""
-        return [process for process in psutil.process_iter() if _job_of(process) == self.id]
 
     def _environment(self, secrets: dict[str, str], endpoint: str) -> dict[str, str]:
         given = {**(self.spec.get("environment") or {}), **secrets}
@@ -158,9 +152,13 @@ class Run:
 
     def usage(self) -> Iterator[tuple[float, int]]:
         """(percent of one core since the last look, bytes of memory), for each process."""
-        for process in self.processes():
+        for process in of_job(self.id):
             with suppress(psutil.NoSuchProcess):
                 yield process.cpu_percent(), process.memory_info().rss
+
+
+def of_job(id: str) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if _job_of(process) == id]
 
 
 def _job_of(process: psutil.Process) -> str | None:
@@ -171,8 +169,7 @@ def _job_of(process: psutil.Process) -> str | None:
 
 
 def sweep(id: str) -> None:
-    """End what an earlier Hub left running of a job."""
-    for process in psutil.process_iter():
-        if _job_of(process) == id and process.pid != os.getpid():
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+    """End everything that runs in a job, also what left its group: its environment tells."""
+    for process in of_job(id):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()

@@ -1,6 +1,7 @@
 """The loopback Hub's process: its state, the errors that it answers with, and the server around its parts."""
 
 import importlib
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +45,10 @@ class Hub:
         self.people = People(folder / "people.json")
         self.faults = Faults()
         self.repos = Store(folder / "store")
+        seal = folder / "seal"
+        if not seal.exists():
+            seal.write_text(secrets.token_hex(16))
+        self.seal = seal.read_bytes()  # what it signs addresses and tokens with
         self.url = ""  # known once it serves
         self.closers: list[Callable[[], None]] = [self.repos.close]  # called when the server stops
 

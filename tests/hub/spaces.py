@@ -88,7 +88,9 @@ def _told(known: dict[str, dict], kind: str) -> Response:
 
 
 def routes(hub: Hub) -> list[Route]:
-    spaces = hub.spaces = Spaces(hub)  # type: ignore[attr-defined]
+    if not hasattr(hub, "spaces"):  # routes() may be called again
+        hub.spaces = Spaces(hub)  # type: ignore[attr-defined]
+    spaces: Spaces = hub.spaces  # type: ignore[attr-defined]
 
     def runtime(request: Request) -> Response:
         return JSONResponse(spaces.runtime(asked(hub, request, "space")[0]))
@@ -128,6 +130,8 @@ def routes(hub: Hub) -> list[Route]:
 
     def logs(request: Request) -> Response:
         repo, kind = writable(hub, request, "space")[0], param(request, "kind")
+        if kind not in ("build", "run"):
+            raise Refusal(404, f"There is no log {kind!r}.")
 
         def ended() -> bool:
             return kind == "build" and spaces.stage(hub.repos.repo("space", repo.id)) != "BUILDING"

@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS commits(repo REFERENCES repos ON DELETE CASCADE, oid,
 CREATE TABLE IF NOT EXISTS objects(repo REFERENCES repos ON DELETE CASCADE, sha, size, xet, PRIMARY KEY(repo, sha));
 CREATE TABLE IF NOT EXISTS threads(repo REFERENCES repos ON DELETE CASCADE, num, doc, PRIMARY KEY(repo, num));
 CREATE TABLE IF NOT EXISTS stored(repo REFERENCES repos ON DELETE CASCADE, path, file, mtime, at, PRIMARY KEY(repo, path));
-CREATE TABLE IF NOT EXISTS pieces(xet PRIMARY KEY, terms);
+CREATE TABLE IF NOT EXISTS pieces(xet PRIMARY KEY, person, terms);
 """
 ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
 
@@ -122,11 +122,16 @@ class Store:
     def keep(self, content: bytes) -> str:
         """Keep bytes under their sha256, and return that."""
         sha = hashlib.sha256(content).hexdigest()
-        self._write(self.blob(sha), content)
+        if not self.blob(sha).exists():
+            self._write(self.blob(sha), content)
         return sha
 
-    def keep_xorb(self, name: str, content: bytes) -> None:
-        self._write(self.folder / "xorbs" / name, content)
+    def xorb(self, person: str, name: str) -> Path:
+        return self.folder / "xorbs" / person / name
+
+    def keep_xorb(self, person: str, name: str, content: bytes) -> None:
+        self.xorb(person, name).parent.mkdir(exist_ok=True)
+        self._write(self.xorb(person, name), content)
 
     def _write(self, file: Path, content: bytes) -> None:
         draft = self.folder / "parts" / secrets.token_hex(8)
@@ -146,12 +151,13 @@ class Store:
         )
         return next((File(size, sha, git_oid(pointer(sha, size)), True, xet) for size, sha, xet in rows), None)
 
-    def set_pieces(self, xet: str, terms: list) -> None:
-        self._ask("INSERT OR REPLACE INTO pieces VALUES(?, ?)", xet, json.dumps(terms))
+    def set_pieces(self, xet: str, person: str, terms: list) -> None:
+        """A file is made of these terms of this person's xorbs."""
+        self._ask("INSERT OR REPLACE INTO pieces VALUES(?, ?, ?)", xet, person, json.dumps(terms))
 
-    def pieces(self, xet: str) -> list:
-        rows = self._ask("SELECT terms FROM pieces WHERE xet = ?", xet)
-        return json.loads(rows[0][0]) if rows else []
+    def pieces(self, xet: str) -> tuple[str, list]:
+        ((person, terms),) = self._ask("SELECT person, terms FROM pieces WHERE xet = ?", xet)
+        return person, json.loads(terms)
 
     # repositories
 
@@ -193,20 +199,21 @@ class Store:
 
     def change(self, repo: Repo, **fields) -> None:
         """Set columns: id, visibility, gated, accepted, more. Raises Conflict for an id that is taken."""
+        packed = {name: json.dumps(value) if name in ("accepted", "more") else value for name, value in fields.items()}
         try:
-            for name, value in fields.items():
-                packed = json.dumps(value) if name in ("accepted", "more") else value
-                self._ask(f"UPDATE repos SET {name} = ? WHERE key = ?", packed, repo.key)
+            with self.at_once():
+                for name, value in packed.items():
+                    self._ask(f"UPDATE repos SET {name} = ? WHERE key = ?", value, repo.key)
         except sqlite3.IntegrityError as error:
             raise Conflict(f"There is a {repo.kind} of the name {fields['id']} already.") from error
 
     def drop(self, repo: Repo) -> None:
         self._ask("DELETE FROM repos WHERE key = ?", repo.key)
 
-    def copy(self, repo: Repo, id: str, visibility: str, maker: str) -> Repo:
-        """A duplicate with all history, but no discussions. Raises Conflict."""
+    def copy(self, repo: Repo, id: str, visibility: str, maker: str, **more) -> Repo:
+        """A duplicate with all history, but no discussions and none of the first one's `more`. Raises Conflict."""
         with self.at_once():
-            twin = self.add(repo.kind, id, visibility, maker, **repo.more)
+            twin = self.add(repo.kind, id, visibility, maker, **more)
             for table, columns in (
                 ("refs", "ref, oid"), ("commits", "oid, parent, title, message, author, at, tree"), ("objects", "sha, size, xet")
             ):  # fmt: skip
@@ -316,10 +323,11 @@ class Store:
 
     def put(self, repo: Repo, path: str, file: File | None, mtime: int = 0) -> None:
         """Set or (None) remove a file of a bucket."""
-        self._ask("DELETE FROM stored WHERE repo = ? AND path = ?", repo.key, path)
-        if file is not None:
-            row = (repo.key, path, json.dumps(asdict(file)), mtime, time.time())
-            self._ask("INSERT INTO stored VALUES(?, ?, ?, ?, ?)", *row)
+        with self.at_once():
+            self._ask("DELETE FROM stored WHERE repo = ? AND path = ?", repo.key, path)
+            if file is not None:
+                row = (repo.key, path, json.dumps(asdict(file)), mtime, time.time())
+                self._ask("INSERT INTO stored VALUES(?, ?, ?, ?, ?)", *row)
 
     # for tests
 

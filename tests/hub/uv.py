@@ -6,7 +6,18 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-VALUED = {"--with", "--python", "-p", "--from", "--with-requirements", "--env-file", "--index", "--extra", "--group"}
+VALUED = {
+    "--with",
+    "--python",
+    "-p",
+    "--from",
+    "--with-requirements",
+    "--env-file",
+    "--index",
+    "--index-strategy",
+    "--extra",
+    "--group",
+}
 
 
 def main(name: str, given: list[str]) -> None:
@@ -17,6 +28,9 @@ def main(name: str, given: list[str]) -> None:
     while rest and rest[0].startswith("-") and rest[0] != "-":
         option = rest.pop(0)
         if option == "--":
+            break
+        if option in ("-m", "--module"):
+            rest[:0] = [sys.executable, "-m"]
             break
         if option in VALUED:
             rest.pop(0)

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.hub.access import find, readable
+from tests.hub.access import readable
 from tests.hub.repos import front_matter
 from tests.hub.server import Hub, Refusal, param
 from tests.hub.store import Repo
@@ -100,7 +100,6 @@ class Viewed:
         if self.id.count("/") != 1:
             raise Refusal(422, "Parameter 'dataset' is required")
         request.path_params["ns"], _, request.path_params["name"] = self.id.partition("/")
-        find(hub, request, "dataset", self.id)
         self.repo: Repo = readable(hub, request, "dataset")
         self.files = hub.repos.files("dataset", self.id)
         self.splits = splits_of(self.files)

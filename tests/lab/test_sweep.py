@@ -7,6 +7,7 @@ from lab.contrast import UNKNOWN, against, differences, noise
 from lab.errors import BadInput, Refused, Stopped
 from lab.grade import paired
 from lab.lab import Lab
+from lab.machine import this_machine
 from lab.sweep import MOST, shares, spread, sweep
 from lab.tasks import write_rows
 from record.events import Ended, Finished, Launched, Noted, Progressed, Scored, Seal
@@ -20,7 +21,9 @@ def ran(job: str, seconds: float, call: str = "", state: str = "done", **config)
     """Facts of an SFT job that is over."""
     full = {name: value for name, value in SMALL.items() if name != "data"} | config
     return [
-        Launched(job=job, recipe="sft", config=full, machine="m", hours=1.0, folder=f"jobs/{job}", call=call),
+        Launched(
+            job=job, recipe="sft", config=full, machine=this_machine(), hours=1.0, folder=f"jobs/{job}", call=call
+        ),
         Progressed(job=job, step=4, values={"loss": 1.0}),
         Ended.model_validate({"job": job, "state": state, "seconds": seconds, "reason": "its loss was nan"}),
     ]

@@ -1,0 +1,67 @@
+"""What travels to a rented machine for one job: our recipes, their pinned requirements, its settings, and the files that these name."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lab.backend import JobSpec
+from recipes.remote import HERE
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ("model", "teacher")
+FILES = ("data", "items", "script")
+NOT_THERE = ("trackio_project", "trackio_run")  # curves go by the log
+NEEDS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pydantic", "math-verify")
+SOMETIMES = {"nf4": "bitsandbytes==0.50.2"}
+
+
+def pack(spec: JobSpec, folder: Path) -> dict[str, str]:
+    """Fill a folder with all that the job needs, by hard links where the disk lets us.
+
+    Returns the models of the Hub that it is to find mounted, by the setting that names each. Raises OSError.
+    """
+    config = {name: value for name, value in spec.config.items() if name not in NOT_THERE}
+    mounted: dict[str, str] = {}
+    for name in (name for name in (*MODELS, *FILES) if config.get(name)):
+        source = Path(str(config[name]))
+        if not source.is_absolute():  # a model's Hub id
+            mounted[name] = config.pop(name)
+            continue
+        target = name if source.is_dir() else f"{name}{source.suffix}"
+        _link(source, folder / target)
+        config[name] = f"{HERE}/{target}"
+    kind, _, table = str(config.get("benchmark", "")).partition(":")
+    if os.path.isabs(table):  # a person's own questions
+        _link(Path(table), folder / Path(table).name)
+        config["benchmark"] = f"{kind}:{HERE}/{Path(table).name}"
+    for file in (ROOT / "recipes").rglob("*.py"):
+        _link(file, folder / "code" / file.relative_to(ROOT))
+    (folder / "code" / "requirements.txt").write_text("\n".join(requirements(spec.config)) + "\n")
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "job.json").write_text(json.dumps({"recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt}))
+    return mounted
+
+
+def requirements(config: dict[str, Any]) -> list[str]:
+    """The pins of our own requirements that a job with these settings needs."""
+    pins = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    wanted = [pin for pin in pins if pin.partition("==")[0] in NEEDS]
+    wanted += [SOMETIMES[value] for value in map(str, config.values()) if value in SOMETIMES]
+    if str(config.get("benchmark", "")).startswith("gym:"):
+        wanted.append((ROOT / "requirements-gym.txt").read_text().strip().splitlines()[-1])
+    return wanted
+
+
+def _link(source: Path, target: Path) -> None:
+    """The files of a folder's top, or one file; what a link leads to goes along as itself."""
+    for file in source.iterdir() if source.is_dir() else [source]:
+        if not file.is_file():
+            continue
+        place = target / file.name if source.is_dir() else target
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(file.resolve(), place)
+        except OSError:  # another disk
+            shutil.copyfile(file, place)

@@ -1,0 +1,255 @@
+"""Jobs on rented machines, by the real client against the loopback Hub, whose jobs are real processes."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from huggingface_hub import HfApi
+
+from agent.sessions import Request, open_session
+from lab.backend import JobSpec, Machine, read_json
+from lab.backends.hf_jobs import HFJobs, about_file
+from lab.errors import BadInput, LabError, Refused
+from lab.parcel import pack, requirements
+from lab.place import choose
+from tests.conftest import until
+from tests.hub import Hub, serve
+from tests.scripted import open_lab
+
+GIB = 2**30
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    with serve(tmp_path / "hub") as hub:
+        hub.jobs.sync_s = 0.3
+        yield hub
+
+
+@pytest.fixture
+def rented(hub: Hub) -> HFJobs:
+    token = hub.people.add("ada").token
+    return HFJobs(lambda: HfApi(endpoint=hub.url, token=token), look=0.1, saving=1.0)
+
+
+def spec_in(folder: Path, name: str = "sft-1", **config) -> JobSpec:
+    """A job that ends soon, since its model is nowhere."""
+    config = {"model": "/nowhere", "data": "/nothing"} | config
+    return JobSpec(name, "sft", config, folder / "session" / "jobs" / name, "hf-jobs cpu-basic", 0.1)
+
+
+def end_of(backend: HFJobs, folder: Path):
+    until(lambda: backend.state(folder).ended, 90)
+    return backend.state(folder)
+
+
+def trainer_of(hub: Hub) -> list[psutil.Process]:
+    """The trainer of the one job that runs."""
+    found = [p for p in psutil.process_iter(["cmdline"]) if "recipes.sft" in (p.info["cmdline"] or [])]
+    return [p for p in found if str(hub.folder) in " ".join(p.environ().values())]
+
+
+@pytest.mark.slow
+def test_a_rented_job_is_watched_live_adopted_resumed_after_a_kill_and_brings_its_model(hub: Hub, settings):
+    """Its log streams close early all the time, its trainer is killed by -9, and we are replaced in the middle."""
+    settings = replace(
+        settings, keys={"HF_TOKEN": hub.people.add("ada").token}, job_env=settings.job_env | {"HF_ENDPOINT": hub.url}
+    )
+    session = open_session(settings, Request(task="chains", dollars=1.0))
+    lab, supervisor, journal = open_lab(settings, session)
+    hub.jobs.close_logs_early = True
+    lab.prepare("rows", "task", 200, 0.5)
+    supervisor.start()
+    settings_of_job = {"data": "data/rows.jsonl", "max_steps": 200, "save_steps": 10, "batch_size": 8, "log_steps": 2}
+    job = lab.train("sft", settings_of_job, 0.5, "an idea", "c1", 0.1, machine="cpu-basic")["job"]
+    folder = lab.folder / "jobs" / job
+    until(lambda: journal.views.jobs[job].step > 12)  # while it runs: the curve is live
+    supervisor.stop()
+    lab, supervisor, journal = open_lab(settings, session)  # as a new worker does
+    supervisor.start()
+    trainer = trainer_of(hub)[0]
+    os.kill(trainer.pid, signal.SIGKILL)
+    until(lambda: journal.views.jobs[job].attempt == 2)
+    until(lambda: not journal.views.jobs[job].running)
+    supervisor.stop()
+    over = journal.views.jobs[job].ended
+    assert over and over.state == "done" and over.result["resumed_from"] >= 10, over
+    assert (folder / "model" / "model.safetensors").stat().st_size > 10**6
+    steps = [fact.step for fact in lab.log if fact.kind == "progressed"]
+    assert steps == sorted(steps) and steps[-1] == 200
+    hours = sum(fact.seconds for fact in lab.log if fact.kind == "ended") / 3600
+    assert journal.views.spent.dollars == pytest.approx(0.01 * hours, abs=2e-4) and hours > 0
+    ran = list(hub.jobs.runs.values())
+    assert len(ran) == 2 and all(run.spec["timeoutSeconds"] >= 0.5 * 3600 for run in ran)
+    for run in ran:  # no token goes along, neither as a secret nor in a file
+        assert not run.spec["secrets"] and "hf_" not in json.dumps(run.spec["environment"])
+    sent = hub.repos.files("bucket", "ada/jobs-artifacts")
+    assert not any(settings.keys["HF_TOKEN"].encode() in data for data in sent.values())
+
+
+def test_one_that_was_cancelled_keeps_the_last_checkpoint_that_had_left_its_machine(
+    hub: Hub, rented: HFJobs, tmp_path: Path
+):
+    """The loopback Hub takes what a cancelled job writes in its last moments away, which the real one may do."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"{i}+1=", "completion": str(i + 1)}) + "\n" for i in range(300)))
+    model = str(Path("starter/model").resolve())
+    spec = spec_in(tmp_path, model=model, data=str(rows), max_steps=5000, save_steps=5, batch_size=8, log_steps=1)
+    rented.launch(spec)
+    complete = re.compile(r"out/checkpoints/checkpoint-\d+/complete$")
+    until(lambda: any(complete.search(path) for path in hub.repos.files("bucket", "ada/jobs-artifacts")))
+    assert rented.state(spec.folder).state == "running"
+    rented.cancel(spec.folder)
+    over = end_of(rented, spec.folder)
+    assert (over.state, over.reason) == ("cancelled", "cancelled") and over.seconds > 0
+    assert (spec.folder / "model" / "model.safetensors").is_file() and "loss" in rented.log_tail(spec.folder)
+
+
+@pytest.mark.parametrize(
+    "happens, state, reason, killed",
+    [
+        (lambda jobs, job: jobs.delete(job), "failed", "it was deleted on the Hub", False),
+        (lambda jobs, job: jobs.runs[job].settle("CANCELED"), "cancelled", "cancelled on the Hub", False),
+        (lambda jobs, job: jobs.fail(job, "Job timeout"), "timeout", "Job timeout", False),
+        (lambda jobs, job: jobs.fail(job, "Job failed with exit code: 137. Reason: OOMKilled"), "failed", "out of memory", False),
+        (lambda jobs, job: jobs.fail(job, "Job failed with exit code: 137"), "failed", "exit code: 137", True),
+        (lambda jobs, job: jobs.fail(job, "Node lost"), "failed", "Node lost", True),
+        (lambda jobs, job: jobs.fail(job, "Job failed with exit code: 2"), "failed", "could not begin", False),
+        (lambda jobs, job: jobs.runs.pop(job), "failed", "no longer knows it", False),
+    ],
+)  # fmt: skip
+def test_every_end_that_the_hub_knows_is_read_as_what_it_is(
+    hub: Hub, rented: HFJobs, tmp_path: Path, happens, state: str, reason: str, killed: bool
+):
+    """A signal means that another attempt may go well."""
+    hub.jobs.stuck = True
+    spec = spec_in(tmp_path)
+    rented.launch(spec)
+    waits = rented.state(spec.folder)
+    assert (waits.state, waits.reason) == ("queued", "cpu-basic of Hugging Face Jobs is being set up")
+    happens(hub.jobs, read_json(about_file(spec.folder))["id"])
+    over = end_of(rented, spec.folder)
+    assert over.state == state and reason in over.reason, over
+    assert over.signal == (signal.SIGKILL if killed else None)
+    again = HFJobs(rented._api)  # what was seen to end has ended
+    assert again.state(spec.folder) == over
+
+
+def test_a_job_that_cannot_be_run_says_so_in_one_sentence(hub: Hub, rented: HFJobs, tmp_path: Path):
+    (tmp_path / "rows.jsonl").touch()
+    nowhere = spec_in(tmp_path, data=str(tmp_path / "rows.jsonl"), model="ada/none")
+    rented.launch(nowhere)
+    assert "no such place" in rented.state(nowhere.folder).reason
+    empty = spec_in(tmp_path, "sft-2", data=str(tmp_path / "rows.jsonl"), model=str(tmp_path))
+    rented.launch(empty)
+    over = end_of(rented, empty.folder)
+    assert over.state == "failed" and over.signal is None and "rows.jsonl" not in over.reason and over.reason, over
+
+
+def test_the_hub_may_fail_in_any_way_and_there_is_one_job(hub: Hub, rented: HFJobs, tmp_path: Path):
+    hub.jobs.stuck = True
+    spec = spec_in(tmp_path, data=str(tmp_path / "rows.jsonl"), model=str(tmp_path))
+    (tmp_path / "rows.jsonl").touch()
+    post = r"POST /api/jobs/ada$"
+    hub.faults.add(post, status=500, times=9)
+    with pytest.raises(LabError, match="cannot be reached for the job sft-1"):
+        rented.launch(spec)
+    asked = len(hub.faults.asked)
+    with pytest.raises(LabError):  # a supervisor asks four times a second, and the Hub is not asked as often
+        rented.launch(spec)
+    assert len(hub.faults.asked) == asked and rented.state(spec.folder).state == "queued"
+    hub.faults.clear()
+    rented._tries.clear()
+    hub.faults.add(post, lost=True)
+    with pytest.raises(LabError):
+        rented.launch(spec)
+    rented._tries.clear()
+    rented.launch(spec)
+    assert len(hub.jobs.runs) == 1
+    hub.faults.add(r"GET /api/jobs/ada/", status=503, times=5)
+    hub.faults.add(r"GET /api/jobs/ada/", cut_after=5)
+    hub.jobs.delete(next(iter(hub.jobs.runs)))
+    assert end_of(rented, spec.folder).reason == "it was deleted on the Hub"
+
+
+@pytest.mark.parametrize("status, said", [(402, "billing"), (403, "may not do it")])
+def test_a_refusal_of_the_hub_ends_a_job_before_it_began(hub: Hub, rented: HFJobs, tmp_path: Path, status, said):
+    spec = spec_in(tmp_path, data=str(tmp_path / "rows.jsonl"), model=str(tmp_path))
+    (tmp_path / "rows.jsonl").touch()
+    hub.faults.add(r"POST /api/jobs/ada$", status=status)
+    rented.launch(spec)
+    over = rented.state(spec.folder)
+    assert over.state == "failed" and said in over.reason and over.signal is None
+
+
+def test_one_that_nobody_wants_any_more_is_never_sent(hub: Hub, rented: HFJobs, tmp_path: Path):
+    spec = spec_in(tmp_path)
+    rented.cancel(spec.folder)
+    rented.launch(spec)
+    assert rented.state(spec.folder).state == "cancelled" and not hub.jobs.runs
+
+
+def test_a_public_bucket_gets_nothing(hub: Hub, rented: HFJobs, tmp_path: Path):
+    rented._api().create_bucket("ada/jobs-artifacts", private=False)
+    (tmp_path / "rows.jsonl").touch()
+    spec = spec_in(tmp_path, data=str(tmp_path / "rows.jsonl"), model=str(tmp_path))
+    rented.launch(spec)
+    assert "make it private" in rented.state(spec.folder).reason and not hub.repos.files("bucket", "ada/jobs-artifacts")
+
+
+HERE = Machine("local CPU, 2 cores", "cpu", 16 * GIB, 0.0)
+OFFERS = {
+    one.name: one
+    for one in (
+        Machine("hf-jobs cpu-basic", "cpu", 16 * GIB, 0.01),
+        Machine("hf-jobs t4-small", "cuda", 16 * GIB, 0.4),
+        Machine("hf-jobs l4x1", "cuda", 24 * GIB, 0.8),
+        Machine("hf-jobs mystery", "cuda", 900 * GIB, None),
+    )
+}
+
+
+@pytest.mark.parametrize(
+    "asked, needs, capped, name",
+    [
+        ("auto", 4 * GIB, True, "local CPU, 2 cores"),
+        ("auto", 0, True, "local CPU, 2 cores"),  # nobody knows
+        ("auto", 15 * GIB, False, "local CPU, 2 cores"),  # nothing is rented that nobody has allowed
+        ("auto", 15 * GIB, True, "hf-jobs l4x1"),
+        ("auto", 100 * GIB, True, "local CPU, 2 cores"),  # it fits nowhere at a known price: preflight will say it
+        ("local", 100 * GIB, True, "local CPU, 2 cores"),
+        ("t4-small", 0, True, "hf-jobs t4-small"),
+        ("hf-jobs t4-small", 0, True, "hf-jobs t4-small"),
+    ],
+)
+def test_a_job_runs_here_or_where_it_fits_for_the_least(asked: str, needs: int, capped: bool, name: str):
+    assert choose(asked, lambda device: needs, HERE, lambda: OFFERS, capped).name == name
+
+
+def test_a_machine_that_is_not_there_or_not_paid_for_is_refused():
+    with pytest.raises(BadInput, match=r"no machine 't5'; use auto, local, or one of cpu-basic, t4-small"):
+        choose("t5", lambda device: 0, HERE, lambda: OFFERS, True)
+    with pytest.raises(Refused, match="no cap of dollars"):
+        choose("t4-small", lambda device: 0, HERE, lambda: OFFERS, False)
+
+
+def test_a_parcel_has_what_the_job_needs_and_nothing_else(tmp_path: Path):
+    (tmp_path / "q.csv").write_text("question,answer\n")
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    spec = spec_in(
+        tmp_path, model="org/name", data=str(tmp_path / "rows.jsonl"), benchmark=f"table:{tmp_path / 'q.csv'}"
+    )
+    (tmp_path / "parcel").mkdir()
+    assert pack(spec, tmp_path / "parcel") == {"model": "org/name"}
+    config = read_json(tmp_path / "parcel" / "config.json")
+    assert config == {"data": "@PLACE@/data.jsonl", "benchmark": "table:@PLACE@/q.csv"}
+    tops = {path.name for path in (tmp_path / "parcel").iterdir()}
+    assert tops == {"code", "config.json", "job.json", "data.jsonl", "q.csv"}
+    pins = requirements({"benchmark": "gym:x", "quantize": "nf4"})
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins) and len(pins) == 10
