@@ -145,7 +145,7 @@ def report(settings: Settings, options: Namespace) -> int:
 def publish(settings: Settings, options: Namespace) -> int:
     """Put what a session has made on the Hub, with the person's token. Typing the command is the consent."""
     log = find(settings, options.session)
-    backend = LocalBackend(settings.home / "queue", settings.job_env, settings.machine_price)
+    backend = LocalBackend(settings.queue, settings.job_env, settings.machine_price)
     token = settings.keys.get("HF_TOKEN")
     lab = Lab(log, log.path.parent, backend, Vault(settings.vault), settings.job_env, lambda: None, token)
     try:

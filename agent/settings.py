@@ -193,6 +193,14 @@ def _default_home(env: dict[str, str]) -> str:
     return str(Path(env.get("HOME") or Path.home()) / ".ml-intern")
 
 
+def _provider(env: dict[str, str]) -> Provider | None:
+    """What the Hub tells a Space whose README says `hf_oauth: true`."""
+    if not (env.get("SPACE_ID") and env.get("OAUTH_CLIENT_ID") and env.get("OAUTH_CLIENT_SECRET")):
+        return None
+    url = env.get("OPENID_PROVIDER_URL") or "https://huggingface.co"
+    return Provider(env["OAUTH_CLIENT_ID"], tuple(env.get("OAUTH_SCOPES", "").split()), url.rstrip("/"))
+
+
 def is_disk(folder: str, mounts: str) -> bool:
     """Whether a folder lies on a disk of this machine, by the text of /proc/mounts.
 
@@ -201,14 +209,6 @@ def is_disk(folder: str, mounts: str) -> bool:
     rows = [line.split() for line in mounts.splitlines()]
     above = [row for row in rows if row[1] == "/" or f"{folder}/".startswith(f"{row[1]}/")]
     return bool(above) and not max(above, key=lambda row: len(row[1]))[2].startswith(NO_LOCKS)
-
-
-def _provider(env: dict[str, str]) -> Provider | None:
-    """What the Hub tells a Space whose README says `hf_oauth: true`."""
-    if not (env.get("SPACE_ID") and env.get("OAUTH_CLIENT_ID") and env.get("OAUTH_CLIENT_SECRET")):
-        return None
-    url = env.get("OPENID_PROVIDER_URL") or "https://huggingface.co"
-    return Provider(env["OAUTH_CLIENT_ID"], tuple(env.get("OAUTH_SCOPES", "").split()), url.rstrip("/"))
 
 
 def _prices(env: dict[str, str]) -> tuple[float, float] | None:

@@ -11,7 +11,7 @@ TOP = """# The API
 
 Made by `python -m ui.apidoc` from the server's own `/api/openapi.json`. Everything speaks JSON; a refusal is
 `{"error": "one sentence"}` with a status of 4xx. Whoever may open the page may use it; a POST or DELETE needs the header
-`Content-Type: application/json`.
+`Content-Type: application/json`. On a Space it answers for whom the cookie of a sign-in names, with their sessions alone.
 
 `GET /api/sessions/{session}/events` is a stream of server-sent events: JSON arrays of facts, whose `id` is the `seq` of
 the last one; `Last-Event-ID` or `?after=` resumes without loss or doubles. The facts are those of `record/events.py`.
@@ -26,7 +26,7 @@ with Client("http://127.0.0.1:7860") as intern:
     print(intern.report(session))
 ```
 
-With `ML_INTERN_MCP=1` the server also speaks the Model Context Protocol at `/mcp`: `start_session`, `session_status`,
+With `ML_INTERN_MCP=1` the server, where it is no Space, also speaks the Model Context Protocol at `/mcp`: `start_session`, `session_status`,
 `session_results`, `stop_session`.
 """
 

@@ -1,4 +1,4 @@
-"""The page's verbs as tools of the Model Context Protocol, for other agents. Off unless ML_INTERN_MCP=1.
+"""The page's verbs as tools of the Model Context Protocol, for other agents. Off unless ML_INTERN_MCP=1, and on a Space.
 
 Served at /mcp by the protocol's own library. Gradio 6.31 has a server of its own, but for mcp below 2, and litellm wants
 2.2 or newer: both cannot be. The docstrings are what the other agent reads.

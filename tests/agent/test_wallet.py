@@ -13,7 +13,10 @@ from agent.settings import Provider, Settings
 from agent.steering import halt
 from agent.wallet import Grant, Wallet, as_line
 from agent.worker import Worker
-from record.events import Closed
+from lab.machine import this_machine
+from lab.models import STARTER
+from lab.tasks import Vault
+from record.events import Closed, Launched
 from record.journal import Journal
 from tests.conftest import until
 
@@ -72,6 +75,23 @@ def test_a_session_stands_still_without_its_persons_token_and_goes_on_with_the_n
     assert 2.0 < stood < 60
     halt(before.log)
     assert before.wait(lambda views: views.settled, 60)
+
+
+def test_the_jobs_of_a_session_that_stands_still_go_on_and_are_watched(wallet, session_of):
+    wallet.give(ada(-1))
+    journal = session_of("ada")
+    items = Vault(wallet.settings_of("ada").vault).items("chains", "dev")
+    config = {"model": str(STARTER), "benchmark": "chains", "items": str(items), "split": "dev", "seed": 0}
+    about = {"machine": this_machine(), "hours": 1.0, "folder": "jobs/evaluate-1"}
+    journal.append(Launched(job="evaluate-1", recipe="evaluate", config=config, **about))  # and the worker was killed
+    worker = Worker(wallet)
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    assert journal.wait(lambda views: not views.running, 60)
+    views = journal.views
+    assert views.jobs["evaluate-1"].state == "done" and views.replied is None and views.closed is None
+    worker.stop()
+    thread.join(10)
 
 
 def test_a_stop_is_heard_without_a_token_and_jobs_save(wallet, working, session_of):
