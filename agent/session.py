@@ -25,6 +25,7 @@ from agent.scouts import Scout
 from agent.servers import Servers
 from agent.sessions import Request, open_session, session_log
 from agent.settings import Settings, SettingsError
+from lab.backend import RENTED
 from lab.backends.hf_jobs import HFJobs
 from lab.backends.local import LocalBackend
 from lab.backends.machines import Machines
@@ -43,6 +44,7 @@ from tools.all import all_tools
 from tools.skill import shown_after
 
 GRACE = 30.0  # seconds that running jobs have to save when a session ends
+AWAY = 120.0  # and those on rented machines, whose last words come by the Hub
 MOST_CALLS = 300  # of the model, where the person gave no cap
 UNPRICED_TOKENS = 5_000_000  # that a session without a cap of tokens may use while nobody knows what they cost
 POLL = 0.2  # seconds between looks at jobs that nobody waits for
@@ -202,7 +204,8 @@ class Session:
         """Ask what still runs to save and stop, and write the report again with how it ended."""
         if self._journal.views.running:
             lab.cancel_all()
-            self._journal.wait(lambda views: not views.running, GRACE)
+            rented = any(job.machine.startswith(RENTED) for job in self._journal.views.running)
+            self._journal.wait(lambda views: not views.running, AWAY if rented else GRACE)
             self._write_report(closed)
         return closed
 
