@@ -72,7 +72,7 @@ def test_a_session_stands_still_without_its_persons_token_and_goes_on_with_the_n
     wallet.give(ada(600))
     assert before.wait(lambda views: views.spent.replies > replies, 30)
     stood = (before.views.budget.hours - hours) * 3600  # the clock does not count while it stands
-    assert 2.0 < stood < 60
+    assert 0.5 < stood < 60  # two seconds, less what the worker takes to notice
     halt(before.log)
     assert before.wait(lambda views: views.settled, 60)
 
