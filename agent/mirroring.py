@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
+from agent.sessions import not_theirs
 from agent.settings import Settings, SettingsError
 from record.mirror import Mirror, Pace
 from record.pull import Pulled, pull
@@ -74,7 +76,8 @@ class Mirroring:
 
     def _fetch(self, remote: Remote, us: str) -> None:
         """Fetch what is not here; what is here need not wait for it."""
-        pulled = self._insist(lambda: pull(remote, self._settings.sessions, us, dead=self._pace.dead))
+        refusal = partial(not_theirs, self._settings)
+        pulled = self._insist(lambda: pull(remote, self._settings.sessions, us, dead=self._pace.dead, refusal=refusal))
         for name, why in pulled.left.items() if pulled else ():
             logging.getLogger(__name__).warning("session %s was not fetched: %s", name, why)
 
@@ -110,7 +113,8 @@ def fetch(settings: Settings, wanted: str = "") -> Pulled:
         what = "HF_TOKEN is not set" if settings.mirror else "The mirror is off"
         raise SettingsError(f"{what}; set HF_TOKEN, and ML_INTERN_MIRROR to on or to the name of a dataset repository.")
     try:
-        return pull(connect(settings, "pulling"), settings.sessions, machine(settings), wanted)
+        refusal = partial(not_theirs, settings)
+        return pull(connect(settings, "pulling"), settings.sessions, machine(settings), wanted, refusal=refusal)
     except Trouble as trouble:
         raise SettingsError(f"The mirror cannot be read: {trouble}. Try again.") from trouble
     finally:

@@ -16,6 +16,7 @@ from agent.sessions import check_caps
 from agent.settings import Settings, SettingsError
 from record import events
 from record.events import Approval, Budget, Effort
+from record.journal import Journal
 from record.log import Log
 from record.mirror import PULLED, bury
 from record.views import MAIN, Views
@@ -181,5 +182,4 @@ def delete(settings: Settings, log: Log) -> None:
 
 
 def _views(log: Log) -> Views:
-    log.refresh()
-    return Views(log)
+    return Journal(log).views

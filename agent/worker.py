@@ -30,6 +30,7 @@ class Worker:
     def __init__(self, wallet: Wallet):
         self._wallet = wallet
         self._desks: dict[str, Desk] = {}
+        self._not_before: dict[str, float] = {}  # of desks, on the monotonic clock
         self._stop = threading.Event()
 
     def run(self, parent: int | None = None) -> None:
@@ -38,9 +39,15 @@ class Worker:
             if parent is not None and os.getppid() != parent:
                 return
             for settings in self._wallet.everyone():
-                if settings.person not in self._desks:
-                    self._desks[settings.person] = Desk(settings)
-                self._desks[settings.person].look(settings)
+                if time.monotonic() < self._not_before.get(settings.person, 0.0):
+                    continue
+                try:
+                    if settings.person not in self._desks:
+                        self._desks[settings.person] = Desk(settings)
+                    self._desks[settings.person].look(settings)
+                except Exception:  # one person's trouble is not the others'
+                    logging.getLogger(__name__).exception("the sessions of %s are put off", settings.person)
+                    self._not_before[settings.person] = time.monotonic() + REST
 
     def stop(self) -> None:
         """Take no more sessions and leave `run`. Sessions under way go on from their log in the next worker."""
@@ -97,7 +104,7 @@ class Desk:
         """How many of the sessions driven here wait for a person: they take nobody's place. They are told of it here."""
         waiting = 0
         for name in self._threads:
-            with suppress(LogError):  # its own thread will say it
+            with suppress(LogError, OSError):  # its own thread will say it
                 views = self._journals[name].views
                 self._webhook.look(name, views)
                 waiting += bool(views.waiting)
@@ -109,7 +116,7 @@ class Desk:
         journal = self._journals.setdefault(name, Journal(session_log(self._settings, name)))
         try:
             views = journal.views
-        except LogError as error:
+        except (LogError, OSError) as error:
             self._put_off(name, str(error))
             return False
         self._webhook.look(name, views)  # also of one whose owner died before it could tell

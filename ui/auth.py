@@ -68,7 +68,7 @@ class Auth:
         self._box = Fernet(urlsafe_b64encode(made))
         self._file = settings.home / FILE
         if settings.oauth:
-            self.oauth = OAuth(settings.oauth, secret, f"{settings.url}{CALLBACK}")
+            self.oauth = OAuth(settings.oauth, secret, f"{settings.oauth.site}{CALLBACK}")
             self._remember()
 
     def person(self, cookies: str | None) -> str:

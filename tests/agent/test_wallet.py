@@ -16,8 +16,9 @@ from agent.worker import Worker
 from lab.machine import this_machine
 from lab.models import STARTER
 from lab.tasks import Vault
-from record.events import Closed, Launched
+from record.events import Closed, Ended, Launched
 from record.journal import Journal
+from record.log import LogError
 from tests.conftest import until
 
 TOKEN = "a token of ada's, of no shape that is known"
@@ -26,7 +27,7 @@ TOKEN = "a token of ada's, of no shape that is known"
 @pytest.fixture
 def wallet(settings: Settings) -> Wallet:
     """Of a Space of bob's on which people sign in."""
-    return Wallet(replace(settings, space="bob/ml-intern", oauth=Provider("c", (), "http://127.0.0.1:9")))
+    return Wallet(replace(settings, space="bob/ml-intern", oauth=Provider("c", (), "http://127.0.0.1:9", "")))
 
 
 @pytest.fixture
@@ -106,6 +107,25 @@ def test_a_stop_is_heard_without_a_token_and_jobs_save(wallet, working, session_
         assert one.wait(lambda views: views.settled, 60)
         closed = one.views.closed
         assert isinstance(closed, Closed) and closed.outcome == "stopped"
+
+
+def test_what_is_odd_at_one_desk_holds_up_nothing_else(wallet, working, session_of):
+    aaa = replace(ada(600), person="aaa")
+    wallet.give(aaa)
+    until(lambda: "aaa" in working._desks)
+    working._desks["aaa"]._journals["broken"] = None
+    (wallet.settings_of("aaa").sessions / "broken" / "events.jsonl").mkdir(parents=True)
+    odd = session_of("ada").log
+    odd.append(Ended(job="nope", state="done", seconds=1))
+    with pytest.raises(LogError, match="line 2 does not follow from those before it"):
+        _ = Journal(odd).views
+    (odd.path.parent.with_name("folder") / "events.jsonl").mkdir(parents=True)
+    wallet.give(ada(600))
+    good = session_of("ada")
+    assert good.wait(lambda views: views.replied, 30)
+    assert "aaa" in working._not_before
+    halt(good.log)
+    assert good.wait(lambda views: views.settled, 60)
 
 
 def test_nobodys_settings_hold_nothing(wallet):

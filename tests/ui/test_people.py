@@ -21,7 +21,7 @@ from agent.wallet import Grant, Wallet
 from lab.errors import LabError
 from lab.hub import Hub as Models
 from lab.workspace import Workspace
-from record.events import Noted, Opened, Published, Said
+from record.events import Ended, Noted, Opened, Published, Said
 from record.log import Log
 from tests.hub import Hub, serve
 from tests.ui import story
@@ -65,7 +65,7 @@ def two(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
         yield Two(space, site, wallet, ada, ben, session, log)
 
 
-def _session(settings: Settings, name: str = "20260101-000001-story") -> tuple[str, Log]:
+def _session(settings: Settings, name: str = "20260101-000001-story", person: str = "ada") -> tuple[str, Log]:
     """Everything that a session can hold, and the mark in all of it."""
     folder = settings.sessions / name
     for path in FILES[:-1]:
@@ -73,7 +73,7 @@ def _session(settings: Settings, name: str = "20260101-000001-story") -> tuple[s
         (folder / path).write_text(f'{{"what": "{MARK}"}}')
     log = Log(folder / "events.jsonl")
     goal = story.opened(name).goal.model_copy(update={"text": f"Teach it {MARK}."})
-    log.append(Opened(session=name, goal=goal, budget=story.opened(name).budget, driver="autopilot", person="ada"))
+    log.append(Opened(session=name, goal=goal, budget=story.opened(name).budget, driver="autopilot", person=person))
     log.append(
         Said(text=MARK), Noted(topic="t", text=MARK), story.launched("sft-1"), Published(what="report", where=MARK)
     )
@@ -154,6 +154,34 @@ def test_what_somebody_shares_everybody_sees_and_no_name_with_it(two: Two):
         assert nobody.get(f"/api/replays/{session}").status_code == 404
     log.refresh()
     assert {fact.by for fact in log if fact.kind == "shared"} == {"ada"}
+
+
+def test_what_came_from_a_laptop_is_its_persons_and_an_odd_log_holds_up_nobody(two: Two):
+    ada = two.wallet.settings_of("ada")
+    session, _ = _session(ada, "20260101-000004-laptop", person="local")
+    odd = _session(ada, "20260101-000005-odd")[1]
+    odd.append(Ended(job="nope", state="done", seconds=1))
+    with (
+        two.space.visitor(two.ada) as one,
+        two.space.visitor(two.space.sign_in("ben")) as other,
+        two.space.visitor() as nobody,
+    ):
+        assert [found["id"] for found in one.get("/api/sessions").json() if found["id"] == session]
+        assert one.get(f"/api/sessions/{session}").json()["id"] == session
+        assert "does not follow" in one.get("/api/sessions/20260101-000005-odd").json()["error"]
+        for client in (other, nobody):
+            assert session not in client.get("/api/sessions").text and client.get("/api/replays").is_success
+            assert client.get(f"/api/sessions/{session}").status_code == 404
+
+
+def test_the_hub_sends_people_back_to_the_spaces_own_address(hub: Hub, tmp_path):
+    here, page = {"SPACE_HOST": "ada-x.hf.space,mine.example"}, {"ML_INTERN_URL": "https://mine.example/"}
+    for told, site in ((here | page, "https://ada-x.hf.space"), (page, "https://mine.example")):
+        settings = space_settings(tmp_path, hub, **told)
+        asked = dict(httpx.URL(Auth(Wallet(settings)).oauth.address(Attempt())).params)
+        assert asked["redirect_uri"] == f"{site}/oauth/callback" and settings.url == "https://mine.example/"
+    with pytest.raises(SettingsError, match="SPACE_HOST is not set; set ML_INTERN_URL"):
+        space_settings(tmp_path, hub, ML_INTERN_URL="")
 
 
 def test_a_private_model_that_one_has_fetched_is_not_there_for_the_other(two: Two, hub: Hub):
@@ -375,7 +403,7 @@ def test_a_provider_that_names_other_addresses_is_not_asked(tmp_path):
 
     server = HTTPServer(("127.0.0.1", 0), Liar)
     Thread(target=server.serve_forever, daemon=True).start()
-    oauth = OAuth(Provider("c", (), f"http://127.0.0.1:{server.server_port}"), "s", "http://127.0.0.1/back")
+    oauth = OAuth(Provider("c", (), f"http://127.0.0.1:{server.server_port}", ""), "s", "http://127.0.0.1/back")
     with pytest.raises(SignInError, match="not its own"):
         oauth.address(Attempt())
     server.shutdown()
