@@ -22,7 +22,7 @@ from lab.backends.folder import log_tail, metrics, result, why
 from lab.backends.runner import cancel_file, launching
 from lab.checkpoint import keep_best
 from lab.errors import LabError, Refused
-from lab.hub import in_words
+from lab.hub import BUSY, in_words
 from lab.parcel import pack
 from lab.rented import PriceList
 
@@ -80,7 +80,7 @@ class HFJobs:
                 return
             write_json(about_file(folder), {"attempt": spec.attempt})
             try:
-                with in_words(f"the job {spec.job}"):
+                with in_words(f"the job {spec.job}", (*BUSY, 401)):  # a token that has ended: the next one sends it
                     self._send(spec)
             except Refused as error:
                 _end(folder, JobState("failed", reason=str(error)), attempt=spec.attempt)
@@ -101,7 +101,7 @@ class HFJobs:
             with TemporaryDirectory(prefix=".parcel-", dir=spec.folder) as parcel:
                 models = pack(spec, Path(parcel))
                 volumes = [_upload(api, owner, Path(parcel), place), *_mounts(models)]
-            device = self.machines()[spec.machine].device
+            device = self._prices.machines(api)[spec.machine].device
             job = api.run_job(
                 image=IMAGE, command=_command(models, device == "cpu"), env={"PYTHONPATH": f"{MOUNT}/code", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"},
                 flavor=flavor, timeout=int(spec.hours * 3600 + BOOT), labels=labels, volumes=volumes, namespace=owner,
