@@ -1,7 +1,6 @@
 """Whose keys a session works with, and what becomes of it when they end."""
 
 import io
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -167,24 +166,6 @@ def test_nobodys_settings_hold_nothing(wallet):
     assert len(homes) == 4 and wallet.settings.home not in homes
     assert all(TOKEN in wallet.settings_of(name).secrets for name in ("", "ada", "eve", "bob"))
     assert TOKEN not in repr(wallet.grants) + repr(wallet.settings_of("ada"))
-
-
-def test_no_sign_in_is_lost_where_many_come_at_once(wallet):
-    people = [[f"p{who}-{n}" for n in range(300)] for who in range(4)]
-
-    def enter(names: list[str]) -> None:
-        for name in names:
-            wallet.give(Grant(name, f"token of {name}", 1.0))
-
-    threads = [threading.Thread(target=enter, args=(names,)) for names in people]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    sys.setswitchinterval(interval)
-    assert wallet.grants.keys() == {name for names in people for name in names}
 
 
 def test_sign_ins_travel_line_by_line(wallet):
