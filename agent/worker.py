@@ -7,7 +7,9 @@ import threading
 import time
 from contextlib import suppress
 
+from agent.aside import begin, wait_for
 from agent.driver import RUNTIME
+from agent.keeper import patience
 from agent.mirroring import Mirroring
 from agent.session import Busy, Session, SignedOut
 from agent.sessions import folders, session_log
@@ -20,7 +22,6 @@ from record.log import LogError
 
 LOOK = 0.3  # seconds between looks for sessions with something to do
 TOGETHER = 4  # sessions of a person that think at once; their jobs queue for the one machine anyway
-GOODBYE = 2.0  # seconds; whoever stops us waits for three
 REST = 5.0  # seconds before a session that could not be driven is tried again
 
 
@@ -54,9 +55,8 @@ class Worker:
         self._stop.set()
 
     def leave(self) -> None:
-        """Give messages that are on their way a moment."""
-        for desk in self._desks.values():
-            desk.leave()
+        """Give messages and snapshots that are on their way a moment, those of all people the same one."""
+        wait_for([begin(desk.leave) for desk in self._desks.values()], lambda: None)
 
 
 class Desk:
@@ -89,8 +89,10 @@ class Desk:
 
     def leave(self) -> None:
         """Give what is on its way a moment."""
-        self._mirroring.stop(GOODBYE)
-        self._webhook.leave(GOODBYE)
+        seconds = patience(self._settings) - 1.0
+        until = time.monotonic() + seconds
+        self._mirroring.stop(seconds)
+        self._webhook.leave(until - time.monotonic())
 
     def _signed_out(self) -> bool:
         return time.time() >= self._settings.until
@@ -131,7 +133,7 @@ class Desk:
         """`waits`: only its jobs go on, until its person has signed in again."""
         self._webhook.begin(name)
         try:
-            session = Session(self._settings, name)
+            session = Session(self._settings, name, lambda: self._settings)
             if waits:
                 session.attend(lambda: not self._signed_out())
             else:

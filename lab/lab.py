@@ -22,7 +22,7 @@ from lab.ending import too_early, unfinished
 from lab.errors import BadInput, LabError, NotThere, Refused
 from lab.findings import Finding
 from lab.forecast import expectation
-from lab.hub import Hub
+from lab.hub import Hub, Token
 from lab.integrity import Index
 from lab.judge import same, score_of, seal_of, verdict_on
 from lab.machine import memory, this_machine
@@ -51,7 +51,7 @@ class Lab:
 
     def __init__(
         self, log: Log, folder: Path, backend: Backend, vault: Vault, env: Mapping[str, str], check: Callable[[], None],
-        token: str | None = None,
+        token: Token = None,
     ):  # fmt: skip
         """`folder` is the session's; `check` raises when the session must stop and is called wherever a verb waits.
 

@@ -174,10 +174,13 @@ def events(
     http: Http, log: Seen, after: Annotated[int, Query(ge=0)] = 0, last_event_id: Annotated[str | None, Header()] = None
 ) -> StreamingResponse:
     """The facts after `after`, and then each new one, as server-sent events."""
+    auth, cookies = http.app.state.auth, http.headers.get("cookie")
+    who = auth.person(cookies)
     start = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
     # no-transform and X-Accel-Buffering keep proxies from holding facts back
     headers = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
-    return StreamingResponse(http.app.state.live.stream(log, start), media_type="text/event-stream", headers=headers)
+    facts = http.app.state.live.stream(log, start, lambda: auth.person(cookies) == who)
+    return StreamingResponse(facts, media_type="text/event-stream", headers=headers)
 
 
 @session_api.get("/report")

@@ -24,7 +24,7 @@ from lab.backends.folder import log_tail, metrics, result, why
 from lab.backends.runner import cancel_file, launching
 from lab.checkpoint import keep_best
 from lab.errors import LabError, Refused
-from lab.hub import in_words
+from lab.hub import BUSY, in_words
 from lab.parcel import pack
 from lab.rented import PriceList
 from lab.supervisor import ATTEMPTS
@@ -92,7 +92,7 @@ class HFJobs:
                 raise LabError(said)
             write_json(about_file(folder), {"attempt": spec.attempt, "unsure": unsure})
             try:
-                with in_words(f"the job {spec.job}"):
+                with in_words(f"the job {spec.job}", (*BUSY, 401)):  # a token that has ended: the next one sends it
                     self._send(spec)
             except (LabError, OSError) as error:
                 if isinstance(error, Refused) and not read_json(about_file(folder)).get("unsure"):
@@ -126,7 +126,7 @@ class HFJobs:
         with TemporaryDirectory(prefix=".parcel-", dir=spec.folder) as parcel:
             models = pack(spec, Path(parcel))
             volumes = [upload(api, owner, Path(parcel), place), *_mounts(models)]
-        command = _command(models, self.machines()[spec.machine].device == "cpu")
+        command = _command(models, self._prices.machines(api)[spec.machine].device == "cpu")
         write_json(about_file(spec.folder), {"attempt": spec.attempt, "unsure": True})
         try:
             return api.run_job(

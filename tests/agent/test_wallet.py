@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent.session import Session
 from agent.sessions import Request, open_session, session_log
 from agent.settings import Provider, Settings
 from agent.steering import halt
@@ -16,10 +17,13 @@ from agent.worker import Worker
 from lab.machine import this_machine
 from lab.models import STARTER
 from lab.tasks import Vault
-from record.events import Closed, Ended, Launched
+from record.events import Call, Closed, Decided, Ended, Finished, Launched, Replied
 from record.journal import Journal
 from record.log import LogError
+from tests.chat.server import chat_server
+from tests.chat.turns import says
 from tests.conftest import until
+from tests.hub import serve
 
 TOKEN = "a token of ada's, of no shape that is known"
 
@@ -76,6 +80,52 @@ def test_a_session_stands_still_without_its_persons_token_and_goes_on_with_the_n
     assert 0.5 < stood < 60  # two seconds, less what the worker takes to notice
     halt(before.log)
     assert before.wait(lambda views: views.settled, 60)
+
+
+def test_what_waited_over_night_at_the_gate_is_done_with_the_token_of_the_morning(settings, tmp_path):
+    with serve(tmp_path / "hub") as hub:
+        token = hub.people.add("ada").token
+        env = settings.job_env | {"HF_ENDPOINT": hub.url}
+        wallet = Wallet(replace(settings, space="bob/x", oauth=Provider("c", (), "http://127.0.0.1:9"), job_env=env))
+        wallet.give(ada(600))  # the Hub no longer knows it
+        theirs = wallet.settings_of("ada")
+        session = open_session(theirs, Request(task="chains", driver="autopilot", person="ada"))
+        journal = Journal(session_log(theirs, session))
+        call = Call(id="p1", name="publish", arguments={"what": "report"})
+        journal.append(Replied(model="autopilot", calls=(call,)))
+        worker = Worker(wallet)
+        thread = threading.Thread(target=worker.run, daemon=True)
+        thread.start()
+        assert journal.wait(lambda views: views.waiting, 30)
+        wallet.give(Grant("ada", token, time.time() + 600))
+        until(lambda: worker._desks["ada"]._settings.keys == {"HF_TOKEN": token}, 10)
+        journal.append(Decided(call="p1", allow=True, by="ada"))
+        assert journal.wait(lambda views: not views.waiting and not views.unanswered, 30)
+        halt(journal.log)
+        assert journal.wait(lambda views: views.settled, 60)
+        worker.stop()
+        thread.join(10)
+        (done,) = [fact for fact in journal.log if isinstance(fact, Finished) and fact.call == "p1"]
+        assert done.ok and f"{hub.url}/datasets/ada/" in done.output, done.output
+
+
+def test_a_new_key_is_used_from_the_next_answer_on_and_never_stored(settings):
+    old, new = (
+        replace(settings, keys={"ML_INTERN_API_KEY": key}) for key in ("key-of-the-evening", "and-of-the-morning")
+    )
+    now = [old]
+
+    def signed_in_again():
+        now[0] = replace(new, api_base=server.base)
+        return says("", ("note", {"topic": "a", "text": "b"}))
+
+    with chat_server([signed_in_again, says("I say and-of-the-morning."), says("Done.")]) as server:
+        now[0] = replace(old, api_base=server.base)
+        session = open_session(now[0], Request(task="chains", driver="openai/scripted"))
+        Session(now[0], session, lambda: now[0]).run()
+    sent = [headers["Authorization"] for headers in server.headers]
+    assert sent[:2] == ["Bearer key-of-the-evening", "Bearer and-of-the-morning"]
+    assert "and-of-the-morning" not in session_log(old, session).path.read_text()
 
 
 def test_the_jobs_of_a_session_that_stands_still_go_on_and_are_watched(wallet, session_of):

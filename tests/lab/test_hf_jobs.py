@@ -195,6 +195,22 @@ def test_a_refusal_of_the_hub_ends_a_job_before_it_began(hub: Hub, rented: HFJob
     assert over.state == "failed" and said in over.reason and over.signal is None
 
 
+def test_a_job_whose_token_has_ended_is_sent_with_the_next(hub: Hub, rented: HFJobs, tmp_path: Path):
+    spec = spec_in(tmp_path, data=str(tmp_path / "rows.jsonl"), model=str(tmp_path))
+    (tmp_path / "rows.jsonl").touch()
+    hub.faults.add("", status=401, times=9)
+    with pytest.raises(LabError, match=r"does not know this HF_TOKEN.*try again later"):
+        rented.launch(spec)
+    assert rented.state(spec.folder).state == "queued"
+    hub.faults.clear()
+    rented._tries.clear()
+    hub.jobs.stuck = True
+    rented.launch(spec)
+    assert len(hub.jobs.runs) == 1
+    hub.jobs.delete(next(iter(hub.jobs.runs)))
+    assert end_of(rented, spec.folder).reason == "it was deleted on the Hub"
+
+
 def test_one_that_nobody_wants_any_more_is_never_sent(hub: Hub, rented: HFJobs, tmp_path: Path):
     spec = spec_in(tmp_path)
     rented.cancel(spec.folder)

@@ -28,7 +28,7 @@ from tests.ui import story
 from tests.ui.conftest import Site, served
 from tests.ui.test_axe import clean
 from tests.ui.visitors import SECRET, Space, space_settings
-from ui.auth import BEGUN, COOKIE, Auth
+from ui.auth import BEGUN, COOKIE, PAUSE, Auth
 from ui.oauth import Attempt, Entry, OAuth, SignInError
 
 MARK = "violet-heron-77"  # stands in everything that is Ada's
@@ -354,6 +354,57 @@ def test_a_name_that_was_somebody_elses_finds_nothing_of_theirs(two: Two, hub: H
     asked, begun = two.space.begin()
     assert "belongs to another account" in two.space.back(two.space.agree(asked, "ben"), begun).text
     account.write_text(known)
+
+
+def test_a_disk_that_was_full_locks_nobody_out(hub: Hub, tmp_path):
+    auth = Auth(Wallet(space_settings(tmp_path, hub)))
+    entry = Entry("id-ada", Grant("ada", "t" * 9, time.time() + 60))
+    account = auth.wallet.settings_of("ada").home / "account"
+    account.parent.parent.mkdir(parents=True)
+    account.parent.touch()  # no folder can be made
+    with pytest.raises(SignInError, match=r"cannot keep who is signed in .*; free some of its disk"):
+        auth._check(entry)
+    account.parent.unlink()
+    account.parent.mkdir()
+    account.touch()  # as a full disk left it
+    auth._check(entry)
+    first = account.stat()
+    auth._check(entry)
+    assert account.read_text() == "id-ada" and account.stat() == first  # written once
+    (auth.wallet.settings.home / "signed-in").mkdir()
+    for refused in (lambda: auth._enter("ada"), lambda: auth.leave("")):
+        with pytest.raises(SignInError, match="cannot keep"):
+            refused()
+
+
+def test_who_signs_out_sees_no_more_of_a_session_that_is_open(two: Two):
+    cookie = two.space.sign_in("ada")
+    with (
+        two.space.visitor(cookie) as ada,
+        ada.stream("GET", f"/api/sessions/{two.session}/events", params={"after": len(two.log)}) as events,
+    ):
+        lines = events.iter_lines()
+        assert next(lines) == "retry: 1000"
+        with two.space.visitor(cookie) as same:
+            same.post("/api/sign-out", json={}).raise_for_status()
+        two.log.append(Said(text=f"{MARK} again"))
+        assert not any(MARK in line for line in lines)  # it ends
+
+
+def test_a_hub_that_is_busy_says_nothing_of_a_token(hub: Hub, tmp_path):
+    token = hub.people.add("ada").token
+    auth = Auth(Wallet(space_settings(tmp_path, hub, OAUTH_CLIENT_ID="", HF_TOKEN=token)))
+    for status in (429, 503):
+        hub.faults.add("whoami", times=50, status=status)
+        with pytest.raises(SignInError, match="The Hub does not answer; try again"):
+            auth.prove(token)
+        hub.faults.clear()
+    began = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(SignInError, match="does not know this as a token of ada"):
+            auth.prove("hf_made_up")
+    assert time.monotonic() - began > 2 * PAUSE
+    assert auth.prove(token)
 
 
 def test_without_a_kernel_that_keeps_people_apart_the_owner_is_alone(hub: Hub, tmp_path):
