@@ -66,7 +66,7 @@ def test_the_last_words_of_everybody_are_mirrored_before_the_keeper_kills(settin
     people = ("ada", "ben", "eve")
     with serve(tmp_path / "hub") as hub:
         whole = replace(
-            settings, space="bob/x", oauth=Provider("c", (), "http://127.0.0.1:9"), mirror="{user}/ml-intern-sessions",
+            settings, space="bob/x", oauth=Provider("c", (), "http://127.0.0.1:9", ""), mirror="{user}/ml-intern-sessions",
             job_env=settings.job_env | {"HF_ENDPOINT": hub.url},
         )  # fmt: skip
         wallet, logs = Wallet(whole), {}
