@@ -172,5 +172,9 @@ def test_nobody_is_mirrored_who_has_not_asked_but_on_a_space(space: Settings):
     assert read({"ML_INTERN_MIRROR": "my-runs"}).mirror == "my-runs"
     with pytest.raises(SettingsError, match="ML_INTERN_MIRROR is 'a/b/c'"):
         read({"ML_INTERN_MIRROR": "a/b/c"})
+    many = {"SPACE_ID": "org/intern", "OAUTH_CLIENT_ID": "x", "OAUTH_CLIENT_SECRET": "y"}
+    assert read(many | {"ML_INTERN_MIRROR": "my-runs"}).mirror == "my-runs", "of whoever has signed in"
+    with pytest.raises(SettingsError, match="ML_INTERN_MIRROR is 'org/all', one for everybody who signs in"):
+        read(many | {"ML_INTERN_MIRROR": "org/all"})
     with pytest.raises(SettingsError, match="The mirror is off"):
         fetch(replace(space, mirror=""))
