@@ -41,12 +41,11 @@ class Ahead:
         self._wanted.pop(path, None)
 
     def _run(self) -> None:
-        while self._wanted:
-            path = min(list(self._wanted), key=lambda path: self._due.get(path, 0.0))
+        while wanted := list(self._wanted.items()):
+            path, piece = min(wanted, key=lambda one: self._due.get(one[0], 0.0))
             if time.monotonic() < max(self._not_before, self._due.get(path, 0.0)):
                 return
-            if piece := self._wanted.get(path):
-                self._send(path, piece)
+            self._send(path, piece)
 
     def _send(self, path: str, piece: Piece) -> None:
         link = self._remote.scratch / secrets.token_hex(8)  # its trainer may delete it meanwhile, or put a link there
