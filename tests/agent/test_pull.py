@@ -183,7 +183,7 @@ def test_a_session_whose_machine_was_heard_of_a_moment_ago_is_fetched_once_it_is
     mirroring.start()
     until(lambda: mirroring._thread and not mirroring._thread.is_alive())
     (laptop.home / "mirror.lock").rmdir()
-    until(lambda: (mirroring.renew(laptop), (laptop.sessions / session / "events.jsonl").exists())[1])
+    until(lambda: (mirroring.renew(laptop), (laptop.sessions / session / "events.jsonl").exists())[1], 20)
     mirroring.stop(10)
 
 

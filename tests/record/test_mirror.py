@@ -263,7 +263,7 @@ def test_a_name_that_the_client_does_not_take_holds_up_no_fact(hub: Hub, tmp_pat
     log, one = session(tmp_path), mirror_of(hub, tmp_path)
     (log.path.parent / "workspace" / ".git").write_text("gitdir: elsewhere")
     monkeypatch.setattr(parts, "NEVER", ())
-    until(lambda: (one.look(hurry=True), hub.repos.get("dataset", REPO) and there(hub))[1])
+    until(lambda: (one.look(hurry=True), hub.repos.get("dataset", REPO) and there(hub))[1], 10)
     assert log_there(hub) == log.path.read_bytes()
 
 
