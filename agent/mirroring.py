@@ -36,7 +36,8 @@ class Mirroring:
         self._until = 0.0  # on the monotonic clock, once it has been told to stop
         self._remote: Remote | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
+        self._thread: threading.Thread | None = None
+        self._started = float("-inf")
 
     def start(self) -> None:
         """Fetch what is not here, and then keep the mirror. Does nothing where it is off."""
@@ -51,14 +52,17 @@ class Mirroring:
             return
         if self._remote:
             self._remote.renew(settings.keys[TOKEN])
-        elif not self._thread.ident:
+        rested = time.monotonic() > self._started + self._pace.longest  # one that has died is not begun at once again
+        if not (self._thread and self._thread.is_alive()) and rested and not self._stop.is_set():
+            self._started = time.monotonic()
+            self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
             self._thread.start()
 
     def stop(self, seconds: float) -> None:
         """Send what is left, for so long at most."""
         self._until = time.monotonic() + seconds
         self._stop.set()
-        if self._thread.is_alive():
+        if self._thread:
             self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -75,11 +79,17 @@ class Mirroring:
                 time.sleep(min(0.2, self._pace.gap))
 
     def _fetch(self, remote: Remote, us: str) -> None:
-        """Fetch what is not here; what is here need not wait for it."""
+        """Fetch what is not here, and look again while a session's owner may be gone; what is here need not wait for it."""
+        said: dict[str, str] = {}
         refusal = partial(not_theirs, self._settings)
-        pulled = self._insist(lambda: pull(remote, self._settings.sessions, us, dead=self._pace.dead, refusal=refusal))
-        for name, why in pulled.left.items() if pulled else ():
-            logging.getLogger(__name__).warning("session %s was not fetched: %s", name, why)
+        while pulled := self._insist(
+            lambda: pull(remote, self._settings.sessions, us, dead=self._pace.dead, refusal=refusal)
+        ):
+            for name in pulled.left.keys() - said.keys():
+                logging.getLogger(__name__).warning("session %s was not fetched: %s", name, pulled.left[name])
+            said |= pulled.left
+            if not pulled.leased or self._stop.wait(self._pace.dead):
+                return
 
     def _insist(self, work: Callable[[], Done]) -> Done | None:
         """Try until it is done; None where there is no time left."""

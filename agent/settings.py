@@ -130,6 +130,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
     for server in servers:
         keys |= server.secrets()
     site = _site(env)
+    oauth = _provider(env, site)
     return Settings(
         home=home,
         host=env.get("ML_INTERN_HOST") or ("0.0.0.0" if env.get("SPACE_ID") else "127.0.0.1"),
@@ -147,10 +148,10 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         job_env=job_env,
         mcp=env.get("ML_INTERN_MCP") == "1",
         space=env.get("SPACE_ID"),
-        oauth=_provider(env, site),
+        oauth=oauth,
         servers=servers,
         url=env.get("ML_INTERN_URL") or site or None,
-        mirror=_mirror(env),
+        mirror=_mirror(env, alone=oauth is None),
     )
 
 
@@ -246,12 +247,16 @@ def _dollars(env: dict[str, str], name: str) -> float:
     return dollars
 
 
-def _mirror(env: dict[str, str]) -> str:
+def _mirror(env: dict[str, str], alone: bool) -> str:
     """On in a Space, whose disk may be wiped; elsewhere nobody expects an upload who has not asked for it."""
     said = env.get("ML_INTERN_MIRROR") or ("on" if env.get("SPACE_ID") else "off")
     name = {"on": "{user}/ml-intern-sessions", "off": ""}.get(said.lower(), said)
     if not re.fullmatch(r"(([\w.-]+|\{user\})/)?[\w.-]+|", name):
         raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; set it to off, on, or the name of a dataset repository.")
+    if not alone and "/" in name and "{user}" not in name:
+        raise SettingsError(
+            f"ML_INTERN_MIRROR is {said!r}, one for everybody who signs in; write {{user}} for its owner."
+        )
     return name
 
 

@@ -18,7 +18,8 @@ from record import events
 from record.events import Approval, Budget, Effort
 from record.journal import Journal
 from record.log import Log
-from record.mirror import PULLED, bury
+from record.mark import PULLED
+from record.mirror import bury
 from record.views import MAIN, Views
 
 LONGEST_TITLE = 200  # characters

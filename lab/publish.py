@@ -19,7 +19,7 @@ from lab.tasks import SIZES, Vault, read_rows
 from lab.upload import asked, put
 from recipes.catalogue import RECIPES
 from recipes.seal import MODEL_SUFFIXES, NOT_THE_MODEL, file_hash, model_hash
-from record.card import CERTIFICATE, TAG, dataset_card, lineage, model_card, report_card, settings
+from record.card import CERTIFICATE, KINDS, dataset_card, lineage, model_card, report_card, settings
 from record.curves import curves
 from record.events import Closed, Ended, Event, Found, Noted, Promoted, Published, Scored
 from record.journal import Journal
@@ -72,7 +72,7 @@ class Press:
         files = makers[what](facts, name, repo.partition("/")[2])
         kind, about = "model" if what == "model" else "dataset", f"{what} {repo}"
         title = f"{what.capitalize()} of session {self._session.name}"
-        commit, private = asked(about, lambda: put(api, repo, kind, files, title, _replaced, TAG))
+        commit, private = asked(about, lambda: put(api, repo, kind, files, title, _replaced, KINDS[what]))
         where = f"{api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}/commit/{commit}"
         if not any(isinstance(fact, Published) and fact.where == where for fact in self._journal.log):
             self._journal.append(Published(what=what, where=where))

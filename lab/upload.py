@@ -26,7 +26,8 @@ def put(
     Args:
         api: huggingface_hub's HfApi with the person's token.
         goes: Whether a file of an earlier commit that is not among `files` is deleted.
-        tag: What the card of a repository that is there already must carry, so that nothing else is written over.
+        tag: What the card of a repository that holds anything must carry, so that nothing else is written over; one
+            with sessions (record.mirror) is never written over.
         more: For create_repo.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -34,8 +35,9 @@ def put(
     api.create_repo(repo, repo_type=kind, private=True, exist_ok=True, **more)
     info = api.repo_info(repo, repo_type=kind)
     there = {file.rfilename for file in info.siblings or []}
-    new = kind == "space" and there <= {".gitattributes", "README.md"}  # the Hub gives a new Space a README
-    if "README.md" in there and not new and tag not in ((info.card_data or {}).get("tags") or []):
+    new = there <= {".gitattributes", *(["README.md"] if kind == "space" else [])}  # the Hub gives a new Space a README
+    ours = tag in ((info.card_data or {}).get("tags") or []) and not any(name.startswith("sessions/") for name in there)
+    if not new and not ours:
         raise Refused(f"{repo} is there already and holds something that ML Intern did not make; give another name.")
     gone = [CommitOperationDelete(path_in_repo=name) for name in sorted(there - set(files)) if goes(name)]
     added = [

@@ -16,7 +16,9 @@ from record.views import Job, Views
 from record.words import duration
 
 CERTIFICATE = "contamination"  # topic of the note
-TAG = "ml-intern"  # on every card: what carries it may be written over by a later one
+TAG = "ml-intern"  # on every card
+# And one of its kind: what carries it may be written over by a later one of that kind, and by nothing else.
+KINDS = {kind: f"{TAG}-{kind}" for kind in ("model", "report", "space")} | {"dataset": f"{TAG}-data"}
 PIPELINES = {"reward": "text-classification", "prm": "token-classification"}
 LONGEST = 60  # columns of a schema that are shown
 # Settings that name files and services of the machine.
@@ -60,7 +62,7 @@ def model_card(facts: Sequence[Event], model: str, title: str, weights: Sequence
     rows = _rows_repo(facts)
     metadata = ModelCardData(
         base_model=base, eval_results=[_result(score)] if score else None, model_name=title if score else None,
-        datasets=[rows[0]] if rows else None, metrics=[score.metric] if score else None, tags=_tags(views, stages),
+        datasets=[rows[0]] if rows else None, metrics=[score.metric] if score else None, tags=_tags("model", views, stages),
         library_name="peft" if adapter else "transformers", pipeline_tag=_pipeline(stages),
     )  # fmt: skip
     if base:
@@ -103,7 +105,9 @@ def dataset_card(
     names = list(dict.fromkeys(files.values()))
     configs = [{"config_name": Path(name).stem, "data_files": [{"split": "train", "path": name}]} for name in names]
     task = ["text-generation"] if _pipeline(stages) == "text-generation" else None
-    metadata = DatasetCardData(pretty_name=title, task_categories=task, tags=_tags(views, stages), configs=configs)
+    metadata = DatasetCardData(
+        pretty_name=title, task_categories=task, tags=_tags("dataset", views, stages), configs=configs
+    )
     columns = [(f"`{name}`", f"`{c}`", kind) for name in names for c, kind in list(schema[name].items())[:LONGEST]]
     parts = [
         f"# {title}",
@@ -122,7 +126,7 @@ def report_card(facts: Sequence[Event], text: str) -> str:
     from huggingface_hub import DatasetCardData
 
     views, _ = _folded(facts)
-    return _joined(DatasetCardData(tags=[TAG, "report", _task_id(views.goal.task)], viewer=False), [text])
+    return _joined(DatasetCardData(tags=_tags("report", views, ()), viewer=False), [text])
 
 
 def _folded(facts: Sequence[Event]) -> tuple[Views, Opened]:
@@ -293,8 +297,8 @@ def _pipeline(stages: Sequence[Job]) -> str:
     return PIPELINES.get(stages[-1].recipe, "text-generation")
 
 
-def _tags(views: Views, stages: Sequence[Job]) -> list[str]:
-    return list(dict.fromkeys([TAG, _task_id(views.goal.task), *(job.recipe for job in stages)]))
+def _tags(kind: str, views: Views, stages: Sequence[Job]) -> list[str]:
+    return list(dict.fromkeys([TAG, KINDS[kind], _task_id(views.goal.task), *(job.recipe for job in stages)]))
 
 
 def _on_hub(task: str) -> bool:

@@ -5,7 +5,7 @@
     jobs/<job>/*, jobs/.<job>.*                   of jobs that the log knows; no locks and no signs of life
     jobs/<job>/model, checkpoints/checkpoint-N    weights that a resume needs, each folder whole or not at all
 
-Links, sockets and pipes never go, nor files over LARGEST. A trainer may write in its folder: no link there is followed.
+Links, sockets and pipes never go, nor files over LARGEST, nor paths over LONGEST. A trainer may write in its folder: no link there is followed.
 """
 
 import os
@@ -20,11 +20,13 @@ from record.views import Views
 
 SEGMENT = 2**18  # bytes: what is sent again each time something is added to a file that grows
 LARGEST = 5 * 10**9  # bytes: the most that one upload of the Hub takes
+LONGEST = 500  # characters of a path
 LOG = "events.jsonl"
 GROWING = ("metrics.jsonl", "log.txt")  # of a job
 COMPLETE = "complete"  # a trainer writes it last into a checkpoint (recipes.training)
 NEVER = (".git", ".cache", ".home", ".venv", "__pycache__", "node_modules", ".tmp")  # the Hub takes no .git, .cache
 NOT_OF_JOBS = ("heartbeat", "place.json")
+FOLDERS = tuple(PurePosixPath(name).stem for name in GROWING)  # of segments: no file of a job can go by these names
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,12 @@ def contents(session: Path, views: Views, log_bytes: int) -> tuple[list[Piece], 
     found: list[Piece] = []
     odd: list[str] = []
     weights = _weights(session, views)
-    for path, file, about in _files(session, PurePosixPath(), views, weights):
-        grows = len(path.parts) == 3 and path.parts[0] == "jobs" and path.name in GROWING
+    for path, file, about in _files(session, views, weights):
+        of_job = len(path.parts) == 3 and path.parts[0] == "jobs"
+        grows = of_job and path.name in GROWING
         size = log_bytes if str(path) == LOG else about.st_size
-        if about.st_size > LARGEST or not str(path).isprintable() or "\\" in str(path):
+        named = str(path).isprintable() and "\\" not in str(path) and len(str(path)) <= LONGEST
+        if about.st_size > LARGEST or not named or (of_job and path.name in FOLDERS):
             odd.append(str(path))
         elif str(path) == LOG or grows:
             found += _segments(path, file, size, about)
@@ -104,7 +108,7 @@ def oids(source: bytes | Path) -> frozenset[str]:
 
 def joined(folder: Path) -> None:
     """Make files of the segments in a pulled session's folder. Raises OSError."""
-    grown = [place for name in GROWING for place in folder.glob(f"jobs/*/{PurePosixPath(name).stem}")]
+    grown = [place for name in FOLDERS for place in folder.glob(f"jobs/*/{name}/")]
     for place in (folder / "events", *grown):
         parts = sorted(place.iterdir())
         with open(place.with_suffix(parts[0].suffix), "wb") as file:
@@ -147,29 +151,32 @@ def _weights(session: Path, views: Views) -> list[PurePosixPath]:
 
 
 def _files(
-    folder: Path, at: PurePosixPath, views: Views, weights: list[PurePosixPath]
+    session: Path, views: Views, weights: list[PurePosixPath]
 ) -> Iterator[tuple[PurePosixPath, Path, os.stat_result]]:
     """Every regular file that goes, with its path in the session. What vanishes meanwhile is not there."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        return
-    for entry in entries:
-        path = at / entry.name
+    folders = [PurePosixPath()]
+    while folders:
+        at = folders.pop()
         try:
-            about = entry.stat(follow_symlinks=False)
+            entries = sorted(os.scandir(session / at), key=lambda entry: entry.name)
         except OSError:
             continue
-        if stat.S_ISDIR(about.st_mode) and _enters(path, views, weights):
-            yield from _files(Path(entry.path), path, views, weights)
-        elif stat.S_ISREG(about.st_mode) and _goes(path, views):
-            yield path, Path(entry.path), about
+        for entry in entries:
+            path = at / entry.name
+            try:
+                about = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            if entry.name in NEVER or entry.name.endswith(".tmp"):
+                continue
+            if stat.S_ISDIR(about.st_mode) and _enters(path, views, weights):
+                folders.append(path)
+            elif stat.S_ISREG(about.st_mode) and _goes(path, views):
+                yield path, Path(entry.path), about
 
 
 def _enters(path: PurePosixPath, views: Views, weights: list[PurePosixPath]) -> bool:
     parts = path.parts
-    if path.name in NEVER or path.name.endswith(".tmp"):
-        return False
     if parts[0] == "workspace" or len(parts) == 1:
         return parts[0] in ("workspace", "jobs")
     if len(parts) == 2:
@@ -180,11 +187,11 @@ def _enters(path: PurePosixPath, views: Views, weights: list[PurePosixPath]) -> 
 def _goes(path: PurePosixPath, views: Views) -> bool:
     parts, name = path.parts, path.name
     if parts[0] == "workspace":
-        return not name.endswith(".tmp")
+        return True
     if len(parts) == 1:
         return name in (LOG, "report.md", "notified")
     if len(parts) == 2:  # .JOB.run.json, .JOB.hf-job.json, .JOB.cancel: what the lab trusts of a job
-        return name[:1] == "." and name[1:].split(".")[0] in views.jobs and not name.endswith((".launch", ".tmp"))
+        return name[:1] == "." and name[1:].split(".")[0] in views.jobs and not name.endswith(".launch")
     if len(parts) == 3:
         return name not in NOT_OF_JOBS and not name.startswith(".")
     return True

@@ -31,10 +31,11 @@ from record.events import Halted
 from record.export import trace
 from record.journal import Journal
 from record.log import Log, LogError
+from record.mark import mark, marked
 from record.remote import Remote, Trouble
 from record.views import Views
 
-OWNER, PULLED, DELETED = "owner.json", "pulled", ".deleted"
+OWNER, DELETED = "owner.json", ".deleted"
 BIG = 10 * 2**20  # bytes, over which the Hub wants a file sent ahead of the commit
 MOST_BYTES, MOST_FILES = 2**26, 2000  # of one commit; the rest comes in the next
 MOST = 20 * 10**9  # bytes of one session
@@ -64,7 +65,7 @@ class _Session:
     done: int | None = None  # bytes of its log when all of it was seen to be there
     seen: int = 0  # bytes of its log that the last snapshot knew
     foreign: bool = False  # another machine goes on with it
-    trusted: bool | None = None  # it was over when we first saw it: sizes are enough
+    trusted: bool | None = None  # it was over when we first saw it, and nothing differed since: sizes are enough
     traced: float = 0.0  # on the monotonic clock
     traced_bytes: int = 0
     renewed: float = 0.0
@@ -128,30 +129,33 @@ class Mirror:
 
         A session that has just ended is due at once; in a `hurry`, all are.
         """
-        now, changed = time.monotonic(), self._changed()
-        gone = list(self._sessions.glob(f"{DELETED}/*"))
-        if not changed and not gone:
-            return True
-        hurry = hurry or bool(gone) or any(self._known[name].ended for name in changed)
-        if now < max(self._not_before, self._last + (self.pace.gap if hurry else self.pace.every)) or self._spent(now):
+        now = time.monotonic()
+        if now < self._not_before:
             return False
-        self._last, done = now, False
         try:
+            changed, gone = self._changed(), list(self._sessions.glob(f"{DELETED}/*"))
+            if not changed and not gone:
+                return True
+            hurry = hurry or bool(gone) or any(self._known[name].ended for name in changed)
+            if now < self._last + (self.pace.gap if hurry else self.pace.every) or self._spent(now):
+                return False
+            self._last = now
             done = self._snapshot(changed, gone)
         except Trouble as trouble:
             self._failed(trouble)
-        except (LogError, OSError) as error:
-            self._failed(Trouble(str(error)))
+        except (LogError, OSError, ValueError) as error:
+            self._failed(Trouble(f"{type(error).__name__}: {error}"))
         else:
             self._failures, self._shy = 0, False
-        return done
+            return done
+        return False
 
     def _changed(self) -> list[str]:
         """Sessions of which something may not be there yet: they work, or their log has grown."""
         for log in self._sessions.glob("[a-z0-9]*/events.jsonl"):
             if log.parent.name not in self._known:
-                _, size = _marked(log.with_name(PULLED))
-                self._known[log.parent.name] = _Session(Journal(Log(log)), size)
+                _, done = marked(log.parent, self._remote.repo)
+                self._known[log.parent.name] = _Session(Journal(Log(log)), done)
         found = []
         for name, known in list(self._known.items()):
             try:
@@ -237,9 +241,9 @@ class Mirror:
 
     def _forget(self, grave: Path, batch: _Batch) -> None:
         """Take a session out that was deleted here; not one with which another machine goes on."""
-        name, mark = grave.name, grave.read_text().split()
+        name, ours = grave.name, grave.read_text().split()
         entry = self._tree.get(f"sessions/{name}/{OWNER}")
-        if entry and (entry[1].intersection(mark) or self._owner(name).get("machine") == self._machine):
+        if entry and (entry[1].intersection(ours) or self._owner(name).get("machine") == self._machine):
             batch.delete.append(f"sessions/{name}/")
             batch.delete += [path for path in (f"traces/{name}.jsonl",) if path in self._tree]
         batch.after.append(lambda: grave.unlink(missing_ok=True))
@@ -256,6 +260,7 @@ class Mirror:
         pieces, odd = contents(folder, views, log_bytes)
         pieces, over = within([p for p in pieces if not self._shy or p.path.startswith("events/")], self._most)
         late = self._differ(name, pieces, there, known, part, MOST_BYTES - batch.size)
+        known.trusted = known.trusted and not part.add and not late
         goes = {piece.path for piece in pieces} | {OWNER}
         batch.late |= late or self._shy
         kept = tuple(path for path in there if late and ("/model/" in path or "/checkpoints/" in path))
@@ -346,8 +351,7 @@ class Mirror:
 
     def _may_write(self, name: str, known: _Session, views: Views, entry: tuple[int, frozenset[str]] | None) -> bool:
         """Whether we are the machine that goes on with a session; if another one is, it is stopped here."""
-        mark, _ = _marked(self._sessions / name / PULLED)
-        if entry is None or mark in entry[1]:
+        if entry is None or marked(self._sessions / name)[0] in entry[1]:
             return True
         owner = self._owner(name)
         # our own commit whose answer was lost, or that of a process before us; not of one that was started after us
@@ -364,7 +368,7 @@ class Mirror:
         """Remember which owner.json is our own."""
         _, names = self._tree[f"sessions/{name}/{OWNER}"]
         with suppress(OSError):
-            (self._sessions / name / PULLED).write_text(min(names, key=len))
+            mark(self._sessions / name, min(names, key=len))
 
     def _say_left_out(self, name: str, known: _Session, left_out: tuple[str, ...]) -> None:
         if left_out != known.left_out and left_out:
@@ -378,16 +382,8 @@ class Mirror:
         known.left_out = left_out
 
 
-def _marked(file: Path) -> tuple[str, int | None]:
-    """The owner.json that we wrote or took over, and the bytes of a log that was over when it was fetched."""
-    with suppress(OSError):
-        mark, *size = file.read_text().split()
-        return mark, int(size[0]) if size else None
-    return "", None
-
-
 def bury(session: Path) -> None:
     """Have the mirror forget a session whose folder is about to be deleted. Raises OSError."""
     graves = session.parent / DELETED
     graves.mkdir(exist_ok=True)
-    (graves / session.name).write_text(_marked(session / PULLED)[0])
+    (graves / session.name).write_text(marked(session)[0])

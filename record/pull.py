@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from record.contents import LOG, joined, oids
 from record.events import Opened
 from record.journal import Journal
 from record.log import Log, LogError
-from record.mirror import DELETED, OWNER, PULLED
+from record.mark import mark
+from record.mirror import DELETED, OWNER
 from record.remote import Remote, Trouble
 from record.views import Views
 
+Files = dict[str, tuple[int, str]]  # path: size, name
 SPARE = 2**30  # bytes of disk that a fetch leaves free
 Refusal = Callable[[Views], str]  # why a session may not be here; "" where it may
 PATHS = ("events.jsonl", "jobs/*/config.json", "jobs/*/job.json")  # that name places of the machine they come from
@@ -28,6 +31,7 @@ class Pulled:
 
     fetched: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)  # session: why it was not fetched
+    leased: bool = False  # one of them works elsewhere, as far as is known
 
 
 def pull(
@@ -37,61 +41,102 @@ def pull(
 
     One that works elsewhere is left: its owner has renewed its lease within `dead` seconds. One whose owner is gone is
     ours from then on, which is committed before it can be seen here. One whose log is not in order, or that is refused, is
-    left: whoever may write in the repository can have made it. Raises Trouble or OSError; what was fetched by then stays.
+    left: whoever may write in the repository can have made it. Raises Trouble or OSError, but for trouble with one
+    session only after the others have been tried; what was fetched by then stays.
     """
-    pulled = Pulled()
+    pulled, failed = Pulled(), None
     sessions.mkdir(parents=True, exist_ok=True)
     if (head := remote.head()) is None:
         return pulled
-    there: dict[str, dict[str, tuple[int, str]]] = {}
-    for path, entry in remote.files(head).items():
-        if path.startswith("sessions/") and path.count("/") > 1:
-            there.setdefault(path.split("/")[1], {})[path] = entry
-    for name in sorted(there, reverse=True):
+    new: dict[str, Files] = {}
+    for name, files in _there(remote, head).items():
         here = (sessions / name).exists() or (sessions / DELETED / name).exists()
-        if not here and name.startswith(wanted) and f"sessions/{name}/events/000001.jsonl" in there[name]:
-            head = _fetch(remote, head, sessions / name, there[name], machine, dead, pulled, refusal)
-    for draft in remote.scratch.glob("pull-*"):
-        shutil.rmtree(draft, ignore_errors=True)
+        if not here and name.startswith(wanted) and f"sessions/{name}/events/000001.jsonl" in files:
+            new[name] = files
+    drafts = {name: remote.scratch / f"pull-{name}-{_digest(files)}" for name, files in new.items()}
+    for other in {*remote.scratch.glob("pull-*")}.difference(drafts.values()):
+        shutil.rmtree(other, ignore_errors=True)
+    for name in sorted(new, reverse=True):
+        try:
+            _fetch(remote, head, sessions / name, new[name], drafts[name], machine, dead, pulled, refusal)
+        except Trouble as trouble:
+            if trouble.person or trouble.wait_s:
+                raise
+            remote.head()  # raises, where it is not this session's trouble
+            failed = trouble
+        else:
+            shutil.rmtree(drafts[name], ignore_errors=True)
+    if failed:
+        raise failed
     return pulled
 
 
+def _there(remote: Remote, head: str) -> dict[str, Files]:
+    """The files of every session at a commit, by their whole paths."""
+    found: dict[str, Files] = {}
+    for path, entry in remote.files(head).items():
+        if path.startswith("sessions/") and path.count("/") > 1:
+            found.setdefault(path.split("/")[1], {})[path] = entry
+    return found
+
+
+def _digest(files: Files) -> str:
+    """A fetch that was cut off goes on, if these are still its files."""
+    return sha1(repr(sorted(files.items())).encode()).hexdigest()[:16]
+
+
 def _fetch(
-    remote: Remote, head: str, session: Path, files: dict[str, tuple[int, str]], machine: str, dead: float, pulled: Pulled,
+    remote: Remote, head: str, session: Path, files: Files, target: Path, machine: str, dead: float, pulled: Pulled,
     refusal: Refusal,
-) -> str:  # fmt: skip
-    """One session; returns the newest commit."""
+) -> None:  # fmt: skip
+    """One session, by way of a folder of ours."""
     name, path = session.name, f"sessions/{session.name}/{OWNER}"
     owner = remote.read(head, path) if path in files else {}
     working = not owner.get("settled") and owner.get("machine") != machine
     if working and (quiet := time.time() - owner.get("at", 0.0)) < dead:
         pulled.left[name] = f"it works on another machine ({owner['machine']}), which was heard of {quiet:.0f} s ago"
-        return head
+        pulled.leased = True
+        return
     size, free = sum(size for size, _ in files.values()), shutil.disk_usage(session.parent).free
     if size + SPARE > free:
         pulled.left[name] = f"it has {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of disk are free"
-        return head
-    target = remote.scratch / f"pull-{head[:16]}"  # another commit begins anew, the same one goes on
+        return
     remote.fetch(head, files, target)
-    mark = files[path][1] if path in files else ""
+    owned = files[path][1] if path in files else ""
     draft = target / "sessions" / name
     try:
         _finish(draft, session, owner)
         _check(draft, refusal)
-        if working:
-            data = json.dumps(owner | {"machine": machine, "at": time.time()}, indent=1).encode()
-            head = remote.commit(head, f"{machine} goes on with {name}", {path: data}, [])
-            mark = min(oids(data), key=len)
-        size = (draft / "events.jsonl").stat().st_size if owner.get("settled") else ""  # nothing to send until it grows
-        (draft / PULLED).write_text(f"{mark} {size}")
+        data = json.dumps(owner | {"machine": machine, "at": time.time()}, indent=1).encode()
+        _claim(remote, head, name, files, {path: data} if working else {}, f"{machine} goes on with {name}")
+        owned = min(oids(data), key=len) if working else owned
+        over = (
+            (draft / "events.jsonl").stat().st_size if owner.get("settled") else None
+        )  # nothing to send until it grows
+        mark(draft, owned, over, remote.repo)
         draft.rename(session)  # only now can a worker or a viewer see it
     except (LogError, ValueError, TypeError) as error:  # also JSON that is none
         pulled.left[name] = str(error).replace(f"{draft / LOG}: ", "its log, ")[:300].rstrip(".")
-        return head
+        return
     except OSError as error:
         raise Trouble(f"{name} could not be laid down in {session.parent}: {error}") from error
     pulled.fetched.append(name)
-    return head
+
+
+def _claim(remote: Remote, head: str, name: str, files: Files, add: dict[str, Any], title: str) -> None:
+    """Commit whose it is now, if it is still what was fetched at `head`; others may commit what is theirs meanwhile."""
+    while True:
+        now = remote.head()
+        if now is None or (now != head and _there(remote, now).get(name) != files):
+            raise Trouble(f"{name} has changed while it was fetched")
+        if not add:
+            return
+        try:
+            remote.commit(now, title, add, [])
+            return
+        except Trouble:
+            if remote.head() == now:
+                raise
 
 
 def _finish(draft: Path, session: Path, owner: dict[str, Any]) -> None:

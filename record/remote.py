@@ -81,9 +81,12 @@ class Remote:
         with told():
             for path, (_, name) in files.items():
                 cache = {"local_dir": target, "cache_dir": self.scratch / "cache"}
-                found = Path(self._api.hf_hub_download(**self._where, filename=path, revision=head, **cache))
-                if name not in oids(found):
+                for _ in range(2):  # what lies there may have been changed since it was fetched
+                    found = Path(self._api.hf_hub_download(**self._where, filename=path, revision=head, **cache))
+                    if name in oids(found):
+                        break
                     found.unlink()
+                else:
                     raise Trouble(f"{path} did not arrive as it was sent")
 
     def read(self, head: str, path: str) -> dict[str, Any]:
@@ -141,7 +144,8 @@ def told() -> Iterator[None]:
         )
         raise Trouble(_line(error), wait, status in TO_A_PERSON, status in REFUSED) from error
     except (httpx.HTTPError, httpx.StreamError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise Trouble(f"{type(error).__name__}: {_line(error)}") from error
+        refused = isinstance(error, ValueError)  # the client itself does not take a name that it is given
+        raise Trouble(f"{type(error).__name__}: {_line(error)}", refused=refused) from error
 
 
 def _line(error: Exception) -> str:

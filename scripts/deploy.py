@@ -16,7 +16,7 @@ from agent import settings as env
 from lab.errors import LabError
 from lab.hub import Hub
 from lab.upload import asked, put
-from record.card import TAG
+from record.card import KINDS
 
 PATIENCE = 3600.0  # seconds; a first build with CUDA takes some ten minutes
 POLL = 2.0  # seconds
@@ -37,7 +37,7 @@ def main() -> int:
         title = f"ML Intern at {_git('rev-parse', '--short', 'HEAD').strip()}"
         commit, private = asked(
             about,
-            lambda: put(api, given.space, "space", files, title, lambda name: name != ".gitattributes", TAG, space_sdk="docker"),
+            lambda: put(api, given.space, "space", files, title, lambda name: name != ".gitattributes", KINDS["space"], space_sdk="docker"),
         )  # fmt: skip
         print(
             f"{len(files)} files are there ({'private' if private else 'public'}): {api.endpoint}/spaces/{given.space}",
@@ -66,8 +66,9 @@ def wait(api: Any, space: str, commit: str, patience: float) -> int:
         before, said = said, runtime.stage
         if said != before:
             print(f"  {said}", flush=True)
-        sure = runtime.raw.get("sha") == commit or said == before  # the stage may still be that of the commit before
-        if sure and said == "RUNNING":
+        sha = runtime.raw.get("sha")
+        sure = sha == commit or said == before  # the stage may still be that of the commit before
+        if sure and said == "RUNNING" and sha in (None, commit):
             print(f"It runs on {runtime.hardware}: {api.endpoint}/spaces/{space}")
             return 0
         if sure and said in DOWN:

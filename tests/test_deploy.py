@@ -10,9 +10,10 @@ import pytest
 from huggingface_hub import HfApi
 
 from agent.settings import KEY_NAMES, ROOT
+from scripts import deploy as deploying
 from tests import hub as loopback
 
-README = "---\ntitle: T\nsdk: docker\ntags:\n- ml-intern\n---\n# T\n"
+README = "---\ntitle: T\nsdk: docker\ntags:\n- ml-intern-space\n---\n# T\n"
 
 
 @pytest.fixture
@@ -94,6 +95,18 @@ def test_a_space_that_does_not_come_up_shows_its_log_and_ends_with_1(hub, deploy
     hub.spaces.broken["ada/space"] = "BUILDING"
     late = deploy("--patience", "0.1")
     assert late.returncode == 1 and "is BUILDING after 0.1 s" in late.stderr
+
+
+def test_what_runs_is_this_commit_where_the_hub_says_which(hub, capsys, monkeypatch):
+    monkeypatch.setattr(deploying, "POLL", 0.01)
+    api = HfApi(hub.url, token=hub.people.add("ada").token)
+    api.create_repo("ada/space", repo_type="space", space_sdk="docker")
+    app = {"path_or_fileobj": b"FROM x", "path_in_repo": "Dockerfile"}
+    mine = api.upload_file(**app, repo_id="ada/space", repo_type="space").oid
+    hub.spaces.sha["ada/space"] = "0" * 40  # still that of the commit before
+    assert deploying.wait(api, "ada/space", mine, 0.5) == 1 and "is RUNNING after 0.5 s" in capsys.readouterr().err
+    hub.spaces.sha["ada/space"] = mine
+    assert deploying.wait(api, "ada/space", mine, 5.0) == 0
 
 
 def test_what_a_person_must_mend_is_one_sentence_and_sends_nothing(hub, clone, deploy):

@@ -5,7 +5,7 @@ import re
 import yaml
 
 from agent.settings import ROOT, is_disk, read
-from record.card import TAG
+from record.card import KINDS
 
 
 def front_matter() -> dict:
@@ -24,7 +24,9 @@ def test_the_port_of_the_space_is_the_port_that_the_app_takes():
 
 def test_who_signs_in_gives_what_jobs_models_and_publishing_need_and_no_more():
     matter = front_matter()
-    assert matter["hf_oauth"] is True and matter["suggested_hardware"] == "t4-small" and TAG in matter["tags"]
+    assert (
+        matter["hf_oauth"] is True and matter["suggested_hardware"] == "t4-small" and KINDS["space"] in matter["tags"]
+    )
     assert set(matter["hf_oauth_scopes"]) == {"jobs", "inference-api", "contribute-repos"}
     assert 480 <= matter["hf_oauth_expiration_minutes"] <= 43200  # the Hub's default, and its most
     assert len(matter["short_description"]) <= 60

@@ -226,7 +226,7 @@ class HFJobs:
             ear.hear(api.fetch_job_logs(**asked))
         there = Brought(api, known["owner"], known["place"], folder)
         left = there.ending(known["attempt"])
-        if not left and "started" in known:  # what its machine wrote last may still be on its way
+        if not left and (job.started_at or "started" in known):  # what its machine wrote last may still be on its way
             ear.ended = ear.ended or time.monotonic()
             if time.monotonic() < ear.ended + self._saving:
                 return False

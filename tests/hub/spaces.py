@@ -1,6 +1,6 @@
 """How Spaces run: nothing runs here, but they build after a commit, pause, sleep, and keep variables and secrets.
 
-On demand: `hub.spaces.build_s` is how long a build takes, `hub.spaces.broken[id] = "BUILD_ERROR"` is a stage to stay in, and
+On demand: `hub.spaces.build_s` is how long a build takes, `hub.spaces.broken[id] = "BUILD_ERROR"` is a stage to stay in, `hub.spaces.sha[id]` the commit that it says it runs, and
 `hub.spaces.say(id, line, "run")` writes a line to a log.
 """
 
@@ -28,6 +28,7 @@ class Spaces:
     hub: Hub
     build_s: float = 0.2
     broken: dict[str, str] = field(default_factory=dict)
+    sha: dict[str, str] = field(default_factory=dict)
 
     def stage(self, repo: Repo) -> str:
         tree = self.hub.repos.tree(repo, self.hub.repos.resolve(repo, "main"))
@@ -54,6 +55,7 @@ class Spaces:
             "replicas": {"requested": 1},
         }
         about["volumes"] = more.get("volumes") or []
+        about |= {"sha": self.sha[repo.id]} if repo.id in self.sha else {}
         return about | ({"errorMessage": "it was told to fail"} if repo.id in self.broken else {})
 
     def change(self, repo: Repo, **more) -> dict:

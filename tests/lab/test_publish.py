@@ -14,7 +14,7 @@ import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 
 from agent.gate import judge
-from agent.settings import Settings
+from agent.settings import ROOT, Settings
 from lab.backend import write_json
 from lab.errors import LabError, NotThere, Refused
 from lab.judge import score_of, seal_of
@@ -162,13 +162,16 @@ def test_who_commits_meanwhile_is_seen_and_the_publication_comes_after_it(hub, a
     mine = at_hub()
     lab, journal, _ = trained(mine, new_session(mine)[0], score=False)
     api = HfApi(hub.url, token=mine.keys["HF_TOKEN"])
+    lab.publish("model", to="both")
+    lab.publish("dataset", to="both-rows")  # which the model's card names from now on
+    hub.faults.asked.clear()
     slow = hub.faults.add("POST .*/preupload/", wait_s=3)
     with ThreadPoolExecutor() as threads:
         made = threads.submit(lab.publish, "model", to="both")
         until(lambda: not slow.times)  # it has seen the repository, and is on its way
         api.create_commit("ada/both", [CommitOperationAdd("model.gguf", b"a person's own")], commit_message="own")
     assert [status for _, _, path, status in hub.faults.asked if "/commit/" in path] == [200, 412, 200]
-    assert api.file_exists("ada/both", "model.gguf") and published(journal) == [made.result()["where"]]
+    assert api.file_exists("ada/both", "model.gguf") and published(journal)[2:] == [made.result()["where"]]
 
 
 def test_a_refusal_is_one_sentence_and_leaves_nothing_public(hub, at_hub, new_session):
@@ -196,12 +199,37 @@ def test_a_refusal_is_one_sentence_and_leaves_nothing_public(hub, at_hub, new_se
     api.create_repo("ada/mine")
     api.upload_file(path_or_fileobj=b"# Mine", path_in_repo="README.md", repo_id="ada/mine")
     refused(Refused, "holds something that ML Intern did not make", to="ada/mine")
+    api.create_repo("ada/bare")
+    api.upload_file(path_or_fileobj=b"precious", path_in_repo="pytorch_model.bin", repo_id="ada/bare")
+    refused(Refused, "holds something that ML Intern did not make", to="ada/bare")
+    assert api.file_exists("ada/bare", "pytorch_model.bin")
     hub.faults.add("POST .*/commit/", status=503, times=3)
     refused(LabError, "cannot be reached .*nothing is done twice", to="half", public=True)
     assert api.model_info("ada/half").private and not published(journal)
     only = {"keys": {"HF_TOKEN": hub.people.add("ada", scopes=("contribute-repos",)).token}}
     refused(Refused, "to make ada/narrow public", as_other(**only), to="narrow", public=True)
     assert len(published(journal)) == 1, "it lies there, private, and that is written down"
+
+
+def test_one_kind_never_writes_over_another_and_nothing_over_sessions(hub, at_hub, new_session):
+    mine = at_hub()
+    lab, journal, _ = trained(mine, new_session(mine)[0], score=False)
+    api = HfApi(hub.url, token=mine.keys["HF_TOKEN"])
+    lab.publish("dataset", to="kinds")
+    sessions = (
+        "---\ntags: [ml-intern]\n---\n",
+        "---\ntags: [ml-intern-report]\n---\n",
+        (ROOT / "record/card.md").read_text(),
+    )
+    for n, card in enumerate(sessions):
+        api.create_repo(f"ada/sessions-{n}", repo_type="dataset", private=True)
+        added = {"README.md": card, "sessions/s/events/000001.jsonl": "{}"}
+        what = [CommitOperationAdd(path, text.encode()) for path, text in added.items()]
+        api.create_commit(f"ada/sessions-{n}", what, commit_message="mirror", repo_type="dataset")
+    for to in ("kinds", *(f"sessions-{n}" for n in range(3))):
+        with pytest.raises(Refused, match="did not make; give another name"):
+            lab.publish("report", to=to, public=True)
+    assert all(api.dataset_info(f"ada/sessions-{n}").private for n in range(3)) and len(published(journal)) == 1
 
 
 def test_only_what_was_measured_and_checked_is_published(at_hub, new_session):

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from record import contents as parts
 from record import mirror
-from record.contents import SEGMENT
+from record.ahead import Ahead
+from record.contents import SEGMENT, Piece
 from record.events import (
     Budget,
     Call,
@@ -171,6 +173,11 @@ def test_links_pipes_caches_and_scratch_never_go(hub: Hub, tmp_path: Path):
     (folder / "items.jsonl").symlink_to(secret)
     (work / "dir").symlink_to(tmp_path)
     os.mkfifo(work / "pipe")
+    for submodule in (".git", ".cache"):  # files, too: the client takes no such name
+        (work / "lib").mkdir(exist_ok=True)
+        (work / "lib" / submodule).write_text("gitdir: elsewhere")
+    (folder / "log").write_text("not the printed log")
+    (folder / "log.txt").write_text("printed")
     for hidden in (".git", ".cache", "__pycache__", "a/.home"):
         (work / hidden).mkdir(parents=True)
         (work / hidden / "file").write_text("not this")
@@ -181,7 +188,8 @@ def test_links_pipes_caches_and_scratch_never_go(hub: Hub, tmp_path: Path):
     (log.path.parent / "jobs" / "unknown").mkdir()  # to the log
     (log.path.parent / "jobs" / "unknown" / "config.json").touch()
     sent(mirror_of(hub, tmp_path))
-    assert set(there(hub)) == {"events/000001.jsonl", OWNER, "jobs/sft-1/config.json"}
+    assert set(there(hub)) == {"events/000001.jsonl", OWNER, "jobs/sft-1/config.json", "jobs/sft-1/log/000001.txt"}
+    assert json.loads(there(hub)[OWNER])["left_out"] == ["jobs/sft-1/log"], "there it would be a folder's name"
 
 
 def weights(folder: Path, size: int = 1000) -> bytes:
@@ -266,6 +274,73 @@ def test_one_file_that_the_hub_refuses_holds_up_no_fact(hub: Hub, tmp_path: Path
     assert "workspace/odd" not in there(hub)
     sent(one)
     assert there(hub)["workspace/odd"] == b"odd"
+
+
+def test_a_name_that_the_client_does_not_take_holds_up_no_fact(hub: Hub, tmp_path: Path, monkeypatch):
+    log, one = session(tmp_path), mirror_of(hub, tmp_path)
+    (log.path.parent / "workspace" / ".git").write_text("gitdir: elsewhere")
+    monkeypatch.setattr(parts, "NEVER", ())
+    until(lambda: (one.look(hurry=True), hub.repos.get("dataset", REPO) and there(hub))[1], 10)
+    assert log_there(hub) == log.path.read_bytes()
+
+
+def test_a_spoilt_mark_and_a_deep_folder_stop_nothing(hub: Hub, tmp_path: Path):
+    log, one = session(tmp_path), mirror_of(hub, tmp_path)
+    sent(one)
+    (log.path.parent / "pulled").write_text("")  # a full disk, long ago
+    log.append(Said(text="more"))
+    place = os.open(log.path.parent / "workspace", os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("a", dir_fd=place)
+        above, place = place, os.open("a", os.O_RDONLY, dir_fd=place)
+        os.close(above)
+    os.close(os.open("file", os.O_CREAT, dir_fd=place))
+    os.close(place)
+    sent(one)
+    log.append(Said(text="and more"))
+    (log.path.parent / "pulled").write_bytes(b"\xff 1 2")
+    sent(mirror_of(hub, tmp_path))
+    assert log_there(hub) == log.path.read_bytes() and not [path for path in there(hub) if "file" in path]
+    bury(log.path.parent)
+
+
+def test_a_big_file_that_changes_at_its_size_in_a_resumed_session_is_sent(hub: Hub, tmp_path: Path):
+    log = session(tmp_path)
+    big = log.path.parent / "workspace" / "data.bin"
+    big.write_bytes(b"a" * (mirror.BIG + 1))
+    log.append(Closed(outcome="done", reason="x"))
+    sent(mirror_of(hub, tmp_path))
+    one = mirror_of(hub, tmp_path)
+    sent(one)
+    log.append(Said(text="more"))
+    big.write_bytes(b"b" * (mirror.BIG + 1))
+    log.append(Closed(outcome="done", reason="y"))
+    sent(one)
+    assert there(hub)["workspace/data.bin"][:1] == b"b"
+
+
+def test_a_big_file_that_changes_while_it_is_sent_holds_up_no_other(hub: Hub, tmp_path: Path):
+    remote, tried = remote_of(hub, tmp_path), []
+    ahead, upload = Ahead(remote, 0.0), remote.upload
+
+    def slow(path: str, file: Path):
+        tried.append(path)
+        if path == "a":
+            with (tmp_path / "a").open("ab") as grows:
+                grows.write(b"x")
+        return upload(path, file)
+
+    remote.upload = slow
+    hub.repos.add("dataset", REPO, "private")
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"1")
+
+    def piece(name: str) -> Piece:
+        about = (tmp_path / name).stat()
+        return Piece(name, tmp_path / name, about.st_size, (about.st_dev, about.st_ino, about.st_mtime_ns))
+
+    until(lambda: [ahead.look(name, piece(name)) for name in "ab"][1])
+    assert tried.count("a") <= 3
 
 
 def test_trouble_with_a_big_file_is_tried_again(hub: Hub, tmp_path: Path):
@@ -542,6 +617,7 @@ def test_what_is_fetched_twice_or_cut_off_is_whole(hub: Hub, tmp_path: Path):
     for i in range(20):
         (log.path.parent / "workspace" / f"{i}.txt").write_text(f"{i}")
     log.append(Halted(), Closed(outcome="stopped", reason=""))
+    session(tmp_path / "old", "a-whole-one")
     sent(mirror_of(hub, tmp_path / "old", "old"))
     sessions = tmp_path / "new" / "sessions"
     sessions.mkdir(parents=True)
@@ -557,11 +633,70 @@ def test_what_is_fetched_twice_or_cut_off_is_whole(hub: Hub, tmp_path: Path):
     spoilt = hub.repos.blob(sha256(b"8").hexdigest())
     spoilt.write_bytes(b"9")
     with pytest.raises(Trouble, match=r"8\.txt did not arrive as it was sent"):
-        pull(remote_of(hub, tmp_path / "new"), sessions, "new")
+        pull(remote_of(hub, tmp_path / "new"), sessions, "new", dead=0.0)
+    assert [path.name for path in sessions.iterdir()] == [f"{DAY}a-whole-one"], "one session's trouble is its own"
     spoilt.write_bytes(b"8")
     assert pull(remote_of(hub, tmp_path / "new"), sessions, "new").fetched == [log.path.parent.name]
     assert pull(remote_of(hub, tmp_path / "new"), sessions, "new").fetched == []
     assert len(list((sessions / log.path.parent.name / "workspace").iterdir())) == 20
+
+
+def test_a_dead_machines_session_is_fetched_while_this_one_mirrors(hub: Hub, tmp_path: Path):
+    old = session(tmp_path / "old", "old")
+    sent(mirror_of(hub, tmp_path / "old", "old"))
+    log, one = session(tmp_path, "new"), mirror_of(hub, tmp_path)
+    remote = remote_of(hub, tmp_path)
+    fetch, commit = remote.fetch, remote.commit
+    (remote.scratch / "pull-of-another-commit").mkdir(parents=True)
+
+    def meanwhile(text: str) -> None:
+        log.append(Said(text=text))
+        sent(one)
+
+    def slow(head: str, files: dict, target: Path) -> None:
+        fetch(head, files, target)
+        assert [path.name for path in remote.scratch.glob("pull-*")] == [target.name]
+        meanwhile("a snapshot")
+
+    def late(head: str, *more) -> str:
+        remote.commit = commit
+        meanwhile("another")
+        return commit(head, *more)
+
+    remote.fetch, remote.commit = slow, late
+    assert pull(remote, tmp_path / "sessions", "here", dead=0.0).fetched == [old.path.parent.name]
+    assert json.loads(there(hub, "old")[OWNER])["machine"] == "here" and not list(remote.scratch.glob("pull-*"))
+    assert log_there(hub, "new") == log.path.read_bytes()
+
+
+def test_a_session_that_goes_on_elsewhere_while_it_is_fetched_is_not_ours(hub: Hub, tmp_path: Path):
+    log, one = session(tmp_path / "old"), mirror_of(hub, tmp_path / "old", "old")
+    sent(one)
+    remote = remote_of(hub, tmp_path)
+    fetch = remote.fetch
+
+    def slow(*asked) -> None:
+        fetch(*asked)
+        log.append(Said(text="I am back"))
+        sent(one)
+
+    remote.fetch = slow
+    with pytest.raises(Trouble, match="has changed while it was fetched"):
+        pull(remote, tmp_path / "sessions", "here", dead=0.0)
+    assert not list((tmp_path / "sessions").iterdir()) and json.loads(there(hub)[OWNER])["machine"] == "old"
+
+
+def test_what_was_fetched_out_of_one_repository_is_sent_to_another(hub: Hub, tmp_path: Path):
+    log = session(tmp_path / "old")
+    log.append(Closed(outcome="done", reason="x"))
+    sent(mirror_of(hub, tmp_path / "old", "old"))
+    pull(remote_of(hub, tmp_path), tmp_path / "sessions", "here")
+    asked = len(hub.faults.asked)
+    sent(mirror_of(hub, tmp_path))
+    assert len(hub.faults.asked) == asked, "there it is known to be"
+    other = Remote(HfApi(endpoint=hub.url, token="hf_ada"), "ada/other", tmp_path / "mirror")
+    sent(Mirror(other, tmp_path / "sessions", "here", CALM))
+    assert f"sessions/{log.path.parent.name}/events/000001.jsonl" in hub.repos.files("dataset", "ada/other")
 
 
 def test_a_session_that_is_deleted_here_is_deleted_there_and_not_fetched_again(hub: Hub, tmp_path: Path):
