@@ -27,10 +27,10 @@ from lab.errors import LabError
 from lab.lab import Lab
 from lab.tasks import Vault
 from record.events import Asked, Closed, Event
+from record.journal import Journal
 from record.log import Log, LogError
 from record.report import report as write_report
 from record.report import score_text
-from record.views import Views
 
 SLOWEST = 0.01  # times real time
 GO_ON = "Go on where you stopped."
@@ -72,7 +72,7 @@ def resume(settings: Settings, options: Namespace) -> int:
     log = find(settings, options.session)
     if options.at is not None:
         log = find(settings, fork(settings, log, at=options.at))
-    views = Views(log)
+    views = Journal(log).views
     if _alone(options) and views.approval == "auto":
         request = Request(driver=views.driver, dollars=views.budget.dollars, tokens=views.budget.tokens)
         check_capped(settings, request, "it a cap on the page")
@@ -109,7 +109,7 @@ def pull(settings: Settings, options: Namespace) -> int:
 def show(settings: Settings, options: Namespace) -> int:
     """Where a session stands."""
     log = find(settings, options.session)
-    views = Views(log)
+    views = Journal(log).views
     print(f"{views.goal.text}\n{log.path.parent.name}: {state_of(views)}, {len(log)} facts, {log.path.parent}")
     for step in views.plan:
         print(f"  {terminal.MARKS[step.state]} {step.text}")
@@ -160,7 +160,7 @@ def stop(settings: Settings, options: Namespace) -> int:
     """Stop a session, whoever drives it; one that nobody drives is ended here, and its jobs with it."""
     log = find(settings, options.session)
     halt(log)
-    if not Views(log).settled:
+    if not Journal(log).views.settled:
         from agent.session import Busy, Session
 
         with suppress(Busy):  # its owner does the same
@@ -213,7 +213,7 @@ def _follow(log: Log, after: int, output: str, ended: threading.Event) -> None:
     with suppress(LogError, BrokenPipeError):
         for fact in reader.follow(after, ended.is_set):
             _print(fact, output)
-            if not isinstance(fact, Asked) or fact.call not in {asked.call for asked in Views(reader).waiting}:
+            if not isinstance(fact, Asked) or fact.call not in {asked.call for asked in Journal(reader).views.waiting}:
                 continue
             if output == "jsonl" or not sys.stdin.isatty():
                 print(f"ml-intern: {fact.name} waits for your decision; decide on the web page.", file=sys.stderr)

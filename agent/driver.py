@@ -25,7 +25,7 @@ class Driver(Model):
 
     def __init__(
         self,
-        settings: Settings,
+        now: Callable[[], Settings],
         journal: Journal,
         check: Callable[[], None],
         purse: Purse,
@@ -33,12 +33,13 @@ class Driver(Model):
         who: str = MAIN,
         show: Callable[[str, str], None] = lambda text, thought: None,
     ):
-        """`check` raises when the session must stop; it runs while an answer is awaited.
+        """`now` gives the settings of the moment: a new key is used from the next answer on.
 
+        `check` raises when the session must stop; it runs while an answer is awaited.
         `context` is what `who` sees of the log; `show` gets the text and the thought of an answer while it comes.
         """
         super().__init__()
-        self._settings = settings
+        self._now = now
         self._journal = journal
         self._check = check
         self._purse = purse
@@ -46,22 +47,23 @@ class Driver(Model):
         self._memory = Memory(journal, who, context)
         self._who = who
         self._show = show
-        self._terms: tuple[str, str | None] | None = None
-        self._now: Model = self
+        self._terms: tuple[str, str | None, dict[str, str]] | None = None
+        self._model: Model = self
 
     def generate(self, messages: list[Any], *args: Any, **kwargs: Any) -> ChatMessage:
         """One answer. Raises BrainError for a brain that cannot be asked; Stopped from `check`."""
         views = self._journal.views
-        if self._terms != (terms := (self._named(views), views.effort)):
-            self._now = self._made(*terms)
-            self._terms, self.model_id = terms, self._now.model_id
-        if not isinstance(self._now, Brain):
-            return self._now.generate(messages, **kwargs)
+        settings = self._now()
+        if self._terms != (terms := (self._named(views, settings), views.effort, settings.keys)):
+            self._model = self._made(settings, *terms[:2])
+            self._terms, self.model_id = terms, self._model.model_id
+        if not isinstance(self._model, Brain):
+            return self._model.generate(messages, **kwargs)
         try:
             with self._purse.call(self._journal, self._check):
-                return self._remembering(self._now, messages, kwargs)
+                return self._remembering(self._model, messages, kwargs)
         except BrainError as error:
-            other = self._settings.fallback
+            other = settings.fallback
             if other is None or other == terms[0] or error.kind not in PASSING_ON or self._who != MAIN:
                 raise
             self._tell(str(error), f"The session goes on with {other}.")
@@ -85,14 +87,14 @@ class Driver(Model):
         self._check()  # the summary was a call, too
         return brain.generate(messages, **kwargs)
 
-    def _named(self, views: Views) -> str:
+    def _named(self, views: Views, settings: Settings) -> str:
         """The model to ask: the session's driver, or for a scout the one that is set for scouts."""
-        return views.driver if self._who == MAIN else self._settings.scout_driver or views.driver
+        return views.driver if self._who == MAIN else settings.scout_driver or views.driver
 
-    def _made(self, driver: str, effort: str | None) -> Model:
+    def _made(self, settings: Settings, driver: str, effort: str | None) -> Model:
         if driver == "autopilot":
             return Autopilot()
-        return Brain(driver, self._settings, self._check, self._show, self._tell, effort)
+        return Brain(driver, settings, self._check, self._show, self._tell, effort)
 
     def _tell(self, what: str, advice: str) -> None:
         self._journal.append(Found(who=self._who, rule="provider", level="warn", what=what, advice=advice))

@@ -22,7 +22,7 @@ def judge(effect: Effect | None, price: float | None, views: Views, now: datetim
         return Verdict("deny", "The tool does not declare what it does; give it an effect.")
     if effect == "read":
         return Verdict("allow")
-    if effect == "write":
+    if effect == "write" and price == 0:
         always = views.approval == "always"
         return Verdict("ask", "The session asks before every change.") if always else Verdict("allow")
     if effect == "publish":

@@ -1,6 +1,7 @@
 """Keeps the worker alive for the web app, which thinks nothing itself and imports none of what thinks."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -8,10 +9,18 @@ import threading
 import time
 from contextlib import suppress
 
-from agent.settings import ROOT
+from agent.settings import ROOT, Settings
 from agent.wallet import Grant, Wallet, as_line
 
 LOOK = 0.2  # seconds between looks for a new sign-in
+
+
+def patience(settings: Settings) -> float:
+    """Seconds that a worker gets to leave: more where a mirror takes the last of each session.
+
+    What stops a container kills it after ten; the page's open streams take three of them (ui.run).
+    """
+    return 5.5 if settings.mirror else 3.0
 
 
 class Keeper:
@@ -27,12 +36,12 @@ class Keeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the worker. Trainers go on."""
+        """End the worker, within its `patience`. Trainers go on."""
         self._stop.set()
         if self._process and self._process.poll() is None:
             self._process.terminate()
             try:
-                self._process.wait(timeout=3)
+                self._process.wait(patience(self._wallet.settings))
             except subprocess.TimeoutExpired:
                 self._process.kill()
 
@@ -41,10 +50,13 @@ class Keeper:
         while not self._stop.is_set():
             started = time.monotonic()
             command = [sys.executable, "-m", "agent", "worker", "--parent", str(os.getpid()), "--keys-from-stdin"]
-            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, bufsize=0)
-            with suppress(BrokenPipeError):
-                self._tell(self._process)
-            self._process.wait()
+            try:
+                self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, bufsize=0)
+                with suppress(BrokenPipeError):
+                    self._tell(self._process)
+                self._process.wait()
+            except OSError as error:  # no memory, or too many files are open
+                logging.getLogger(__name__).error("the worker could not be started: %s", error)
             pause = 0.5 if time.monotonic() - started > 60 else min(pause * 2, 30.0)
             self._stop.wait(pause)
 

@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
+from agent.sessions import not_theirs
 from agent.settings import Settings, SettingsError
 from record.mirror import Mirror, Pace
 from record.pull import Pulled, pull
@@ -79,7 +81,9 @@ class Mirroring:
     def _fetch(self, remote: Remote, us: str) -> None:
         """Fetch what is not here, and look again while a session's owner may be gone; what is here need not wait for it."""
         said: dict[str, str] = {}
-        while pulled := self._insist(lambda: pull(remote, self._settings.sessions, us, dead=self._pace.dead)):
+        refusal = partial(not_theirs, self._settings)
+        ask = partial(pull, remote, self._settings.sessions, us, dead=self._pace.dead, refusal=refusal)
+        while pulled := self._insist(ask):
             for name in pulled.left.keys() - said.keys():
                 logging.getLogger(__name__).warning("session %s was not fetched: %s", name, pulled.left[name])
             said |= pulled.left
@@ -118,7 +122,8 @@ def fetch(settings: Settings, wanted: str = "") -> Pulled:
         what = "HF_TOKEN is not set" if settings.mirror else "The mirror is off"
         raise SettingsError(f"{what}; set HF_TOKEN, and ML_INTERN_MIRROR to on or to the name of a dataset repository.")
     try:
-        return pull(connect(settings, "pulling"), settings.sessions, machine(settings), wanted)
+        refusal = partial(not_theirs, settings)
+        return pull(connect(settings, "pulling"), settings.sessions, machine(settings), wanted, refusal=refusal)
     except Trouble as trouble:
         raise SettingsError(f"The mirror cannot be read: {trouble}. Try again.") from trouble
     finally:

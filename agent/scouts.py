@@ -33,11 +33,11 @@ class Scout(Tool):
     together = True
 
     def __init__(
-        self, lab: Lab, settings: Settings, check: Callable[[], None], purse: Purse, more: Sequence[Tool] = ()
+        self, lab: Lab, now: Callable[[], Settings], check: Callable[[], None], purse: Purse, more: Sequence[Tool] = ()
     ):
         """`more` are tools from outside; a scout gets those that only look."""
         super().__init__(lab)
-        self._settings, self._check, self._purse = settings, check, purse
+        self._now, self._check, self._purse = now, check, purse
         self._more = tuple(tool for tool in more if tool.effect == "read")
 
     def forward(self, task: str) -> str:
@@ -47,7 +47,7 @@ class Scout(Tool):
             task: What to find out, and everything the helper needs to know for it: it sees nothing of your session.
         """
         journal, lab = Journal(self.lab.log), self.lab.reader()
-        if not self._settings.scout_driver and journal.views.driver == "autopilot":
+        if not self._now().scout_driver and journal.views.driver == "autopilot":
             raise Refused("A scout is a language model, and none is there; look yourself.")
         who = self._named(journal)
         report = Report(lab, who)
@@ -60,7 +60,7 @@ class Scout(Tool):
             if journal.views.counts.get(who, 0) >= STEPS and not journal.views.open_calls(who):
                 raise NeedsPerson(f"its {STEPS} steps are used; ask for less, or look yourself")
 
-        driver = Driver(self._settings, journal, check, self._purse, context, who)
+        driver = Driver(self._now, journal, check, self._purse, context, who)
         try:
             return Researcher(driver, tools, journal, check, context, who).work(task)
         except NeedsPerson as why:

@@ -25,6 +25,7 @@ from agent.scouts import Scout
 from agent.servers import Servers
 from agent.sessions import Request, open_session, session_log
 from agent.settings import Settings, SettingsError
+from lab.backend import RENTED
 from lab.backends.hf_jobs import HFJobs
 from lab.backends.local import LocalBackend
 from lab.backends.machines import Machines
@@ -43,16 +44,18 @@ from tools.all import all_tools
 from tools.skill import shown_after
 
 GRACE = 30.0  # seconds that running jobs have to save when a session ends
+AWAY = 120.0  # and those on rented machines, whose last words come by the Hub
 MOST_CALLS = 300  # of the model, where the person gave no cap
 UNPRICED_TOKENS = 5_000_000  # that a session without a cap of tokens may use while nobody knows what they cost
 POLL = 0.2  # seconds between looks at jobs that nobody waits for
 IDLE_REPLIES = 2  # answers in a row without a call, after which a person is asked
 
 
-def machines(settings: Settings) -> Machines:
+def machines(now: Callable[[], Settings]) -> Machines:
     """Where the jobs of a session may run."""
+    settings = now()
     here = LocalBackend(settings.queue, settings.job_env, settings.machine_price)
-    return Machines(here, HFJobs(lambda: client(settings.keys.get("HF_TOKEN"), settings.job_env)))
+    return Machines(here, HFJobs(lambda: client(now().keys.get("HF_TOKEN"), settings.job_env)))
 
 
 STOPPED = Closed(outcome="stopped", reason="stopped by the person")
@@ -69,12 +72,13 @@ class SignedOut(Stopped):
 class Session:
     """A session and everything that works on it."""
 
-    def __init__(self, settings: Settings, session: str):
-        """Raises SettingsError for an id that is no session's."""
+    def __init__(self, settings: Settings, session: str, now: Callable[[], Settings] | None = None):
+        """`now` gives the settings of the moment, where sign-ins come and go. Raises SettingsError for an id that is no session's."""
         self.id = session
         self.folder = settings.sessions / session
         self.log = session_log(settings, session)
         self._settings = settings
+        self._now = now or (lambda: settings)
         self._journal = Journal(self.log)
         self._watch = Journal(self.log)  # of `_check`, which runs wherever anything of the session waits
         self._watching = threading.Lock()
@@ -120,17 +124,19 @@ class Session:
     @contextmanager
     def _lab(self) -> Iterator[Lab]:
         """What the session works with; meanwhile its jobs are supervised."""
-        backend = machines(self._settings)
+        backend = machines(self._now)
         supervisor = Supervisor(self.log, self.folder, backend, self._settings.disk)
         vault = Vault(self._settings.vault)
-        token = self._settings.keys.get("HF_TOKEN")
         supervisor.start()
         try:
-            yield Lab(self.log, self.folder, backend, vault, self._settings.job_env, self._check, token)
+            yield Lab(self.log, self.folder, backend, vault, self._settings.job_env, self._check, self._token)
         finally:
             self._typing.clear()
             self._servers.close()
             supervisor.stop()
+
+    def _token(self) -> str | None:
+        return self._now().keys.get("HF_TOKEN")
 
     def _work(self, lab: Lab) -> Closed:
         """Drive the agent to an ending. Every kind of trouble becomes one."""
@@ -160,8 +166,8 @@ class Session:
         """The driver of this session with its memory, its tools and its helpers."""
         context = Context(self.log, skills=shown_after())
         purse, outside = Purse(), self._servers.tools(lab)
-        driver = Driver(self._settings, self._journal, self._check, purse, context, show=self._typing.show)
-        scout = Scout(lab, self._settings, self._check, purse, outside)
+        driver = Driver(self._now, self._journal, self._check, purse, context, show=self._typing.show)
+        scout = Scout(lab, self._now, self._check, purse, outside)
         tools = [*all_tools(lab), scout, *outside]
         return Researcher(driver, tools, self._journal, self._check, context, replied=self._typing.clear)
 
@@ -171,9 +177,11 @@ class Session:
             self._look_up(self._watch.views)
 
     def _look_up(self, views: Views) -> None:
+        settings = self._now()
+        self.log.secrets = self._typing.secrets = settings.secrets
         if views.halted and views.halted.seq > self._since:
             raise Stopped("a person said stop")
-        if time.time() >= self._settings.until and not views.unanswered:  # between two steps: what is begun is finished
+        if time.time() >= settings.until and not views.unanswered:  # between two steps: what is begun is finished
             raise SignedOut("the sign-in has ended")
         if over := views.over(datetime.now(UTC)):
             raise OutOfBudget(over)
@@ -202,7 +210,8 @@ class Session:
         """Ask what still runs to save and stop, and write the report again with how it ended."""
         if self._journal.views.running:
             lab.cancel_all()
-            self._journal.wait(lambda views: not views.running, GRACE)
+            rented = any(job.machine.startswith(RENTED) for job in self._journal.views.running)
+            self._journal.wait(lambda views: not views.running, AWAY if rented else GRACE)
             self._write_report(closed)
         return closed
 

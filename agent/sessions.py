@@ -1,21 +1,24 @@
 """The folders of sessions: open one, list them, find one. What the two doors share; it thinks nothing."""
 
+import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from agent.providers import check_driver
 from agent.settings import Settings, SettingsError
 from lab.errors import LabError
 from lab.hub import Hub
-from lab.models import check_model
+from lab.models import STARTER, check_model
 from lab.tasks import check_task, check_training_rows
 from lab.tidy import given_path
 from record.events import Approval, Budget, Goal, Opened
+from record.journal import Journal
 from record.log import Log, LogError
 from record.views import Views
 
@@ -58,7 +61,6 @@ class Summary:
     driver: str
     best: float | None
     facts: int = 0
-    person: str = ""
 
 
 DEMO = Request(
@@ -122,23 +124,21 @@ def summaries(settings: Settings) -> list[Summary]:
     """Every session, newest first."""
     found = []
     for path in folders(settings):
-        log = session_log(settings, path.name)
         try:
-            log.refresh()
-            found.append(summary_of(path.name, log))
+            found.append(summary_of(path.name, Journal(session_log(settings, path.name))))
         except LogError as error:
             found.append(Summary(path.name, f"unreadable: {error}", "failed", datetime.now(UTC), "", None))
     return sorted((s for s in found if s.opened), key=lambda s: s.opened or datetime.min, reverse=True)
 
 
-def summary_of(session: str, facts: Log) -> Summary:
-    """One line on one session."""
-    views = Views(facts)
+def summary_of(session: str, journal: Journal) -> Summary:
+    """One line on one session. Raises LogError."""
+    views = journal.views
     best = views.score(views.best, "heldout")
     title = views.title or session
     opened = views.opened.at if views.opened else None
-    driver, person = views.driver, views.opened.person if views.opened else ""
-    return Summary(session, title, state_of(views), opened, driver, best.value if best else None, len(facts), person)
+    value = best.value if best else None
+    return Summary(session, title, state_of(views), opened, views.driver, value, len(journal.log))
 
 
 def state_of(views: Views) -> str:
@@ -163,6 +163,40 @@ def _check_paths(settings: Settings, request: Request) -> None:
         if name and name != "starter" and (name == request.data or not HUB_ID.fullmatch(name) or Path(name).exists()):
             what = f"{name[:80]!r} would be a file of this Space's machine"
             raise SettingsError(f"{what}; give an id of the Hub like org/name, or run ML Intern on your own machine.")
+
+
+def not_theirs(settings: Settings, views: Views) -> str:
+    """Why a session of a person's repository may not be laid down on a Space: what file it names that is not theirs; "" otherwise.
+
+    A path of another machine, where nothing lies on this one, leads nowhere.
+    """
+    if not settings.space or not views.opened:
+        return ""
+    goal, caches = views.goal, ("models", "huggingface", "vault")
+    own = (STARTER, *(Path(os.path.realpath(settings.home / name)) for name in caches))
+    people, sessions = (Path(os.path.realpath(path)) for path in (settings.home.parent, settings.sessions))
+    try:
+        _check_paths(settings, Request(task=goal.task, model=goal.model, data=views.opened.data))
+        for text in _texts([goal.task, *(job.config for job in views.jobs.values())]):
+            path = Path(os.path.realpath(os.path.expanduser(text)))
+            theirs = path.is_relative_to(sessions) and path.relative_to(sessions).parts[1:2] == ("jobs",)
+            theirs = theirs or any(path.is_relative_to(place) for place in own)
+            if not theirs and (path.is_relative_to(people) or os.path.lexists(path)):
+                return f"a job of it names {text[:80]!r}, which is no file of its own"
+    except (SettingsError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in it that may be a path; of "table:file" the file, too."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+    elif isinstance(value, str):
+        yield from (text for text in {value, value.partition(":")[2]} if text)
 
 
 def _checked(settings: Settings, request: Request) -> Opened:

@@ -44,6 +44,7 @@ class Provider:
     client: str
     scopes: tuple[str, ...]  # that the Space may ask for
     url: str  # of the OpenID provider, without a slash at its end
+    site: str  # where we answer, and where it sends people back to; without a slash at its end
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
     servers = read_servers(file) if (file := env.get("ML_INTERN_MCP_SERVERS")) else ()
     for server in servers:
         keys |= server.secrets()
-    space_host = env.get("SPACE_HOST", "").split(",")[0].strip()  # a custom domain comes second
+    site = _site(env)
     return Settings(
         home=home,
         host=env.get("ML_INTERN_HOST") or ("0.0.0.0" if env.get("SPACE_ID") else "127.0.0.1"),
@@ -146,9 +147,9 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         job_env=job_env,
         mcp=env.get("ML_INTERN_MCP") == "1",
         space=env.get("SPACE_ID"),
-        oauth=_provider(env),
+        oauth=_provider(env, site),
         servers=servers,
-        url=env.get("ML_INTERN_URL") or (f"https://{space_host}" if space_host else None),
+        url=env.get("ML_INTERN_URL") or site or None,
         mirror=_mirror(env),
     )
 
@@ -193,12 +194,21 @@ def _default_home(env: dict[str, str]) -> str:
     return str(Path(env.get("HOME") or Path.home()) / ".ml-intern")
 
 
-def _provider(env: dict[str, str]) -> Provider | None:
+def _site(env: dict[str, str]) -> str:
+    """A Space's own address; "" where it is none. A custom domain comes second: the Hub knows the first."""
+    host = env.get("SPACE_HOST", "").split(",")[0].strip()
+    return f"https://{host}" if host else ""
+
+
+def _provider(env: dict[str, str], site: str) -> Provider | None:
     """What the Hub tells a Space whose README says `hf_oauth: true`."""
     if not (env.get("SPACE_ID") and env.get("OAUTH_CLIENT_ID") and env.get("OAUTH_CLIENT_SECRET")):
         return None
     url = env.get("OPENID_PROVIDER_URL") or "https://huggingface.co"
-    return Provider(env["OAUTH_CLIENT_ID"], tuple(env.get("OAUTH_SCOPES", "").split()), url.rstrip("/"))
+    if not (site := site or env.get("ML_INTERN_URL", "")):
+        raise SettingsError("People sign in here, and SPACE_HOST is not set; set ML_INTERN_URL to the page's address.")
+    scopes = tuple(env.get("OAUTH_SCOPES", "").split())
+    return Provider(env["OAUTH_CLIENT_ID"], scopes, url.rstrip("/"), site.rstrip("/"))
 
 
 def is_disk(folder: str, mounts: str) -> bool:
@@ -242,7 +252,7 @@ def _mirror(env: dict[str, str]) -> str:
     name = {"on": "{user}/ml-intern-sessions", "off": ""}.get(said.lower(), said)
     if not re.fullmatch(r"(([\w.-]+|\{user\})/)?[\w.-]+|", name):
         raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; set it to off, on, or the name of a dataset repository.")
-    if _provider(env) and "/" in name and "{user}" not in name:
+    if env.get("OAUTH_CLIENT_SECRET") and "/" in name and "{user}" not in name:
         raise SettingsError(
             f"ML_INTERN_MIRROR is {said!r}, one for everybody who signs in; write {{user}} for its owner."
         )

@@ -16,6 +16,7 @@ from agent.sessions import check_caps
 from agent.settings import Settings, SettingsError
 from record import events
 from record.events import Approval, Budget, Effort
+from record.journal import Journal
 from record.log import Log
 from record.mark import PULLED
 from record.mirror import bury
@@ -182,5 +183,4 @@ def delete(settings: Settings, log: Log) -> None:
 
 
 def _views(log: Log) -> Views:
-    log.refresh()
-    return Views(log)
+    return Journal(log).views

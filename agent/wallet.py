@@ -7,6 +7,7 @@ Space's own keys are its owner's. Tokens are in the memory of the page and of th
 
 import json
 import re
+import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
@@ -35,11 +36,13 @@ class Wallet:
     def __init__(self, settings: Settings):
         """`settings` are the server's."""
         self.settings = settings
+        self._giving = threading.Lock()
         self.grants: dict[str, Grant] = {}  # the latest of each person, the ended ones, too: they are secrets still
 
     def give(self, grant: Grant) -> None:
         """From now on the person acts with this token."""
-        self.grants = self.grants | {grant.person: grant}
+        with self._giving:
+            self.grants = self.grants | {grant.person: grant}
         shroud.redact_errors(self._secrets())
 
     def listen(self, lines: Iterable[bytes]) -> None:

@@ -7,7 +7,9 @@ import threading
 import time
 from contextlib import suppress
 
+from agent.aside import begin, wait_for
 from agent.driver import RUNTIME
+from agent.keeper import patience
 from agent.mirroring import Mirroring
 from agent.session import Busy, Session, SignedOut
 from agent.sessions import folders, session_log
@@ -20,7 +22,6 @@ from record.log import LogError
 
 LOOK = 0.3  # seconds between looks for sessions with something to do
 TOGETHER = 4  # sessions of a person that think at once; their jobs queue for the one machine anyway
-GOODBYE = 2.0  # seconds; whoever stops us waits for three
 REST = 5.0  # seconds before a session that could not be driven is tried again
 
 
@@ -30,6 +31,7 @@ class Worker:
     def __init__(self, wallet: Wallet):
         self._wallet = wallet
         self._desks: dict[str, Desk] = {}
+        self._not_before: dict[str, float] = {}  # of desks, on the monotonic clock
         self._stop = threading.Event()
 
     def run(self, parent: int | None = None) -> None:
@@ -38,18 +40,23 @@ class Worker:
             if parent is not None and os.getppid() != parent:
                 return
             for settings in self._wallet.everyone():
-                if settings.person not in self._desks:
-                    self._desks[settings.person] = Desk(settings)
-                self._desks[settings.person].look(settings)
+                if time.monotonic() < self._not_before.get(settings.person, 0.0):
+                    continue
+                try:
+                    if settings.person not in self._desks:
+                        self._desks[settings.person] = Desk(settings)
+                    self._desks[settings.person].look(settings)
+                except Exception:  # one person's trouble is not the others'
+                    logging.getLogger(__name__).exception("the sessions of %s are put off", settings.person)
+                    self._not_before[settings.person] = time.monotonic() + REST
 
     def stop(self) -> None:
         """Take no more sessions and leave `run`. Sessions under way go on from their log in the next worker."""
         self._stop.set()
 
     def leave(self) -> None:
-        """Give messages that are on their way a moment."""
-        for desk in self._desks.values():
-            desk.leave()
+        """Give messages and snapshots that are on their way a moment, those of all people the same one."""
+        wait_for([begin(desk.leave) for desk in self._desks.values()], lambda: None)
 
 
 class Desk:
@@ -82,8 +89,10 @@ class Desk:
 
     def leave(self) -> None:
         """Give what is on its way a moment."""
-        self._mirroring.stop(GOODBYE)
-        self._webhook.leave(GOODBYE)
+        seconds = patience(self._settings) - 1.0
+        until = time.monotonic() + seconds
+        self._mirroring.stop(seconds)
+        self._webhook.leave(until - time.monotonic())
 
     def _signed_out(self) -> bool:
         return time.time() >= self._settings.until
@@ -97,7 +106,7 @@ class Desk:
         """How many of the sessions driven here wait for a person: they take nobody's place. They are told of it here."""
         waiting = 0
         for name in self._threads:
-            with suppress(LogError):  # its own thread will say it
+            with suppress(LogError, OSError):  # its own thread will say it
                 views = self._journals[name].views
                 self._webhook.look(name, views)
                 waiting += bool(views.waiting)
@@ -109,7 +118,7 @@ class Desk:
         journal = self._journals.setdefault(name, Journal(session_log(self._settings, name)))
         try:
             views = journal.views
-        except LogError as error:
+        except (LogError, OSError) as error:
             self._put_off(name, str(error))
             return False
         self._webhook.look(name, views)  # also of one whose owner died before it could tell
@@ -124,7 +133,7 @@ class Desk:
         """`waits`: only its jobs go on, until its person has signed in again."""
         self._webhook.begin(name)
         try:
-            session = Session(self._settings, name)
+            session = Session(self._settings, name, lambda: self._settings)
             if waits:
                 session.attend(lambda: not self._signed_out())
             else:

@@ -7,7 +7,7 @@ folder of our own and only read in the Hub's cache: trainers write there, and a 
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,9 @@ WHY = {
 }
 
 
+Token = Callable[[], str | None] | str | None  # a person's; what is called gives the one of now
+
+
 def client(token: str | None, env: Mapping[str, str]) -> Any:
     """A client of the Hub that is there (HF_ENDPOINT), for one person. Raises LabError where they have no token."""
     from huggingface_hub import HfApi
@@ -41,8 +44,11 @@ def client(token: str | None, env: Mapping[str, str]) -> Any:
 
 
 @contextmanager
-def in_words(what: str) -> Iterator[None]:
+def in_words(what: str, later: Collection[int] = BUSY) -> Iterator[None]:
     """What the Hub's client raises when it is asked for `what`, in one sentence.
+
+    Args:
+        later: Statuses that are no refusal.
 
     Raises:
         Refused: The Hub says no.
@@ -60,9 +66,9 @@ def in_words(what: str) -> Iterator[None]:
     ) as error:  # RuntimeError: an upload's, around its cause
         said = error if isinstance(error, HfHubHTTPError) else error.__cause__
         status = said.response.status_code if isinstance(said, HfHubHTTPError) else 0
-        if status and status not in BUSY:
+        if status and status not in later:
             raise Refused(f"The Hub refuses {what}: {WHY.get(status) or first_line(said)}.") from error
-        why = f"The Hub cannot be reached for {what} ({first_line(error)})"
+        why = f"The Hub cannot be reached for {what} ({WHY.get(status) or first_line(error)})"
         raise LabError(f"{why}; try again later, nothing is done twice.") from error
     except (
         ValueError
@@ -78,14 +84,19 @@ def first_line(error: BaseException | None) -> str:
 class Hub:
     """The Hub as one person may use it, and the models of it that are here."""
 
-    def __init__(self, own: Path, token: str | None = None, env: Mapping[str, str] | None = None):
+    def __init__(self, own: Path, token: Token = None, env: Mapping[str, str] | None = None):
         """`own` is where we keep what we fetch. `env` is a trainer's: where it looks for models (HF_ENDPOINT, HF_HOME)."""
         self._env = env = env or {}
         self._own = own
-        self._token: str | Literal[False] = token or False  # False: not even the one in the person's home
+        self._given = token
         self._endpoint = env.get("HF_ENDPOINT")
         self._cache = Path(env["HF_HOME"], "hub") if "HF_HOME" in env else None
         self._closed: dict[str, list[str]] = {}  # models that need the token, with the files to fetch
+
+    @property
+    def _token(self) -> str | Literal[False]:
+        """False: not even the one in the person's home."""
+        return (self._given() if callable(self._given) else self._given) or False
 
     def look(self, model: Path | str) -> list[Finding]:
         """What stands in the way of a trainer that loads this model; nothing for a folder, or where it is cached."""

@@ -22,7 +22,7 @@ from lab.ending import too_early, unfinished
 from lab.errors import BadInput, LabError, NotThere, Refused
 from lab.findings import Finding
 from lab.forecast import expectation
-from lab.hub import Hub
+from lab.hub import Hub, Token
 from lab.integrity import Index
 from lab.judge import same, score_of, seal_of, verdict_on
 from lab.machine import memory, this_machine
@@ -51,7 +51,7 @@ class Lab:
 
     def __init__(
         self, log: Log, folder: Path, backend: Backend, vault: Vault, env: Mapping[str, str], check: Callable[[], None],
-        token: str | None = None,
+        token: Token = None,
     ):  # fmt: skip
         """`folder` is the session's; `check` raises when the session must stop and is called wherever a verb waits.
 
@@ -256,17 +256,23 @@ class Lab:
         if job is None:
             self._refuse(self._hub.look(path))
             config = {"model": str(path), "benchmark": task, "items": str(items), "split": split, "seed": 0}
-            place = self.place("auto", "evaluate", config)
+            place, hours = self.judge(name)
+            if hours <= 0:
+                raise Refused(f"{place.name} would have to measure it, and no dollars are left to pay for that.")
             if place.here:
                 config["model"] = str(self._hub.fetch(path))
-            job = self._launch(
-                self._next("evaluate"), "evaluate", config, EVAL_HOURS, f"{name} on {split}", call, place
-            )
+            job = self._launch(self._next("evaluate"), "evaluate", config, hours, f"{name} on {split}", call, place)
         self._journal.wait(lambda views: not views.jobs[job.id].running, PATIENCE, self.check)
         if not any(score.job == job.id for score in self.views.scores):  # a restart may have come after it
             self._journal.append(score_of(self._job(job.id), self.folder, name, self.views.goal.metric, seal))
         score = next(score for score in self.views.scores if score.job == job.id)
         return shown.measured(score, self.folder)
+
+    def judge(self, model: str) -> tuple[Machine, float]:
+        """Where a model would be measured, and for how many hours at most. Raises LabError."""
+        place = self.place("auto", "evaluate", {"model": str(self.model_path(model))})
+        left = None if place.here else self.room(place)
+        return place, EVAL_HOURS if left is None else min(EVAL_HOURS, (left.left - left.taken) / 3600)
 
     def promote(self, model: str, idea: str) -> dict[str, Any]:
         """Keep a candidate as the new best if it beats the best on the same dev items, else discard it; and say why.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.backend import JobSpec
+from lab.errors import Refused
 from recipes.remote import HERE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,24 +21,25 @@ SOMETIMES = {"nf4": "bitsandbytes==0.50.2"}
 def pack(spec: JobSpec, folder: Path) -> dict[str, str]:
     """Fill a folder with all that the job needs, by hard links where the disk lets us.
 
-    Returns the models of the Hub that it is to find mounted, by the setting that names each. Raises OSError.
+    Returns the models of the Hub that it is to find mounted, by the setting that names each. Raises OSError, Refused.
     """
     config = {name: value for name, value in spec.config.items() if name not in NOT_THERE}
     mounted: dict[str, str] = {}
+    own = spec.folder.parent.absolute()
     for name in (name for name in (*MODELS, *FILES) if config.get(name)):
         source = Path(str(config[name]))
         if not source.is_absolute():  # a model's Hub id
             mounted[name] = config.pop(name)
             continue
         target = name if source.is_dir() else f"{name}{source.suffix}"
-        _link(source, folder / target)
+        _link(source, folder / target, own)
         config[name] = f"{HERE}/{target}"
     kind, _, table = str(config.get("benchmark", "")).partition(":")
     if os.path.isabs(table):  # a person's own questions
-        _link(Path(table), folder / Path(table).name)
+        _link(Path(table), folder / Path(table).name, own)
         config["benchmark"] = f"{kind}:{HERE}/{Path(table).name}"
     for file in (ROOT / "recipes").rglob("*.py"):
-        _link(file, folder / "code" / file.relative_to(ROOT))
+        _link(file, folder / "code" / file.relative_to(ROOT), own)
     (folder / "code" / "requirements.txt").write_text("\n".join(requirements(spec.config)) + "\n")
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "job.json").write_text(json.dumps({"recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt}))
@@ -54,14 +56,21 @@ def requirements(config: dict[str, Any]) -> list[str]:
     return wanted
 
 
-def _link(source: Path, target: Path) -> None:
-    """The files of a folder's top, or one file; what a link leads to goes along as itself."""
+def _link(source: Path, target: Path, own: Path) -> None:
+    """The files of a folder's top, or one file. What a link leads to goes along as itself, but not out of `own`, the
+    session's jobs: their trainers may have made links to what only we may read. Raises Refused."""
+    made = source.absolute().is_relative_to(own)
     for file in source.iterdir() if source.is_dir() else [source]:
+        if made and (file.is_symlink() or not (file.is_file() or file.is_dir())):
+            raise Refused(f"{file.name} of {source.parent.name} is a link or no file; train it again.")
         if not file.is_file():
             continue
         place = target / file.name if source.is_dir() else target
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(file.resolve(), place)
+            os.link(file if made else file.resolve(), place, follow_symlinks=False)
         except OSError:  # another disk
-            shutil.copyfile(file, place)
+            shutil.copyfile(file, place, follow_symlinks=not made)
+        if place.is_symlink():  # it was put there meanwhile
+            place.unlink()
+            raise Refused(f"{file.name} of {source.parent.name} is a link; train it again.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import disk, forecast, guards, ladder
-from lab.backend import Backend, JobSpec, JobState, Point, pace_eta, read_json
+from lab.backend import RENTED, Backend, JobSpec, JobState, Point, pace_eta, read_json
 from lab.checkpoint import keep_best
 from lab.diagnose import diagnose
 from lab.errors import LabError
@@ -29,7 +29,7 @@ from record.views import Job
 TICK = 0.25  # seconds
 UNASKED = 5.0  # seconds after which a job is judged again although nothing new came: silence says something, too
 ATTEMPTS = 3  # times that a trainer which was killed from outside is started again from its checkpoint
-OVERTIME = 60.0  # seconds beyond its hours after which a job whose runner died is ended from here
+OVERTIME = 60.0  # seconds beyond its hours after which a job here whose runner died is ended; the Hub ends its own
 
 
 @dataclass
@@ -128,7 +128,7 @@ class Supervisor:
             guards.learn(self._folder, self._journal.views.goal.model, job, ended, [*job.findings, *new])
             facts += [ended, *again]
             del self._watches[job.id]
-        elif state.seconds > job.hours * 3600 + OVERTIME:
+        elif state.seconds > job.hours * 3600 + OVERTIME and not job.machine.startswith(RENTED):
             self._backend.cancel(spec.folder)
         if facts:
             self._journal.append(*facts)

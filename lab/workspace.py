@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from lab.errors import BadInput
@@ -95,9 +96,12 @@ class Workspace:
             raise BadInput(f"{error.filename} cannot be used ({error.strerror}); delete it.") from error
         file = folder / f"{time.time_ns()}.txt"
         started = time.monotonic()
-        with open(file, "x+b") as sink:
+        with open(file, "x+b") as sink, TemporaryFile(dir=folder) as script:
+            script.write(os.fsencode(command))  # no argument: /proc shows those to everybody
+            script.seek(0)
             process = subprocess.Popen(
-                [*self._reach.command(self.root, reads), "bash", "-c", command],
+                [*self._reach.command(self.root, reads), "bash", f"/dev/fd/{script.fileno()}"],
+                pass_fds=[script.fileno()],
                 cwd=self.root,
                 env=env,
                 stdin=subprocess.DEVNULL,

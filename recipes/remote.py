@@ -3,7 +3,7 @@
 PLACE is a mounted folder that outlives the machine. In it come job.json ({"recipe", "hours", "attempt"}), config.json and the files
 that it names, after HERE instead of the folder's own name; NAME=PATH is a setting that is mounted elsewhere. The trainer
 works on the machine's own disk, since a mount is slow and may have no locks. Back into PLACE/out go its last
-checkpoints while it runs, and at the end all that it leaves but those, with exit.json at last: {"state", "code", "attempt", "seconds"}.
+checkpoints while it runs, and at the end all that it leaves but those, with exit.json at last: {"state", "code", "attempt", "seconds", "files"}.
 
 Nobody else can reach this machine, so its curves go by its log: a line that begins with MARK is {"file", "at", "of",
 "text"}, what a file of `of` bytes holds from byte `at` on. A reader that hears a line twice writes the same bytes twice.
@@ -91,8 +91,7 @@ def main(place: Path, mounted: dict[str, str]) -> int:
     ending["attempt"] = job["attempt"]
     ending |= {"starved": _oom_kills() > kills, "seconds": time.time() - started}
     _carry(work, out)
-    _bring(work, out)
-    write_json(out / "exit.json", ending)
+    write_json(out / "exit.json", ending | {"files": _bring(work, out)})
     return 0 if trainer.returncode == 0 else 1
 
 
@@ -138,16 +137,19 @@ def _carry(work: Path, out: Path) -> None:
         shutil.rmtree(kept / name, ignore_errors=True)
 
 
-def _bring(work: Path, out: Path) -> None:
-    """All that the trainer left, but its checkpoints and what is hidden."""
+def _bring(work: Path, out: Path) -> dict[str, int]:
+    """All that the trainer left, but its checkpoints and what is hidden; returns the bytes of each file."""
+    out.mkdir(exist_ok=True)
     for path in work.iterdir():
         if path.name.startswith(".") or path.name in ("checkpoints", "config.json") or path.is_symlink():
             continue
         if path.is_dir():
             _copy(path, out / path.name)
         else:
-            out.mkdir(exist_ok=True)
             shutil.copyfile(path, out / path.name)
+    brought = (path for path in work.rglob("*") if (out / path.relative_to(work)).is_file())
+    names = {path.relative_to(work).as_posix(): path.stat().st_size for path in brought if path.is_file()}
+    return {name: size for name, size in names.items() if not name.startswith("checkpoints/")}
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator
 
 Level = Literal["info", "warn", "stop"]
 Approval = Literal["always", "ask", "auto"]  # before every change, before spending, or within the caps without asking
@@ -77,7 +77,7 @@ class Fact(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     seq: int = 0
-    at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     who: str = "main"  # or a scout's name
 
 
@@ -160,7 +160,7 @@ class Launched(Fact):
     """A job was handed to a backend. A resume of the same job is the same `job` with the next `attempt`."""
 
     kind: Literal["launched"] = "launched"
-    job: str
+    job: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     recipe: str
     config: dict[str, Any]
     machine: str
@@ -171,6 +171,14 @@ class Launched(Fact):
     attempt: int = 1
     expects: Expectation | None = None
     folder: str  # relative to the session's folder
+
+    @field_validator("folder")
+    @classmethod
+    def _is_at_home(cls, folder: str, known: ValidationInfo) -> str:
+        """A log may come from elsewhere, and what is in a job's folder is read, stopped, published and removed."""
+        if folder != (home := f"jobs/{known.data.get('job')}"):
+            raise ValueError(f"{folder[:80]!r} is not {home!r}")
+        return folder
 
 
 class Queued(Fact):

@@ -4,8 +4,11 @@ import time
 from collections.abc import Callable
 
 from record.events import Event
-from record.log import POLL, Log
+from record.log import POLL, Log, LogError
 from record.views import Views
+
+# What the fold of facts that cannot be may raise, e.g. of a job that ends and never began.
+ODD = (LookupError, AttributeError, AssertionError, ValueError, TypeError, ArithmeticError)
 
 
 class Journal:
@@ -18,7 +21,7 @@ class Journal:
 
     @property
     def views(self) -> Views:
-        """The fold of everything appended so far, by any process. Costs O(new facts)."""
+        """The fold of everything appended so far, by any process. Costs O(new facts). Raises LogError."""
         self.log.refresh()
         return self._fold()
 
@@ -42,6 +45,10 @@ class Journal:
 
     def _fold(self) -> Views:
         while self._seen < len(self.log):
-            self._views.add(self.log[self._seen])
+            try:
+                self._views.add(self.log[self._seen])
+            except ODD as error:
+                why = f"does not follow from those before it ({type(error).__name__}: {error})"
+                raise LogError(f"{self.log.path}: line {self._seen + 1} {why}.") from error
             self._seen += 1
         return self._views

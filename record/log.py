@@ -110,7 +110,9 @@ class Log(Sequence[Event]):
             try:
                 facts.append(parse(line))
             except ValidationError as error:
-                raise LogError(f"{self.path}: line {len(self) + len(facts) + 1} is not a fact: {error}") from error
+                first, line = error.errors()[0], len(self) + len(facts) + 1
+                where = ".".join(str(part) for part in first["loc"])
+                raise LogError(f"{self.path}: line {line} is not a fact: {where} {first['msg']}.") from error
         self._facts.extend(facts)
         self.read_bytes += len(whole)
         return len(facts)

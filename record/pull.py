@@ -4,18 +4,24 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from record.contents import joined, oids
+from record.contents import LOG, joined, oids
+from record.events import Opened
+from record.journal import Journal
+from record.log import Log, LogError
 from record.mark import mark
 from record.mirror import DELETED, OWNER
 from record.remote import Remote, Trouble
+from record.views import Views
 
 Files = dict[str, tuple[int, str]]  # path: size, name
 SPARE = 2**30  # bytes of disk that a fetch leaves free
+Refusal = Callable[[Views], str]  # why a session may not be here; "" where it may
 PATHS = ("events.jsonl", "jobs/*/config.json", "jobs/*/job.json")  # that name places of the machine they come from
 
 
@@ -28,12 +34,15 @@ class Pulled:
     leased: bool = False  # one of them works elsewhere, as far as is known
 
 
-def pull(remote: Remote, sessions: Path, machine: str, wanted: str = "", dead: float = 600.0) -> Pulled:
+def pull(
+    remote: Remote, sessions: Path, machine: str, wanted: str = "", dead: float = 600.0, refusal: Refusal = lambda _: ""
+) -> Pulled:  # fmt: skip
     """Fetch sessions that are in a mirror and not here, the newest first; `wanted` is an id, or the beginning of one.
 
     One that works elsewhere is left: its owner has renewed its lease within `dead` seconds. One whose owner is gone is
-    ours from then on, which is committed before it can be seen here. Raises Trouble or OSError, but for trouble with one
-    session only after the others have been tried; what was fetched by then stays.
+    ours from then on, which is committed before it can be seen here. One whose log is not in order, or that is refused, is
+    left: whoever may write in the repository can have made it. Raises Trouble or OSError, but for trouble with one session
+    only after the others have been tried; what was fetched by then stays.
     """
     pulled, failed = Pulled(), None
     sessions.mkdir(parents=True, exist_ok=True)
@@ -49,7 +58,7 @@ def pull(remote: Remote, sessions: Path, machine: str, wanted: str = "", dead: f
         shutil.rmtree(other, ignore_errors=True)
     for name in sorted(new, reverse=True):
         try:
-            _fetch(remote, head, sessions / name, new[name], drafts[name], machine, dead, pulled)
+            _fetch(remote, head, sessions / name, new[name], drafts[name], machine, dead, pulled, refusal)
         except Trouble as trouble:
             if trouble.person or trouble.wait_s:
                 raise
@@ -77,7 +86,8 @@ def _digest(files: Files) -> str:
 
 
 def _fetch(
-    remote: Remote, head: str, session: Path, files: Files, target: Path, machine: str, dead: float, pulled: Pulled
+    remote: Remote, head: str, session: Path, files: Files, target: Path, machine: str, dead: float, pulled: Pulled,
+    refusal: Refusal,
 ) -> None:  # fmt: skip
     """One session, by way of a folder of ours."""
     name, path = session.name, f"sessions/{session.name}/{OWNER}"
@@ -96,14 +106,16 @@ def _fetch(
     draft = target / "sessions" / name
     try:
         _finish(draft, session, owner)
+        _check(draft, refusal)
         data = json.dumps(owner | {"machine": machine, "at": time.time()}, indent=1).encode()
         _claim(remote, head, name, files, {path: data} if working else {}, f"{machine} goes on with {name}")
         owned = min(oids(data), key=len) if working else owned
-        over = (
-            (draft / "events.jsonl").stat().st_size if owner.get("settled") else None
-        )  # nothing to send until it grows
+        over = (draft / LOG).stat().st_size if owner.get("settled") else None  # nothing to send until it grows
         mark(draft, owned, over, remote.repo)
         draft.rename(session)  # only now can a worker or a viewer see it
+    except (LogError, ValueError, TypeError) as error:  # also JSON that is none
+        pulled.left[name] = str(error).replace(f"{draft / LOG}: ", "its log, ")[:300].rstrip(".")
+        return
     except OSError as error:
         raise Trouble(f"{name} could not be laid down in {session.parent}: {error}") from error
     pulled.fetched.append(name)
@@ -135,6 +147,25 @@ def _finish(draft: Path, session: Path, owner: dict[str, Any]) -> None:
     if home != f"{session.parents[1]}/":
         for place in (place for pattern in PATHS for place in draft.glob(pattern)):
             place.write_bytes(place.read_bytes().replace(f'"{home}'.encode(), f'"{session.parents[1]}/'.encode()))
+    for run in draft.glob("jobs/.*.run.json"):  # no process here is a job's of another machine
+        told = json.loads(run.read_bytes())
+        run.write_text(json.dumps({name: float(told[name]) for name in ("started", "seconds") if name in told}))
+    for about in draft.glob("jobs/*/job.json"):
+        if not about.parent.with_name(f".{about.parent.name}.run.json").exists():  # it never ran: it is begun anew
+            about.unlink()
     for root, _, names in os.walk(draft):
         for name in names:
             os.utime(os.path.join(root, name), (at, at))  # a job's last sign of life, and so its run time
+
+
+def _check(draft: Path, refusal: Refusal) -> None:
+    """Raise LogError for a log that is not this session's, or that leads out of its folder."""
+    log = Log(draft / LOG)
+    views = Journal(log).views
+    if [(i, fact.session) for i, fact in enumerate(log) if isinstance(fact, Opened)] != [(0, draft.name)]:
+        raise LogError("its log is not that of one session of this name")
+    for score in views.scores:
+        if score.job not in views.jobs or score.items != f"jobs/{score.job}/items.jsonl":
+            raise LogError(f"a score of its log has its items in {score.items[:80]!r}")
+    if why := refusal(views):
+        raise LogError(why)

@@ -26,7 +26,7 @@ class Typing:
     def __init__(self, folder: Path, secrets: Iterable[str] = (), every: float = EVERY):
         self._path = folder / NAME
         self._draft = folder / f"{NAME}.part"
-        self._secrets = tuple(secrets)
+        self.secrets = tuple(secrets)
         self._every = every
         self._written = float("-inf")  # monotonic seconds
 
@@ -54,7 +54,7 @@ class Typing:
 
     def _seemly(self, text: str) -> str:
         finished = len(text.rstrip(_WORD))
-        return redact(text[: finished + MIN_SECRET - 1], self._secrets)
+        return redact(text[: finished + MIN_SECRET - 1], self.secrets)
 
 
 def read_typing(folder: Path) -> tuple[str, str] | None:

@@ -40,7 +40,7 @@ class Script(Model):
 def open_lab(settings: Settings, session: str) -> tuple[Lab, Supervisor, Journal]:
     """The lab of a session and its supervisor, as Session builds them; the supervisor is not started."""
     opened = Session(settings, session)
-    backend = machines(settings)
+    backend = machines(lambda: settings)
     lab = Lab(
         opened.log,
         opened.folder,

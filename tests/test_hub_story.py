@@ -23,7 +23,7 @@ from tests.conftest import cli_environment, free_port, until
 from tests.hub import Hub, serve
 from tests.ui.visitors import Space, environment
 
-CONFIG = {"data": "data/rows.jsonl", "max_steps": 300, "save_steps": 25, "lr": 2e-3}
+CONFIG = {"data": "data/rows.jsonl", "max_steps": 150, "save_steps": 25, "lr": 2e-3}
 SCRIPT = (
     ("evaluate", {"model": "base", "split": "dev"}),
     ("evaluate", {"model": "base", "split": "heldout"}),

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from smolagents import Tool as SmolTool
 from smolagents._function_type_hints_utils import get_json_schema  # its public twin imports all of transformers
 
+from lab.backend import Machine
 from lab.lab import Lab
 
 Effect = Literal["read", "write", "spend", "publish"]
@@ -45,3 +46,9 @@ class Tool(SmolTool):
     def note(self, arguments: dict[str, Any]) -> str:
         """What a person who is asked should know of a call beside its price; "" for nothing."""
         return ""
+
+
+def where(machine: Machine) -> str:
+    """A rented machine and its price, for a person who is asked."""
+    price = "an unknown price" if machine.price is None else f"${machine.price:g} an hour"
+    return f"It would run on {machine.name}, at {price}."

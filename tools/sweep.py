@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from lab.lab import EVAL_HOURS
 from lab.shown import as_text
 from lab.sweep import spread, sweep
-from tools.base import Tool
-from tools.train import HOURS, price
+from tools.base import Tool, where
+from tools.train import HOURS, price, rented
 
 
 class Sweep(Tool):
@@ -14,7 +15,12 @@ class Sweep(Tool):
 
     def price(self, arguments: dict[str, Any]) -> float | None:
         jobs = len(spread(arguments["config"], arguments.get("vary"), arguments.get("configs")))
-        return price(self.lab, arguments, arguments.get("hours", HOURS) * jobs)
+        measured = EVAL_HOURS if rented(self.lab, arguments) else 0.0  # where it trains, it is measured
+        return price(self.lab, arguments, (arguments.get("hours", HOURS) + measured) * jobs)
+
+    def note(self, arguments: dict[str, Any]) -> str:
+        machine = rented(self.lab, arguments)
+        return where(machine) if machine else ""
 
     def forward(
         self,

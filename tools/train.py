@@ -6,7 +6,7 @@ from lab.backend import Machine
 from lab.errors import LabError
 from lab.lab import Lab
 from lab.shown import as_text
-from tools.base import Tool
+from tools.base import Tool, where
 
 HOURS = 1.0  # of a job, unless its call says otherwise
 
@@ -19,11 +19,8 @@ class Train(Tool):
         return price(self.lab, arguments, arguments.get("hours", HOURS))
 
     def note(self, arguments: dict[str, Any]) -> str:
-        machine = _machine(self.lab, arguments)
-        if machine is None or machine.here:
-            return ""
-        price = "an unknown price" if machine.price is None else f"${machine.price:g} an hour"
-        return f"It would run on {machine.name}, at {price}."
+        machine = rented(self.lab, arguments)
+        return where(machine) if machine else ""
 
     def forward(
         self,
@@ -51,13 +48,14 @@ class Train(Tool):
 
 def price(lab: Lab, arguments: dict[str, Any], hours: float) -> float | None:
     """Dollars that so many hours cost at most where a job of these arguments would run."""
-    return lab.cost(hours, _machine(lab, arguments))
+    return lab.cost(hours, rented(lab, arguments))
 
 
-def _machine(lab: Lab, arguments: dict[str, Any]) -> Machine | None:
-    """Where a job of these arguments would run; None where they cannot be used: the call itself will say why."""
+def rented(lab: Lab, arguments: dict[str, Any]) -> Machine | None:
+    """The machine that a job of these arguments would rent; None where it runs here, or cannot run: it will say why."""
     recipe = arguments.get("recipe", "sft")
     try:
-        return lab.place(arguments.get("machine", "auto"), recipe, lab.checked(recipe, arguments["config"]))
+        machine = lab.place(arguments.get("machine", "auto"), recipe, lab.checked(recipe, arguments["config"]))
     except LabError:
         return None
+    return None if machine.here else machine

@@ -19,6 +19,8 @@ import secrets
 import threading
 import time
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -37,6 +39,7 @@ BEGUN = "__Host-ml-intern-begun"  # the cookie of a sign-in that is under way
 CALLBACK = "/oauth/callback"
 STAYS = 30 * 86400  # seconds that a browser is known; a token ends earlier
 BEGINS = 600  # seconds that a sign-in may take
+PAUSE = 0.5  # seconds after a token that proved nothing
 FILE, ACCOUNT = "signed-in", "account"
 APART = 3  # the oldest Landlock that keeps people's files from each other; before it any file can be emptied
 Way = Literal["local", "oauth", "token", "none"]
@@ -59,6 +62,7 @@ class Auth:
         self._apart = (landlock() if abi is None else abi) >= APART
         self._visits: dict[str, Visit] = {}  # by the hash of the cookie
         self._writing = threading.Lock()
+        self._proving = threading.Lock()
         secret = settings.keys.get("OAUTH_CLIENT_SECRET", "")
         made = (
             hmac.digest(secret.encode(), b"ml-intern: who is signed in", "sha256")
@@ -68,7 +72,7 @@ class Auth:
         self._box = Fernet(urlsafe_b64encode(made))
         self._file = settings.home / FILE
         if settings.oauth:
-            self.oauth = OAuth(settings.oauth, secret, f"{settings.url}{CALLBACK}")
+            self.oauth = OAuth(settings.oauth, secret, f"{settings.oauth.site}{CALLBACK}")
             self._remember()
 
     def person(self, cookies: str | None) -> str:
@@ -105,12 +109,18 @@ class Auth:
         if self.way != "token":
             raise SignInError("Nobody signs in here with a token.")
         settings = self.wallet.settings
-        if _whose(token, settings) != settings.owner:
-            raise SignInError(f"The Hub does not know this as a token of {settings.owner}, whose Space this is.")
+        if not self._proving.acquire(timeout=2 * PAUSE):
+            raise SignInError("Too many sign in at once; try again.")
+        try:
+            if _whose(token, settings) != settings.owner:
+                time.sleep(PAUSE)
+                raise SignInError(f"The Hub does not know this as a token of {settings.owner}, whose Space this is.")
+        finally:
+            self._proving.release()
         return self._enter(settings.owner)
 
     def leave(self, cookies: str | None) -> None:
-        """This browser is nobody's from now on. Sessions go on for as long as the person allowed."""
+        """This browser is nobody's from now on. Sessions go on for as long as the person allowed. Raises SignInError."""
         with self._writing:
             self._visits.pop(_hash(cookie_parser(cookies or "").get(COOKIE, "")), None)
             self._keep()
@@ -124,10 +134,15 @@ class Auth:
             why = "its kernel cannot keep people's files apart (it has no Landlock)"
             raise SignInError(f"On this Space only {settings.owner} can sign in: {why}. Duplicate the Space.")
         account = settings.home / PEOPLE / person / ACCOUNT
-        if account.is_file() and account.read_text() != entry.account:  # they were renamed, and somebody took the name
+        with self._writing, _kept():
+            known = account.read_text() if account.exists() else ""  # "": a full disk left it so
+            if not known:
+                account.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                draft = account.with_name(f".{ACCOUNT}.tmp")
+                draft.write_text(entry.account)
+                draft.replace(account)
+        if known not in ("", entry.account):  # they were renamed, and somebody took the name
             raise SignInError(f"What lies here under the name {person} belongs to another account.")
-        account.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        account.write_text(entry.account)
 
     def _enter(self, person: str) -> str:
         cookie, now = secrets.token_urlsafe(32), time.time()
@@ -142,7 +157,8 @@ class Auth:
             return
         grants = [asdict(grant) for grant in self.wallet.grants.values()]
         known = {"visits": {name: asdict(visit) for name, visit in self._visits.items()}, "grants": grants}
-        write_json(self._file, {"box": self._box.encrypt(json.dumps(known).encode()).decode()})
+        with _kept():
+            write_json(self._file, {"box": self._box.encrypt(json.dumps(known).encode()).decode()})
 
     def _remember(self) -> None:
         try:
@@ -155,6 +171,16 @@ class Auth:
         self._visits = {name: Visit(**visit) for name, visit in known["visits"].items()}
         for grant in known["grants"]:
             self.wallet.give(Grant(**grant | {"scopes": tuple(grant["scopes"])}))
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Raises SignInError where the disk takes nothing."""
+    try:
+        yield
+    except OSError as error:
+        what = f"This Space cannot keep who is signed in ({error.strerror})"
+        raise SignInError(f"{what}; free some of its disk and try again.") from error
 
 
 def _way(settings: Settings) -> Way:
@@ -170,14 +196,16 @@ def _hash(cookie: str) -> str:
 
 
 def _whose(token: str, settings: Settings) -> str:
-    """The name of the person with this token. Raises SignInError when the Hub does not say."""
+    """The name of the person with this token; "" where it is nobody's. Raises SignInError when the Hub does not say."""
     import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return str(HfApi(endpoint=settings.job_env.get("HF_ENDPOINT"), token=token).whoami().get("name"))
-    except (HfHubHTTPError, ValueError):  # no header can hold it
+    except ValueError:  # no header can hold it
         return ""
     except (httpx.HTTPError, OSError) as error:
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in (400, 401, 403):
+            return ""
         raise SignInError("The Hub does not answer; try again.") from error

@@ -5,7 +5,7 @@ whoever joins late gets all that is written so far, and from then on what is new
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -79,8 +79,8 @@ class Live:
         """How many viewers each followed session has."""
         return {folder.name: tail.viewers for folder, tail in self._tails.items()}
 
-    async def stream(self, log: Log, after: int) -> AsyncIterator[str]:
-        """Messages for one viewer: JSON arrays of facts with seq > after; the id is the last one's seq.
+    async def stream(self, log: Log, after: int, welcome: Callable[[], bool] = lambda: True) -> AsyncIterator[str]:
+        """Messages for one viewer, while they are `welcome`: JSON arrays of facts with seq > after; the id is the last one's seq.
 
         Once a viewer has every fact, it also gets `typing` events; ui/typed.py says what is in them.
         """
@@ -89,7 +89,7 @@ class Live:
         try:
             position, draft = after, NOTHING
             yield "retry: 1000\n\n"
-            while True:
+            while welcome():
                 batch = tail.lines[position : position + BATCH]
                 if batch:
                     position += len(batch)

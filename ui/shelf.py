@@ -67,7 +67,7 @@ OurShelf = Annotated[Shelf, Depends(shelf_of)]
 
 def summary(journal: Journal) -> Summary:
     """One line of the list of sessions."""
-    return summary_of(journal.log.path.parent.name, journal.log)
+    return summary_of(journal.log.path.parent.name, journal)
 
 
 def jobs(journal: Journal) -> dict[str, Job]:

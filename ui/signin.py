@@ -83,7 +83,10 @@ def prove(auth: Ours, form: Token) -> JSONResponse:
 @signin_api.post("/api/sign-out")
 def sign_out(http: Http, auth: Ours) -> JSONResponse:
     """Forget this browser. Sessions that work go on for as long as the sign-in allows."""
-    auth.leave(http.headers.get("cookie"))
+    try:
+        auth.leave(http.headers.get("cookie"))
+    except SignInError as error:
+        raise HTTPException(503, str(error)) from error
     answer = JSONResponse({})
     answer.delete_cookie(COOKIE, samesite="none", **KEPT)
     return answer

@@ -11,6 +11,8 @@ from lab.errors import LabError
 from lab.hub import in_words
 from recipes.remote import MARK, TOLD
 
+LARGEST = 2**28  # bytes of a curve: a line that says more is none
+
 
 class Ear:
     """Writes what the log of a job says into its folder."""
@@ -22,7 +24,7 @@ class Ear:
         self._thread: threading.Thread | None = None
         self.heard = time.monotonic()  # when the Hub last answered
         self.ended = 0.0  # when it was first seen to be over
-        self.missed = 0  # answers in a row that there is no such job
+        self.missed = 0.0  # since when the Hub says that there is no such job
 
     def listen(self, lines: Callable[[], Iterable[str]]) -> None:
         """Hear a log to its end in a thread of its own; nothing new happens while one does. A log that ends says nothing."""
@@ -30,7 +32,7 @@ class Ear:
             return
 
         def hear() -> None:
-            with suppress(LabError, OSError), in_words("a log"):
+            with suppress(LabError, OSError, KeyError), in_words("a log"):
                 self.hear(lines())
 
         self._thread = threading.Thread(target=hear, name="hf job's log", daemon=True)
@@ -58,9 +60,9 @@ class Ear:
             told = json.loads(text)
             name, at, data = told["file"], int(told["at"]), told["text"].encode()
             whole = at + len(data) == told["of"]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return
-        if name not in TOLD or at < 0:
+        if name not in TOLD or not 0 <= at <= LARGEST:
             return
         path = self._folder / name
         if name.endswith(".jsonl"):

@@ -5,40 +5,47 @@ and its signs of life come by the log (recipes.remote), its model and the rest b
 of the Hub it is stands beside its folder, so that whoever comes after us finds it again.
 """
 
+import logging
 import re
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from lab.backend import RENTED, JobSpec, JobState, Machine, Point, read_json, write_json
+from lab.backends.bucket import MOUNT, Brought, upload
 from lab.backends.ear import Ear
 from lab.backends.folder import log_tail, metrics, result, why
 from lab.backends.runner import cancel_file, launching
 from lab.checkpoint import keep_best
 from lab.errors import LabError, Refused
-from lab.hub import in_words
+from lab.hub import BUSY, in_words
 from lab.parcel import pack
 from lab.rented import PriceList
+from lab.supervisor import ATTEMPTS
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.11-bookworm"  # huggingface_hub's for scripts; what we pin is for 3.11
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
-BUCKET = "jobs-artifacts"  # huggingface_hub's own for what jobs need (constants.HF_JOBS_ARTIFACTS_BUCKET_NAME)
-MOUNT = "/job"
 BOOT = 900.0  # seconds beyond a job's own hours, to install what it needs and to bring back what it made [H]
 LOOK = 3.0  # seconds between two looks at the jobs
 DEAF = 30.0  # seconds without an answer, after which a job's silence says nothing
 SAVING = (
     60.0  # seconds after its cancel that a job may still write: 30 until it is killed, and the mount's own delay [H]
 )
-GONE = 5  # answers in a row that there is no such job, after which it is believed
 PAUSES = (1.0, 60.0)  # seconds before a launch is tried again: the first, and the longest
-LARGEST = 50 * 2**30  # bytes of one file that a job may bring back
+ENVIRONMENT = {"PYTHONPATH": f"{MOUNT}/code", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+ODD = (
+    OSError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+)  # of files and answers that are not what they should be
 EXIT_CODE = re.compile(r"exit code:? (\d+)")
 SET_UP = "{} of Hugging Face Jobs is being set up"
 
@@ -65,57 +72,71 @@ class HFJobs:
         return known.price if known else None
 
     def launch(self, spec: JobSpec) -> None:
-        """Send the job off, unless this very attempt was. Raises LabError where it will be tried again; a refusal ends it."""
+        """Send the job off, unless this very attempt was. Raises LabError where it will be tried again; a refusal ends it.
+
+        A request whose answer was lost may have made a job that costs money: until the Hub says whether it has, that is
+        asked before anything else, a cancel or a refusal included.
+        """
         folder = spec.folder
         folder.mkdir(parents=True, exist_ok=True)
         with launching(folder):
             known = read_json(about_file(folder))
             if known.get("attempt") == spec.attempt and ("id" in known or "ended" in known):
                 return
+            unsure = known.get("attempt") == spec.attempt and known.get("unsure", False)
+            if cancel_file(folder).exists() and not unsure:
+                _end(folder, JobState("cancelled", reason="cancelled before it was sent"), attempt=spec.attempt)
+                return
             not_before, pause, said = self._tries.get(folder, (0.0, 0.0, ""))
             if time.monotonic() < not_before:
                 raise LabError(said)
-            if cancel_file(folder).exists():
-                _end(folder, JobState("cancelled", reason="cancelled before it was sent"), attempt=spec.attempt)
-                return
-            write_json(about_file(folder), {"attempt": spec.attempt})
+            write_json(about_file(folder), {"attempt": spec.attempt, "unsure": unsure})
             try:
-                with in_words(f"the job {spec.job}"):
+                with in_words(f"the job {spec.job}", (*BUSY, 401)):  # a token that has ended: the next one sends it
                     self._send(spec)
-            except Refused as error:
-                _end(folder, JobState("failed", reason=str(error)), attempt=spec.attempt)
             except (LabError, OSError) as error:
+                if isinstance(error, Refused) and not read_json(about_file(folder)).get("unsure"):
+                    _end(folder, JobState("failed", reason=str(error)))
+                    return
                 pause = min(max(2 * pause, PAUSES[0]), PAUSES[1])
                 self._tries[folder] = (time.monotonic() + pause, pause, str(error))
                 raise LabError(f"{error} The job {spec.job} is tried again.") from error
 
     def _send(self, spec: JobSpec) -> None:
-        api, flavor = self._api(), spec.machine.removeprefix(RENTED)
+        """Find the job on the Hub, or start it there."""
+        api = self._api()
         owner, place = api.whoami()["name"], f"ml-intern/{spec.folder.parent.parent.name}/{spec.job}"
         labels = {"ml-intern": f"{spec.folder.parent.parent.name}.{spec.job}.{spec.attempt}"}
-        # the answer to an earlier try may have been lost, or the machine that made it
+        # an earlier answer may have been lost, or the machine that had it
         job = next(iter(api.list_jobs(labels=labels, namespace=owner)), None)
+        if job is None and cancel_file(spec.folder).exists():
+            _end(spec.folder, JobState("cancelled", reason="cancelled before it was sent"))
+            return
         if job is None:
-            for name in ("result.json", "log.txt"):
-                (spec.folder / name).unlink(missing_ok=True)
-            with TemporaryDirectory(prefix=".parcel-", dir=spec.folder) as parcel:
-                models = pack(spec, Path(parcel))
-                volumes = [_upload(api, owner, Path(parcel), place), *_mounts(models)]
-            device = self.machines()[spec.machine].device
-            job = api.run_job(
-                image=IMAGE, command=_command(models, device == "cpu"), env={"PYTHONPATH": f"{MOUNT}/code", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-                flavor=flavor, timeout=int(spec.hours * 3600 + BOOT), labels=labels, volumes=volumes, namespace=owner,
-            )  # fmt: skip
-        about = {
-            "attempt": spec.attempt,
-            "id": job.id,
-            "owner": owner,
-            "place": place,
-            "flavor": flavor,
-            "url": job.url,
-        }
-        write_json(about_file(spec.folder), about | {"stage": str(job.status.stage)})
+            job = self._start(api, spec, owner, place, labels)
+        about = {"attempt": spec.attempt, "id": job.id, "owner": owner, "place": place}
+        write_json(about_file(spec.folder), about | {"flavor": spec.machine.removeprefix(RENTED), "url": job.url})
         self._ear(spec.folder)
+
+    def _start(self, api: Any, spec: JobSpec, owner: str, place: str, labels: dict[str, str]) -> Any:
+        from huggingface_hub.errors import HfHubHTTPError
+
+        for name in ("result.json", "log.txt"):
+            (spec.folder / name).unlink(missing_ok=True)
+        with TemporaryDirectory(prefix=".parcel-", dir=spec.folder) as parcel:
+            models = pack(spec, Path(parcel))
+            volumes = [upload(api, owner, Path(parcel), place), *_mounts(models)]
+        command = _command(models, self._prices.machines(api)[spec.machine].device == "cpu")
+        write_json(about_file(spec.folder), {"attempt": spec.attempt, "unsure": True})
+        try:
+            return api.run_job(
+                image=IMAGE, command=command, env=ENVIRONMENT, flavor=spec.machine.removeprefix(RENTED),
+                timeout=int(spec.hours * 3600 + BOOT), labels=labels, volumes=volumes, namespace=owner,
+            )  # fmt: skip
+        except HfHubHTTPError as error:
+            if 400 <= error.response.status_code < 500:  # it has said that it made none
+                write_json(about_file(spec.folder), {"attempt": spec.attempt})
+            raise
 
     def state(self, folder: Path) -> JobState:
         """Where the job stands, by what was last heard of it; it is listened to from now on."""
@@ -142,7 +163,10 @@ class HFJobs:
         """Ask the job to save and stop. Returns at once: whoever looks at it asks the Hub, again and again, until it has."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         cancel_file(folder).touch()
-        if "id" in (known := read_json(about_file(folder))) and "ended" not in known:
+        known = read_json(about_file(folder))
+        if "id" in known and "ended" not in known:
+            with suppress(LabError), in_words("a cancel"):
+                self._api().cancel_job(job_id=known["id"], namespace=known["owner"])
             self._ear(folder)
 
     def _ear(self, folder: Path) -> Ear:
@@ -157,10 +181,15 @@ class HFJobs:
     def _look_on(self) -> None:
         while True:
             for folder, ear in list(self._ears.items()):
-                with suppress(LabError, OSError), in_words("a job"):
-                    if self._look(folder, ear):
-                        with self._lock:
-                            del self._ears[folder]
+                try:
+                    with in_words("a job"):
+                        over = self._look(folder, ear)
+                except (LabError, *ODD) as error:  # what a job, or the Hub, may say must not leave the others unwatched
+                    logging.getLogger(__name__).info("%s: %s", folder.name, error)
+                    continue
+                if over:
+                    with self._lock:
+                        del self._ears[folder]
             with self._lock:
                 if not self._ears:
                     self._looking = False
@@ -180,12 +209,8 @@ class HFJobs:
         except HfHubHTTPError as error:
             if error.response.status_code != 404:
                 raise
-            ear.missed += 1
-            if ear.missed < GONE:
-                return False
-            _end(folder, JobState("failed", _ran(known), "Hugging Face Jobs no longer knows it"))
-            return True
-        ear.missed, ear.heard, stage = 0, time.monotonic(), str(getattr(job.status.stage, "value", job.status.stage))
+            return self._missing(api, folder, known, ear)
+        ear.missed, ear.heard, stage = 0.0, time.monotonic(), str(getattr(job.status.stage, "value", job.status.stage))
         if stage in ("SCHEDULING", "RUNNING"):
             if cancel_file(folder).exists():
                 api.cancel_job(**asked)
@@ -199,60 +224,43 @@ class HFJobs:
             return False
         with suppress(LabError), in_words("a log"):  # the bucket has all that counts
             ear.hear(api.fetch_job_logs(**asked))
-        left = self._fetch(api, known, folder)
-        if not left and stage == "CANCELED" and "started" in known:  # its machine has a moment to save what it has
+        there = Brought(api, known["owner"], known["place"], folder)
+        left = there.ending(known["attempt"])
+        if not left and "started" in known:  # what its machine wrote last may still be on its way
             ear.ended = ear.ended or time.monotonic()
             if time.monotonic() < ear.ended + self._saving:
                 return False
-        ending = _ending(folder, job, stage, left, _ran(known))
-        if not left and ending.signal is None:  # nobody will go on from what it had saved: it becomes the job's model
-            self._fetch(api, known, folder, rescue=True)
-            keep_best(folder, metrics(folder, 0)[0])
-        _end(folder, ending)
+        self._settle(folder, known, there, left, _ending(folder, job, stage, left, _ran(known)))
         return True
 
-    def _fetch(self, api: Any, known: dict[str, Any], folder: Path, rescue: bool = False) -> dict[str, Any]:
-        """Bring back what this attempt has left in the bucket, and return its exit.json; {} where it did not come to that.
+    def _missing(self, api: Any, folder: Path, known: dict[str, Any], ear: Ear) -> bool:
+        """Look at a job that the Hub has no more: what it left tells how it ended. True once that is believed."""
+        if api.whoami()["name"] != known["owner"]:  # it is hidden, and not gone
+            return False
+        ear.missed = ear.missed or time.monotonic()
+        there = Brought(api, known["owner"], known["place"], folder)
+        left = there.ending(known["attempt"])
+        if not left and time.monotonic() < ear.missed + self._saving:
+            return False
+        gone = JobState("failed", _ran(known), "Hugging Face Jobs no longer knows it")
+        self._settle(folder, known, there, left, _as_left(folder, left, _ran(known)) if left else gone)
+        return True
 
-        To `rescue` is to bring what there is all the same, the checkpoints, too.
-        """
-        from huggingface_hub.errors import EntryNotFoundError
-
-        bucket, top = f"{known['owner']}/{BUCKET}", PurePosixPath(known["place"], "out")
-        try:
-            listed = list(api.list_bucket_tree(bucket, prefix=str(top), recursive=True))
-        except EntryNotFoundError:
-            return {}
-        files = {PurePosixPath(one.path).relative_to(top): one for one in listed if hasattr(one, "size")}
-        said = files.pop(PurePosixPath("exit.json"), None)
-        with TemporaryDirectory(prefix=".fetched-", dir=folder) as scratch:
-            if said:
-                api.download_bucket_files(bucket, [(said, Path(scratch, "exit.json"))])
-            left = read_json(Path(scratch, "exit.json"))
-        if left.get("attempt") != known["attempt"] and not rescue:  # of a machine that died later
-            return {}
-        wanted = [path for path in files if _welcome(path) and (rescue or path.parts[0] != "checkpoints")]
-        api.download_bucket_files(
-            bucket, [(files[path], folder / path) for path in wanted if files[path].size <= LARGEST]
-        )
-        return left
+    def _settle(
+        self, folder: Path, known: dict[str, Any], there: Brought, left: dict[str, Any], over: JobState
+    ) -> None:
+        """Bring back what it made. Of one that was cut short and goes on nowhere, the best checkpoint becomes the model."""
+        last = over.state != "done" and (over.signal is None or known["attempt"] >= ATTEMPTS)
+        if left or last:
+            there.fetch(whole=bool(left), checkpoints=last)
+        if last:
+            keep_best(folder, metrics(folder, 0)[0])
+        _end(folder, over)
 
 
 def about_file(folder: Path) -> Path:
-    """Which job of the Hub it is, beside its folder. {"attempt", "id", "owner", "place", "flavor", "url", "started", "ended"}"""
+    """Which job of the Hub it is, beside its folder. {"attempt", "id", "owner", "place", "flavor", "url", "started", "ended", "unsure"}"""
     return folder.with_name(f".{folder.name}.hf-job.json")
-
-
-def _upload(api: Any, owner: str, parcel: Path, place: str) -> Any:
-    """The parcel as a volume, in the person's private bucket."""
-    from huggingface_hub import Volume
-
-    bucket = f"{owner}/{BUCKET}"
-    api.create_bucket(bucket, private=True, exist_ok=True)
-    if not api.bucket_info(bucket).private:
-        raise Refused(f"The bucket {bucket} is public, and what goes to jobs is not; make it private in its settings.")
-    api.sync_bucket(str(parcel), f"hf://buckets/{bucket}/{place}", quiet=True)
-    return Volume(type="bucket", source=bucket, mount_path=MOUNT, path=place, read_only=False)
 
 
 def _mounts(models: dict[str, str]) -> list[Any]:
@@ -267,11 +275,6 @@ def _command(models: dict[str, str], cpu: bool) -> list[str]:
     return [*run, "python", "-m", "recipes.remote", MOUNT, *(f"{name}=/{name}" for name in models)]
 
 
-def _welcome(path: PurePosixPath) -> bool:
-    """Whether a file may come back: nothing hidden, and no path that leads elsewhere."""
-    return not path.is_absolute() and not any(part.startswith(".") for part in path.parts)
-
-
 def _ran(known: dict[str, Any]) -> float:
     return max(0.0, time.time() - known["started"]) if "started" in known else 0.0
 
@@ -280,23 +283,29 @@ def _ending(folder: Path, job: Any, stage: str, left: dict[str, Any], ran: float
     """How a job ended, by its stage and by what it left behind."""
     took = job.durations.running_secs if job.durations else None
     seconds = float(ran if took is None else took)
-    said, code = (job.status.message or "").strip().partition("\n")[0][:200], left.get("code")
-    if not left:  # its machine was taken from it
-        asked = cancel_file(folder).exists()
-        if stage == "CANCELED":
-            return JobState("cancelled", seconds, "cancelled" if asked else "cancelled on the Hub")
-        if "timeout" in said.lower() or "timed out" in said.lower():
-            return JobState("timeout", seconds, said)
-        if stage == "DELETED":
-            return JobState("failed", seconds, "it was deleted on the Hub")
-        if "oomkilled" in said.lower():
-            return JobState("failed", seconds, f"out of memory: {said}")
-        code = int(found[1]) if (found := EXIT_CODE.search(said)) else None
-        if code not in (None, 128 + SIGKILL, 128 + SIGTERM):  # it did not come to its trainer: what it needs is missing
-            return JobState("failed", seconds, f"it could not begin: {why(folder, None, code)}")
-        return JobState("failed", seconds, said or "its machine was lost", signal=SIGKILL)
-    state = left["state"]
-    killed = Signals(-code) if state == "failed" and isinstance(code, int) and code < 0 else None
+    said = (job.status.message or "").strip().partition("\n")[0][:200]
+    if left:
+        return _as_left(folder, left, seconds)
+    if stage == "COMPLETED":
+        return JobState("failed", seconds, "it ended well, and what it made did not come to its bucket")
+    if stage == "CANCELED":
+        return JobState("cancelled", seconds, "cancelled" if cancel_file(folder).exists() else "cancelled on the Hub")
+    if "timeout" in said.lower() or "timed out" in said.lower():
+        return JobState("timeout", seconds, said)
+    if stage == "DELETED":
+        return JobState("failed", seconds, "it was deleted on the Hub")
+    if "oomkilled" in said.lower():
+        return JobState("failed", seconds, f"out of memory: {said}")
+    code = int(found[1]) if (found := EXIT_CODE.search(said)) else None
+    if code not in (None, 128 + SIGKILL, 128 + SIGTERM):  # it did not come to its trainer: what it needs is missing
+        return JobState("failed", seconds, f"it could not begin: {why(folder, None, code)}")
+    return JobState("failed", seconds, said or "its machine was lost", signal=SIGKILL)
+
+
+def _as_left(folder: Path, left: dict[str, Any], seconds: float) -> JobState:
+    """How a job ended, by its own exit.json."""
+    state, code = left["state"], left["code"]
+    killed = Signals(-code) if state == "failed" and -code in set(Signals) else None
     if killed == SIGKILL and left.get("starved"):
         return JobState("failed", seconds, "out of memory: the kernel killed the trainer")
     reason = {"done": "", "cancelled": "cancelled", "timeout": "ran longer than its hours"}.get(state)

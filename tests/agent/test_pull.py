@@ -11,20 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
 from agent.mirroring import Mirroring, fetch
+from agent.sessions import not_theirs
 from agent.settings import ROOT, Settings, SettingsError, read
 from agent.steering import delete, halt
 from agent.wallet import Wallet
 from agent.worker import Worker
 from lab.backend import read_json
 from lab.backends.runner import run_file
+from lab.models import STARTER
 from lab.processes import alive
 from lab.tasks import write_rows
-from record.events import Call, Closed, Halted, Launched, Progressed, Replied
+from record.events import Budget, Call, Closed, Goal, Halted, Launched, Opened, Progressed, Replied
 from record.journal import Journal
 from record.log import Log
 from record.mirror import Pace
+from record.views import Views
 from tests.conftest import cli_environment, forks, until
 from tests.hub import Hub, serve
 from tests.recipes.rig import sft_rows
@@ -187,6 +191,52 @@ def test_a_session_whose_machine_was_heard_of_a_moment_ago_is_fetched_once_it_is
     mirroring.stop(10)
 
 
+def test_a_session_that_names_files_of_others_is_not_laid_down_on_a_space(hub: Hub, server: Settings, space: Settings):
+    other = server.home / "people" / "ben"
+    secret = other / "sessions" / "x" / "workspace" / "rows.jsonl"
+    link = space.sessions / "mine" / "jobs" / "sft-1" / "link"
+    for path in (secret, link):
+        path.parent.mkdir(parents=True)
+    secret.write_text("{}")
+    link.symlink_to(secret)
+
+    def session(config: dict | None = None, data: str | None = None, **goal: str) -> list:
+        about = Goal(**{"text": "t", "task": "chains", "model": "starter"} | goal)
+        opened = Opened(session="s", goal=about, budget=Budget(), driver="autopilot", data=data)
+        job = Launched(job="sft-1", recipe="sft", config=config or {}, machine="m", hours=1, folder="jobs/sft-1")
+        return [opened, job]
+
+    own = {
+        "data": str(link.with_name("data.jsonl")),
+        "items": str(space.vault / "x"),
+        "model": str(STARTER),
+        "lr": "auto",
+    }
+    fine = [session(), session(own), session({"model": "/home/ada/of-another-machine"}), session(model="org/name")]
+    workspace = str(space.sessions / "mine" / "workspace" / "x")
+    named = [
+        str(secret),
+        str(link),
+        f"{space.home}/../ben/not-yet",
+        f"table:{secret}",
+        f"a:{secret}",
+        workspace,
+        "/etc/passwd",
+    ]
+    theirs = [session({"deep": [{"model": text}]}) for text in named]
+    theirs += [session(data=str(secret)), session(model=str(secret)), session(task=f"table:{secret}")]
+    assert [not_theirs(space, Views(one)) for one in fine] == [""] * len(fine)
+    assert all(not_theirs(space, Views(one)) for one in theirs)
+    assert not_theirs(replace(space, space=None), Views(theirs[0])) == ""
+    log = Log(space.home / "made-up.jsonl")
+    log.append(*theirs[0])
+    api = HfApi(endpoint=hub.url, token="hf_ada")
+    api.create_repo(REPO, repo_type="dataset", private=True)
+    place = "sessions/s/events/000001.jsonl"
+    api.upload_file(path_or_fileobj=log.path, path_in_repo=place, repo_id=REPO, repo_type="dataset")
+    assert "is no file of its own" in fetch(space).left["s"] and not (space.sessions / "s").exists()
+
+
 def test_nobody_is_mirrored_who_has_not_asked_but_on_a_space(space: Settings):
     assert read({}).mirror == "" and read({"HF_TOKEN": "hf_x"}).mirror == ""
     assert read({"SPACE_ID": "ada/intern"}).mirror == "{user}/ml-intern-sessions"
@@ -194,7 +244,12 @@ def test_nobody_is_mirrored_who_has_not_asked_but_on_a_space(space: Settings):
     assert read({"ML_INTERN_MIRROR": "my-runs"}).mirror == "my-runs"
     with pytest.raises(SettingsError, match="ML_INTERN_MIRROR is 'a/b/c'"):
         read({"ML_INTERN_MIRROR": "a/b/c"})
-    many = {"SPACE_ID": "org/intern", "OAUTH_CLIENT_ID": "x", "OAUTH_CLIENT_SECRET": "y"}
+    many = {
+        "SPACE_ID": "org/intern",
+        "SPACE_HOST": "org-intern.hf.space",
+        "OAUTH_CLIENT_ID": "x",
+        "OAUTH_CLIENT_SECRET": "y",
+    }
     assert read(many | {"ML_INTERN_MIRROR": "my-runs"}).mirror == "my-runs", "of whoever has signed in"
     with pytest.raises(SettingsError, match="ML_INTERN_MIRROR is 'org/all', one for everybody who signs in"):
         read(many | {"ML_INTERN_MIRROR": "org/all"})

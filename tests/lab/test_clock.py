@@ -147,7 +147,9 @@ class World:
         self.needs[name] = needs
         split = {"split": self.rng.choice(["dev", "heldout"])} if recipe == "evaluate" else {}
         self.add(
-            Launched(job=name, recipe=recipe, config=split, machine="m", hours=hours, folder="f", price=self.price)
+            Launched(
+                job=name, recipe=recipe, config=split, machine="m", hours=hours, folder=f"jobs/{name}", price=self.price
+            )
         )
         return name
 

@@ -4,23 +4,30 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 from huggingface_hub import HfApi
 
+from agent.gate import judge
 from agent.sessions import Request, open_session
-from lab.backend import JobSpec, Machine, read_json
+from lab.backend import JobSpec, Machine, read_json, write_json
+from lab.backends.ear import Ear
 from lab.backends.hf_jobs import HFJobs, about_file
-from lab.errors import BadInput, LabError, Refused
+from lab.errors import BadInput, LabError, Refused, Stopped
+from lab.machine import ram
 from lab.parcel import pack, requirements
 from lab.place import choose
+from recipes.remote import MARK
 from tests.conftest import until
 from tests.hub import Hub, serve
 from tests.scripted import open_lab
+from tools.scores import Evaluate
 
 GIB = 2**30
 
@@ -188,6 +195,22 @@ def test_a_refusal_of_the_hub_ends_a_job_before_it_began(hub: Hub, rented: HFJob
     assert over.state == "failed" and said in over.reason and over.signal is None
 
 
+def test_a_job_whose_token_has_ended_is_sent_with_the_next(hub: Hub, rented: HFJobs, tmp_path: Path):
+    spec = spec_in(tmp_path, data=str(tmp_path / "rows.jsonl"), model=str(tmp_path))
+    (tmp_path / "rows.jsonl").touch()
+    hub.faults.add("", status=401, times=9)
+    with pytest.raises(LabError, match=r"does not know this HF_TOKEN.*try again later"):
+        rented.launch(spec)
+    assert rented.state(spec.folder).state == "queued"
+    hub.faults.clear()
+    rented._tries.clear()
+    hub.jobs.stuck = True
+    rented.launch(spec)
+    assert len(hub.jobs.runs) == 1
+    hub.jobs.delete(next(iter(hub.jobs.runs)))
+    assert end_of(rented, spec.folder).reason == "it was deleted on the Hub"
+
+
 def test_one_that_nobody_wants_any_more_is_never_sent(hub: Hub, rented: HFJobs, tmp_path: Path):
     spec = spec_in(tmp_path)
     rented.cancel(spec.folder)
@@ -253,3 +276,144 @@ def test_a_parcel_has_what_the_job_needs_and_nothing_else(tmp_path: Path):
     assert tops == {"code", "config.json", "job.json", "data.jsonl", "q.csv"}
     pins = requirements({"benchmark": "gym:x", "quantize": "nf4"})
     assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins) and len(pins) == 10
+
+
+OUT = "ml-intern/session/sft-1/out"
+EXIT = {"state": "done", "code": 0, "attempt": 1, "starved": False, "seconds": 1.0, "files": {}}
+CHECKPOINT = {
+    "checkpoints/checkpoint-5/model.safetensors": b"WHOLE",
+    "checkpoints/checkpoint-5/config.json": b"{}",
+    "checkpoints/checkpoint-5/complete": b"",
+    "metrics.jsonl": b'{"step": 5, "steps": 9, "at": 1.0, "loss": 1.0}\n',
+}
+
+
+def sent(hub: Hub, rented: HFJobs, folder: Path, left: dict[str, bytes], started: bool = True) -> JobSpec:
+    """A job that is on the Hub, and what it has left in the bucket."""
+    hub.jobs.stuck = True
+    (folder / "rows.jsonl").touch()
+    spec = spec_in(folder, data=str(folder / "rows.jsonl"), model=str(folder / "none"))
+    (folder / "none").mkdir()
+    rented.launch(spec)
+    if started:
+        about = about_file(spec.folder)
+        write_json(about, read_json(about) | {"started": time.time() - 9})
+    added = [(data, f"{OUT}/{name}") for name, data in left.items()]
+    rented._api().batch_bucket_files("ada/jobs-artifacts", add=added)
+    return spec
+
+
+def settle(hub: Hub, stage: str) -> None:
+    next(iter(hub.jobs.runs.values())).settle(stage)
+
+
+@pytest.mark.parametrize("later", ["cancel", "refuse"])
+def test_a_job_whose_making_was_never_answered_is_looked_for_before_anything_else(
+    hub: Hub, rented: HFJobs, tmp_path: Path, later: str
+):
+    hub.jobs.stuck = True
+    (tmp_path / "rows.jsonl").touch()
+    (tmp_path / "none").mkdir()
+    spec = spec_in(tmp_path, data=str(tmp_path / "rows.jsonl"), model=str(tmp_path / "none"))
+    hub.faults.add(r"POST /api/jobs/ada$", lost=True)
+    with pytest.raises(LabError):
+        rented.launch(spec)
+    rented._tries.clear()
+    if later == "refuse":
+        hub.faults.add("GET /api/whoami", status=403)
+        with pytest.raises(LabError):  # no end: there may be a machine that costs money
+            rented.launch(spec)
+        rented._tries.clear()
+    rented.cancel(spec.folder)
+    rented.launch(spec)
+    assert end_of(rented, spec.folder).state == "cancelled"
+    assert [run.stage for run in hub.jobs.runs.values()] == ["CANCELED"]
+
+
+def test_one_that_ended_well_is_waited_for_and_never_run_again(hub: Hub, rented: HFJobs, tmp_path: Path):
+    rented._saving = 60
+    spec = sent(hub, rented, tmp_path, {})
+    settle(hub, "COMPLETED")
+    until(lambda: rented._ears[spec.folder].ended)  # seen, and nothing has come yet
+    exit = json.dumps(EXIT | {"files": {"model/config.json": 2}}).encode()
+    files = {"exit.json": exit, "result.json": b'{"ok": true}', "model/config.json": b"{}"}  # they come one by one
+    rented._api().batch_bucket_files("ada/jobs-artifacts", add=[(data, f"{OUT}/{n}") for n, data in files.items()])
+    assert end_of(rented, spec.folder).state == "done" and (spec.folder / "model" / "config.json").is_file()
+    other = tmp_path / "other"
+    other.mkdir()
+    hub.jobs.runs.clear()
+    rented._saving = 1
+    spec = sent(hub, rented, other, {"exit.json": json.dumps(EXIT | {"attempt": 9}).encode()})
+    settle(hub, "COMPLETED")
+    over = end_of(rented, spec.folder)
+    assert (over.state, over.signal) == ("failed", None) and "did not come to its bucket" in over.reason
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+def test_a_job_that_was_cut_short_has_its_best_checkpoint_and_no_half_model(
+    hub: Hub, rented: HFJobs, tmp_path: Path, orderly: bool
+):
+    said = {"exit.json": json.dumps(EXIT | {"state": "cancelled", "code": 143}).encode()}
+    half = {"model/config.json": b"{}", "model/model.safetensors": b"HALF"}
+    spec = sent(hub, rented, tmp_path, CHECKPOINT | (said if orderly else half))
+    settle(hub, "CANCELED")
+    assert end_of(rented, spec.folder).state == "cancelled"
+    assert (spec.folder / "model" / "model.safetensors").read_bytes() == b"WHOLE"
+
+
+def test_what_a_job_left_counts_when_the_hub_has_forgotten_it(hub: Hub, rented: HFJobs, tmp_path: Path):
+    spec = sent(hub, rented, tmp_path, {"exit.json": json.dumps(EXIT).encode(), "result.json": b'{"ok": true}'})
+    hub.jobs.runs.clear()
+    assert end_of(rented, spec.folder).state == "done" and rented.result(spec.folder) == {"ok": True}
+
+
+def test_nothing_that_a_job_says_leaves_the_others_unwatched(hub: Hub, rented: HFJobs, tmp_path: Path):
+    ear = Ear(tmp_path)
+    for at in ("Infinity", "-1", "1e30", '"x"', "null", str(2**40)):
+        ear.hear([f'{MARK}{{"file": "metrics.jsonl", "at": {at}, "of": 1, "text": ""}}', "a word"])
+    assert (tmp_path / "log.txt").read_text() == "a word\n" and not (tmp_path / "metrics.jsonl").exists()
+    odd = {"exit.json": b'{"attempt": 1, "state": ["done"], "code": 1e400}'}
+    spec = sent(hub, rented, tmp_path, odd)
+    settle(hub, "ERROR")
+    assert end_of(rented, spec.folder).signal  # it is as if it had left nothing
+
+
+def test_a_parcel_takes_no_link_along_that_a_trainer_has_made(tmp_path: Path):
+    secret = tmp_path / "heldout.jsonl"
+    secret.write_text("HELD OUT")
+    spec = spec_in(tmp_path)
+    made = spec.folder.parent / "script-1" / "model"
+    made.mkdir(parents=True)
+    (made / "config.json").write_text("{}")
+    (made / "x.json").symlink_to(secret)
+    (tmp_path / "parcel").mkdir()
+    with pytest.raises(Refused, match=r"x\.json of script-1 is a link"):
+        pack(replace(spec, config={"model": str(made)}), tmp_path / "parcel")
+    assert "HELD OUT" not in "".join(p.read_text() for p in (tmp_path / "parcel").rglob("*") if p.is_file())
+    (made / "x.json").unlink()
+    pack(replace(spec, config={"model": str(made)}), tmp_path / "parcel")
+
+
+def test_a_measurement_on_a_rented_machine_is_asked_for_and_paid_within_the_cap(hub: Hub, settings, tmp_path: Path):
+    keys, env = {"HF_TOKEN": hub.people.add("ada").token}, settings.job_env | {"HF_ENDPOINT": hub.url}
+    settings = replace(settings, keys=keys, job_env=env)
+    large = {"hidden_size": 4096, "num_attention_heads": 32, "vocab_size": 1000, "model_type": "llama"}
+    layers = int(1.1 * ram() / 4 / (16 * 4096**2))  # more than this machine has memory for
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "config.json").write_text(json.dumps(large | {"num_hidden_layers": layers}))
+    asked = Request(task="chains", model=str(tmp_path / "large"), dollars=0.01, approval="ask")
+    lab, _, journal = open_lab(settings, open_session(settings, asked))
+    tool, measure = Evaluate(lab), {"model": "base", "split": "dev"}
+    price = tool.price(measure)
+    assert price and price <= 0.01 and "It would run on hf-jobs " in tool.note(measure)
+    assert judge(tool.effect, price, journal.views, datetime.now(UTC)).kind == "ask"
+    hub.jobs.stuck = True
+    with pytest.raises(Stopped):
+        lab.check = stop  # as soon as it waits
+        lab.measure("base", "dev", "c1")
+    job = journal.views.jobs["evaluate-1"]
+    assert not job.machine.startswith("local") and job.price and job.hours * job.price <= 0.0101
+
+
+def stop() -> None:
+    raise Stopped

@@ -93,7 +93,9 @@ def test_an_evaluation_that_failed_is_no_score(tmp_path: Path):
 def test_a_job_that_did_not_come_to_its_end_is_judged_by_how_it_ended(tmp_path: Path, state, verdict, reason):
     expects = Expectation(delta=0.2)
     facts = [
-        Launched(job="sft-1", recipe="sft", config={}, machine="m", hours=1, idea="try", expects=expects, folder="f"),
+        Launched(
+            job="sft-1", recipe="sft", config={}, machine="m", hours=1, idea="try", expects=expects, folder="jobs/sft-1"
+        ),
         Ended(job="sft-1", state=state, seconds=1, reason="out of memory"),
     ]
     views = Views(facts)
@@ -104,7 +106,7 @@ def test_a_job_that_did_not_come_to_its_end_is_judged_by_how_it_ended(tmp_path: 
 
 def test_a_job_that_was_stopped_and_measured_all_the_same_is_judged_by_its_score(tmp_path: Path):
     facts = [
-        Launched(job="sft-1", recipe="sft", config={}, machine="m", hours=1, folder="f"),
+        Launched(job="sft-1", recipe="sft", config={}, machine="m", hours=1, folder="jobs/sft-1"),
         Ended(job="sft-1", state="timeout", seconds=1),
     ]
     write_rows(tmp_path / "new.jsonl", [{"correct": True}] * 20)

@@ -25,6 +25,12 @@ def test_a_command_runs_in_the_workspace_with_the_environment_it_is_given(worksp
     assert set(ran.text.splitlines()[1:]) <= {"PATH", "PWD", "SHLVL", "_", "OLDPWD"} | own
 
 
+def test_no_process_shows_what_another_is_told_to_do(workspace):
+    look = "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -a 'violet-[h]eron'  # violet-heron\n"
+    ran = workspace.run(f'{look}read line; echo "$line $#"; exit 3', 20)
+    assert (ran.text, ran.code) == (" 0\n", 3)
+
+
 def test_a_command_past_its_time_is_ended_with_all_that_it_started(workspace):
     ran = workspace.run("sleep 300 & echo $!; sleep 300", 0.5)
     assert ran.code is None and "0.5 s" in ran.ended_by

@@ -4,21 +4,39 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi
 
 from record import contents as parts
 from record import mirror
 from record.ahead import Ahead
 from record.contents import SEGMENT, Piece
-from record.events import Budget, Call, Closed, Ended, Finished, Goal, Halted, Launched, Opened, Promoted, Replied, Said
+from record.events import (
+    Budget,
+    Call,
+    Closed,
+    Ended,
+    Fact,
+    Finished,
+    Goal,
+    Halted,
+    Launched,
+    Opened,
+    Promoted,
+    Replied,
+    Said,
+    Scored,
+    Seal,
+)  # fmt: skip
 from record.log import Log
 from record.mirror import OWNER, Mirror, Pace, bury
 from record.pull import pull
@@ -267,8 +285,15 @@ def test_a_name_that_the_client_does_not_take_holds_up_no_fact(hub: Hub, tmp_pat
     assert log_there(hub) == log.path.read_bytes()
 
 
-def test_a_spoilt_mark_and_a_deep_folder_stop_nothing(hub: Hub, tmp_path: Path):
-    log, one = session(tmp_path), mirror_of(hub, tmp_path)
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A folder, with more below it than pytest can delete."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", tmp_path], check=True)
+
+
+def test_a_spoilt_mark_and_a_deep_folder_stop_nothing(hub: Hub, deep: Path):
+    log, one = session(deep), mirror_of(hub, deep)
     sent(one)
     (log.path.parent / "pulled").write_text("")  # a full disk, long ago
     log.append(Said(text="more"))
@@ -282,7 +307,7 @@ def test_a_spoilt_mark_and_a_deep_folder_stop_nothing(hub: Hub, tmp_path: Path):
     sent(one)
     log.append(Said(text="and more"))
     (log.path.parent / "pulled").write_bytes(b"\xff 1 2")
-    sent(mirror_of(hub, tmp_path))
+    sent(mirror_of(hub, deep))
     assert log_there(hub) == log.path.read_bytes() and not [path for path in there(hub) if "file" in path]
     bury(log.path.parent)
 
@@ -483,6 +508,7 @@ def test_a_new_machine_fetches_and_goes_on(hub: Hub, tmp_path: Path):
     beside = [folder.with_name(f".sft-1.{what}") for what in ("run.json", "hf-job.json", "cancel", "launch")]
     for file in beside:
         file.write_text(file.name)
+    beside[0].write_text('{"runner": [1, 2.0], "started": 3.0}')
     (old / "workspace" / "train.py").write_text("print()")
     log.append(Ended(job="sft-1", state="done", seconds=1))
     weights(folder / "model")
@@ -498,6 +524,7 @@ def test_a_new_machine_fetches_and_goes_on(hub: Hub, tmp_path: Path):
     kept = ("workspace/train.py", "jobs/sft-1/log.txt", "jobs/sft-1/model/model.safetensors")
     said = {file.name for file in (new / "jobs").iterdir() if file.is_file()}
     assert said == {file.name for file in beside[:3]}, "a rented machine is found again by them"
+    assert json.loads((new / "jobs" / beside[0].name).read_text()) == {"started": 3.0}, "no process here is the job's"
     assert all((new / path).read_bytes() == (old / path).read_bytes() for path in kept)
     assert json.loads((new / "jobs/sft-1/config.json").read_text()) == {"data": f"{new}/jobs/sft-1/data.jsonl"}
     assert (new / "jobs/sft-1/log.txt").stat().st_mtime <= heard, "its last sign of life, not the time of the fetch"
@@ -512,6 +539,57 @@ def test_a_new_machine_fetches_and_goes_on(hub: Hub, tmp_path: Path):
     halted = log[-1]
     assert isinstance(halted, Halted) and "(new)" in halted.reason, "two must not drive one session"
     assert log_there(hub) == there_now.path.read_bytes()
+
+
+def made_up(hub: Hub, logs: dict[str, list[Fact]]) -> None:
+    """Put sessions into the repository as anybody can who may write there."""
+    files = {
+        f"{name}/events/000001.jsonl": "".join(f"{one.model_dump_json()}\n" for one in logs[name]) for name in logs
+    }
+    files |= {f"{name}/{OWNER}": '{"settled": true}' for name in logs}
+    api = HfApi(endpoint=hub.url, token="hf_ada")
+    api.create_repo(REPO, repo_type="dataset", private=True)
+    added = [CommitOperationAdd(f"sessions/{path}", text.encode()) for path, text in files.items()]
+    api.create_commit(REPO, added, commit_message="x", repo_type="dataset")
+
+
+def test_a_log_that_is_not_in_order_is_not_fetched(hub: Hub, tmp_path: Path):
+    def opened(name: str) -> Opened:
+        goal = Goal(text="t", task="chains", model="starter")
+        return Opened(seq=1, session=name, goal=goal, budget=Budget(), driver="autopilot")
+
+    job = Launched(job="sft-1", recipe="sft", config={}, machine="m", hours=1, folder="jobs/sft-1")
+    about = {
+        "model": "base",
+        "benchmark": "chains",
+        "split": "dev",
+        "metric": "accuracy",
+        "value": 1,
+        "low": 1,
+        "high": 1,
+    }
+    seal = Seal(judge="", split="", model="")
+    scored = Scored(**about, n=1, seal=seal, job="sft-1", items="jobs/sft-1/items.jsonl")
+    odd = {
+        "folder": [job.model_copy(update={"folder": "../../../ben/sessions/x/jobs/sft-1"})],
+        "job": [job.model_copy(update={"job": "..", "folder": "jobs/.."})],
+        "items": [job, scored.model_copy(update={"items": "../x/items.jsonl"})],
+        "fold": [Ended(job="nope", state="done", seconds=1)],
+        "twice": [opened("twice")],
+        "parse": [job.model_copy(update={"kind": "made up"})],
+        "clock": [job.model_copy(update={"at": datetime(2026, 11, 21)})],
+    }
+    logs: dict[str, list[Fact]] = {name: [opened(name), *facts] for name, facts in odd.items()}
+    made_up(
+        hub, logs | {"name": [opened("other")], "late": [job, opened("late")], "good": [opened("good"), job, scored]}
+    )
+    pulled = pull(remote_of(hub, tmp_path), tmp_path / "sessions", "here", refusal=lambda views: "")
+    assert pulled.fetched == ["good"] and set(pulled.left) == {*odd, "name", "late"}
+    assert (
+        "launched.folder Value error, '../../../ben/sessions/x/jobs/sft-1' is not 'jobs/sft-1'" in pulled.left["folder"]
+    )
+    assert "its log, line 2 does not follow from those before it (KeyError: 'nope')" in pulled.left["fold"]
+    assert [path.name for path in (tmp_path / "sessions").iterdir()] == ["good"]
 
 
 def test_an_old_process_of_a_space_yields_to_the_one_that_was_started_after_it(hub: Hub, tmp_path: Path):

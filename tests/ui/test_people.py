@@ -21,14 +21,14 @@ from agent.wallet import Grant, Wallet
 from lab.errors import LabError
 from lab.hub import Hub as Models
 from lab.workspace import Workspace
-from record.events import Noted, Opened, Published, Said
+from record.events import Ended, Noted, Opened, Published, Said
 from record.log import Log
 from tests.hub import Hub, serve
 from tests.ui import story
 from tests.ui.conftest import Site, served
 from tests.ui.test_axe import clean
 from tests.ui.visitors import SECRET, Space, space_settings
-from ui.auth import BEGUN, COOKIE, Auth
+from ui.auth import BEGUN, COOKIE, PAUSE, Auth
 from ui.oauth import Attempt, Entry, OAuth, SignInError
 
 MARK = "violet-heron-77"  # stands in everything that is Ada's
@@ -65,7 +65,7 @@ def two(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
         yield Two(space, site, wallet, ada, ben, session, log)
 
 
-def _session(settings: Settings, name: str = "20260101-000001-story") -> tuple[str, Log]:
+def _session(settings: Settings, name: str = "20260101-000001-story", person: str = "ada") -> tuple[str, Log]:
     """Everything that a session can hold, and the mark in all of it."""
     folder = settings.sessions / name
     for path in FILES[:-1]:
@@ -73,7 +73,7 @@ def _session(settings: Settings, name: str = "20260101-000001-story") -> tuple[s
         (folder / path).write_text(f'{{"what": "{MARK}"}}')
     log = Log(folder / "events.jsonl")
     goal = story.opened(name).goal.model_copy(update={"text": f"Teach it {MARK}."})
-    log.append(Opened(session=name, goal=goal, budget=story.opened(name).budget, driver="autopilot", person="ada"))
+    log.append(Opened(session=name, goal=goal, budget=story.opened(name).budget, driver="autopilot", person=person))
     log.append(
         Said(text=MARK), Noted(topic="t", text=MARK), story.launched("sft-1"), Published(what="report", where=MARK)
     )
@@ -154,6 +154,34 @@ def test_what_somebody_shares_everybody_sees_and_no_name_with_it(two: Two):
         assert nobody.get(f"/api/replays/{session}").status_code == 404
     log.refresh()
     assert {fact.by for fact in log if fact.kind == "shared"} == {"ada"}
+
+
+def test_what_came_from_a_laptop_is_its_persons_and_an_odd_log_holds_up_nobody(two: Two):
+    ada = two.wallet.settings_of("ada")
+    session, _ = _session(ada, "20260101-000004-laptop", person="local")
+    odd = _session(ada, "20260101-000005-odd")[1]
+    odd.append(Ended(job="nope", state="done", seconds=1))
+    with (
+        two.space.visitor(two.ada) as one,
+        two.space.visitor(two.space.sign_in("ben")) as other,
+        two.space.visitor() as nobody,
+    ):
+        assert [found["id"] for found in one.get("/api/sessions").json() if found["id"] == session]
+        assert one.get(f"/api/sessions/{session}").json()["id"] == session
+        assert "does not follow" in one.get("/api/sessions/20260101-000005-odd").json()["error"]
+        for client in (other, nobody):
+            assert session not in client.get("/api/sessions").text and client.get("/api/replays").is_success
+            assert client.get(f"/api/sessions/{session}").status_code == 404
+
+
+def test_the_hub_sends_people_back_to_the_spaces_own_address(hub: Hub, tmp_path):
+    here, page = {"SPACE_HOST": "ada-x.hf.space,mine.example"}, {"ML_INTERN_URL": "https://mine.example/"}
+    for told, site in ((here | page, "https://ada-x.hf.space"), (page, "https://mine.example")):
+        settings = space_settings(tmp_path, hub, **told)
+        asked = dict(httpx.URL(Auth(Wallet(settings)).oauth.address(Attempt())).params)
+        assert asked["redirect_uri"] == f"{site}/oauth/callback" and settings.url == "https://mine.example/"
+    with pytest.raises(SettingsError, match="SPACE_HOST is not set; set ML_INTERN_URL"):
+        space_settings(tmp_path, hub, ML_INTERN_URL="")
 
 
 def test_a_private_model_that_one_has_fetched_is_not_there_for_the_other(two: Two, hub: Hub):
@@ -328,6 +356,57 @@ def test_a_name_that_was_somebody_elses_finds_nothing_of_theirs(two: Two, hub: H
     account.write_text(known)
 
 
+def test_a_disk_that_was_full_locks_nobody_out(hub: Hub, tmp_path):
+    auth = Auth(Wallet(space_settings(tmp_path, hub)))
+    entry = Entry("id-ada", Grant("ada", "t" * 9, time.time() + 60))
+    account = auth.wallet.settings_of("ada").home / "account"
+    account.parent.parent.mkdir(parents=True)
+    account.parent.touch()  # no folder can be made
+    with pytest.raises(SignInError, match=r"cannot keep who is signed in .*; free some of its disk"):
+        auth._check(entry)
+    account.parent.unlink()
+    account.parent.mkdir()
+    account.touch()  # as a full disk left it
+    auth._check(entry)
+    first = account.stat()
+    auth._check(entry)
+    assert account.read_text() == "id-ada" and account.stat() == first  # written once
+    (auth.wallet.settings.home / "signed-in").mkdir()
+    for refused in (lambda: auth._enter("ada"), lambda: auth.leave("")):
+        with pytest.raises(SignInError, match="cannot keep"):
+            refused()
+
+
+def test_who_signs_out_sees_no_more_of_a_session_that_is_open(two: Two):
+    cookie = two.space.sign_in("ada")
+    with (
+        two.space.visitor(cookie) as ada,
+        ada.stream("GET", f"/api/sessions/{two.session}/events", params={"after": len(two.log)}) as events,
+    ):
+        lines = events.iter_lines()
+        assert next(lines) == "retry: 1000"
+        with two.space.visitor(cookie) as same:
+            same.post("/api/sign-out", json={}).raise_for_status()
+        two.log.append(Said(text=f"{MARK} again"))
+        assert not any(MARK in line for line in lines)  # it ends
+
+
+def test_a_hub_that_is_busy_says_nothing_of_a_token(hub: Hub, tmp_path):
+    token = hub.people.add("ada").token
+    auth = Auth(Wallet(space_settings(tmp_path, hub, OAUTH_CLIENT_ID="", HF_TOKEN=token)))
+    for status in (429, 503):
+        hub.faults.add("whoami", times=50, status=status)
+        with pytest.raises(SignInError, match="The Hub does not answer; try again"):
+            auth.prove(token)
+        hub.faults.clear()
+    began = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(SignInError, match="does not know this as a token of ada"):
+            auth.prove("hf_made_up")
+    assert time.monotonic() - began > 2 * PAUSE
+    assert auth.prove(token)
+
+
 def test_without_a_kernel_that_keeps_people_apart_the_owner_is_alone(hub: Hub, tmp_path):
     auth = Auth(Wallet(space_settings(tmp_path, hub)), abi=0)
     auth._check(Entry("id-ada", Grant("ada", "t" * 9, time.time() + 60)))
@@ -375,7 +454,7 @@ def test_a_provider_that_names_other_addresses_is_not_asked(tmp_path):
 
     server = HTTPServer(("127.0.0.1", 0), Liar)
     Thread(target=server.serve_forever, daemon=True).start()
-    oauth = OAuth(Provider("c", (), f"http://127.0.0.1:{server.server_port}"), "s", "http://127.0.0.1/back")
+    oauth = OAuth(Provider("c", (), f"http://127.0.0.1:{server.server_port}", ""), "s", "http://127.0.0.1/back")
     with pytest.raises(SignInError, match="not its own"):
         oauth.address(Attempt())
     server.shutdown()
