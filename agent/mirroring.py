@@ -82,9 +82,8 @@ class Mirroring:
         """Fetch what is not here, and look again while a session's owner may be gone; what is here need not wait for it."""
         said: dict[str, str] = {}
         refusal = partial(not_theirs, self._settings)
-        while pulled := self._insist(
-            lambda: pull(remote, self._settings.sessions, us, dead=self._pace.dead, refusal=refusal)
-        ):
+        ask = partial(pull, remote, self._settings.sessions, us, dead=self._pace.dead, refusal=refusal)
+        while pulled := self._insist(ask):
             for name in pulled.left.keys() - said.keys():
                 logging.getLogger(__name__).warning("session %s was not fetched: %s", name, pulled.left[name])
             said |= pulled.left

@@ -41,8 +41,8 @@ def pull(
 
     One that works elsewhere is left: its owner has renewed its lease within `dead` seconds. One whose owner is gone is
     ours from then on, which is committed before it can be seen here. One whose log is not in order, or that is refused, is
-    left: whoever may write in the repository can have made it. Raises Trouble or OSError, but for trouble with one
-    session only after the others have been tried; what was fetched by then stays.
+    left: whoever may write in the repository can have made it. Raises Trouble or OSError, but for trouble with one session
+    only after the others have been tried; what was fetched by then stays.
     """
     pulled, failed = Pulled(), None
     sessions.mkdir(parents=True, exist_ok=True)
@@ -110,9 +110,7 @@ def _fetch(
         data = json.dumps(owner | {"machine": machine, "at": time.time()}, indent=1).encode()
         _claim(remote, head, name, files, {path: data} if working else {}, f"{machine} goes on with {name}")
         owned = min(oids(data), key=len) if working else owned
-        over = (
-            (draft / "events.jsonl").stat().st_size if owner.get("settled") else None
-        )  # nothing to send until it grows
+        over = (draft / LOG).stat().st_size if owner.get("settled") else None  # nothing to send until it grows
         mark(draft, owned, over, remote.repo)
         draft.rename(session)  # only now can a worker or a viewer see it
     except (LogError, ValueError, TypeError) as error:  # also JSON that is none

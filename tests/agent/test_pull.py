@@ -169,6 +169,28 @@ def test_a_sign_in_begins_the_mirror_and_the_next_one_goes_on_with_it(hub: Hub, 
     mirroring.stop(5)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_session_whose_machine_was_heard_of_a_moment_ago_is_fetched_once_it_is_silent(
+    hub: Hub, space: Settings, new_session, tmp_path: Path
+):
+    session, _ = new_session(space)
+    mirroring = Mirroring(space, QUICK)
+    mirroring.start()
+    until(
+        lambda: hub.repos.get("dataset", REPO) and f"sessions/{session}/owner.json" in hub.repos.files("dataset", REPO)
+    )
+    mirroring.stop(10)
+    laptop = replace(space, home=tmp_path / "laptop", space=None)
+    laptop.home.mkdir()
+    (laptop.home / "mirror.lock").mkdir()  # at which its thread dies
+    mirroring = Mirroring(laptop, replace(QUICK, dead=2.0, longest=0.1))
+    mirroring.start()
+    until(lambda: mirroring._thread and not mirroring._thread.is_alive())
+    (laptop.home / "mirror.lock").rmdir()
+    until(lambda: (mirroring.renew(laptop), (laptop.sessions / session / "events.jsonl").exists())[1], 20)
+    mirroring.stop(10)
+
+
 def test_a_session_that_names_files_of_others_is_not_laid_down_on_a_space(hub: Hub, server: Settings, space: Settings):
     other = server.home / "people" / "ben"
     secret = other / "sessions" / "x" / "workspace" / "rows.jsonl"
@@ -215,28 +237,6 @@ def test_a_session_that_names_files_of_others_is_not_laid_down_on_a_space(hub: H
     assert "is no file of its own" in fetch(space).left["s"] and not (space.sessions / "s").exists()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_session_whose_machine_was_heard_of_a_moment_ago_is_fetched_once_it_is_silent(
-    hub: Hub, space: Settings, new_session, tmp_path: Path
-):
-    session, _ = new_session(space)
-    mirroring = Mirroring(space, QUICK)
-    mirroring.start()
-    until(
-        lambda: hub.repos.get("dataset", REPO) and f"sessions/{session}/owner.json" in hub.repos.files("dataset", REPO)
-    )
-    mirroring.stop(10)
-    laptop = replace(space, home=tmp_path / "laptop", space=None)
-    laptop.home.mkdir()
-    (laptop.home / "mirror.lock").mkdir()  # at which its thread dies
-    mirroring = Mirroring(laptop, replace(QUICK, dead=2.0, longest=0.1))
-    mirroring.start()
-    until(lambda: mirroring._thread and not mirroring._thread.is_alive())
-    (laptop.home / "mirror.lock").rmdir()
-    until(lambda: (mirroring.renew(laptop), (laptop.sessions / session / "events.jsonl").exists())[1], 20)
-    mirroring.stop(10)
-
-
 def test_nobody_is_mirrored_who_has_not_asked_but_on_a_space(space: Settings):
     assert read({}).mirror == "" and read({"HF_TOKEN": "hf_x"}).mirror == ""
     assert read({"SPACE_ID": "ada/intern"}).mirror == "{user}/ml-intern-sessions"
@@ -244,7 +244,12 @@ def test_nobody_is_mirrored_who_has_not_asked_but_on_a_space(space: Settings):
     assert read({"ML_INTERN_MIRROR": "my-runs"}).mirror == "my-runs"
     with pytest.raises(SettingsError, match="ML_INTERN_MIRROR is 'a/b/c'"):
         read({"ML_INTERN_MIRROR": "a/b/c"})
-    many = {"SPACE_ID": "org/intern", "OAUTH_CLIENT_ID": "x", "OAUTH_CLIENT_SECRET": "y", "SPACE_HOST": "x.hf.space"}
+    many = {
+        "SPACE_ID": "org/intern",
+        "SPACE_HOST": "org-intern.hf.space",
+        "OAUTH_CLIENT_ID": "x",
+        "OAUTH_CLIENT_SECRET": "y",
+    }
     assert read(many | {"ML_INTERN_MIRROR": "my-runs"}).mirror == "my-runs", "of whoever has signed in"
     with pytest.raises(SettingsError, match="ML_INTERN_MIRROR is 'org/all', one for everybody who signs in"):
         read(many | {"ML_INTERN_MIRROR": "org/all"})

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -284,8 +285,15 @@ def test_a_name_that_the_client_does_not_take_holds_up_no_fact(hub: Hub, tmp_pat
     assert log_there(hub) == log.path.read_bytes()
 
 
-def test_a_spoilt_mark_and_a_deep_folder_stop_nothing(hub: Hub, tmp_path: Path):
-    log, one = session(tmp_path), mirror_of(hub, tmp_path)
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A folder, with more below it than pytest can delete."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", tmp_path], check=True)
+
+
+def test_a_spoilt_mark_and_a_deep_folder_stop_nothing(hub: Hub, deep: Path):
+    log, one = session(deep), mirror_of(hub, deep)
     sent(one)
     (log.path.parent / "pulled").write_text("")  # a full disk, long ago
     log.append(Said(text="more"))
@@ -299,7 +307,7 @@ def test_a_spoilt_mark_and_a_deep_folder_stop_nothing(hub: Hub, tmp_path: Path):
     sent(one)
     log.append(Said(text="and more"))
     (log.path.parent / "pulled").write_bytes(b"\xff 1 2")
-    sent(mirror_of(hub, tmp_path))
+    sent(mirror_of(hub, deep))
     assert log_there(hub) == log.path.read_bytes() and not [path for path in there(hub) if "file" in path]
     bury(log.path.parent)
 
