@@ -253,7 +253,7 @@ def _mirror(env: dict[str, str], alone: bool) -> str:
     name = {"on": "{user}/ml-intern-sessions", "off": ""}.get(said.lower(), said)
     if not re.fullmatch(r"(([\w.-]+|\{user\})/)?[\w.-]+|", name):
         raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; set it to off, on, or the name of a dataset repository.")
-    if env.get("OAUTH_CLIENT_SECRET") and "/" in name and "{user}" not in name:
+    if not alone and "/" in name and "{user}" not in name:
         raise SettingsError(
             f"ML_INTERN_MIRROR is {said!r}, one for everybody who signs in; write {{user}} for its owner."
         )

@@ -46,8 +46,8 @@ class Worker:
                     if settings.person not in self._desks:
                         self._desks[settings.person] = Desk(settings)
                     self._desks[settings.person].look(settings)
-                except Exception:  # one person's trouble is not the others'
-                    logging.getLogger(__name__).exception("the sessions of %s are put off", settings.person)
+                except (LogError, OSError, ValueError) as error:  # one person's trouble is not the others'
+                    logging.getLogger(__name__).error("the sessions of %s are put off: %s", settings.person, error)
                     self._not_before[settings.person] = time.monotonic() + REST
 
     def stop(self) -> None:

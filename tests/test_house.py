@@ -17,13 +17,7 @@ WALLS = {  # a library -> where it may be imported
 }
 ONLY_IN_FUNCTIONS = {"torch", "trl", "transformers", "peft", "datasets"}  # and only in recipes/
 ENVIRONMENT = ("agent/settings.py", "recipes/")
-BOUNDARIES = {
-    "agent/researcher.py": 1,
-    "agent/session.py": 1,
-    "agent/worker.py": 1,
-    "lab/supervisor.py": 1,
-    "recipes/job.py": 1,
-}
+BOUNDARIES = {"agent/researcher.py": 1, "agent/session.py": 1, "lab/supervisor.py": 1, "recipes/job.py": 1}
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_TOOL = 400, 60, 120
 HEAVY = ("torch", "trl", "transformers", "litellm", "gradio", "datasets", "trackio")
 
