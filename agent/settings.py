@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import warnings
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -185,6 +186,7 @@ def quiet_libraries() -> None:
     }
     for name, value in (QUIET | ours).items():
         os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", "Cannot enable progress bars")  # the Hub's client wants them back after each sync
 
 
 def _default_home(env: dict[str, str]) -> str:
