@@ -137,7 +137,7 @@ def test_a_run_keeps_its_keys(settings, environment):
     assert process.returncode == 2, err
     assert not CANARY.search(first + out + err)
     check_files(settings.home)
-    for what in ("bash -c", "mcp_servers.py", "recipes.evaluate", "runner"):
+    for what in ("bash /dev/fd/", "mcp_servers.py", "recipes.evaluate", "runner"):
         assert any(what in command for command in spy.seen), what
     assert not spy.caught
 

@@ -74,7 +74,7 @@ def test_a_token_is_nowhere_to_be_seen_and_no_restart_loses_a_session(settings, 
                 paths = ("/", "/config", "/api/health", "/api/check", "/api/sessions", own)
                 shown = [ada.get(path).text for path in (*paths, f"{own}/log", f"{own}/report", f"{own}/files")]
             assert any("agent worker" in command for command in spy.seen) and any(
-                "bash -c" in command for command in spy.seen
+                "bash /dev/fd/" in command for command in spy.seen
             )
             assert not spy.caught
             before = worker_of(page)
