@@ -162,11 +162,6 @@ def test_a_stop_is_heard_without_a_token_and_jobs_save(wallet, working, session_
 
 
 def test_what_is_odd_at_one_desk_holds_up_nothing_else(wallet, working, session_of):
-    aaa = replace(ada(600), person="aaa")
-    wallet.give(aaa)
-    until(lambda: "aaa" in working._desks)
-    working._desks["aaa"]._journals["broken"] = None
-    (wallet.settings_of("aaa").sessions / "broken" / "events.jsonl").mkdir(parents=True)
     odd = session_of("ada").log
     odd.append(Ended(job="nope", state="done", seconds=1))
     with pytest.raises(LogError, match="line 2 does not follow from those before it"):
@@ -175,7 +170,6 @@ def test_what_is_odd_at_one_desk_holds_up_nothing_else(wallet, working, session_
     wallet.give(ada(600))
     good = session_of("ada")
     assert good.wait(lambda views: views.replied, 30)
-    assert "aaa" in working._not_before
     halt(good.log)
     assert good.wait(lambda views: views.settled, 60)
 

@@ -188,33 +188,3 @@ def _until_data(stream: httpx.Response):
         yield line
         if line.startswith("data:"):
             return
-
-
-def test_another_persons_session_is_as_good_as_none_on_every_route(site: Site, http: httpx.Client):
-    name, log = site.session(lambda name: [story.opened(name, person="ada")])
-    before = len(log)
-    assert name not in [s["id"] for s in http.get("/api/sessions").json()]
-    nobody = http.get("/api/sessions/20200101-000000-nobody").json()["error"]
-    routes = [r for r in _routes(site.app.router.routes) if "{session}" in r.path]
-    assert len(routes) > 15
-    for route in routes:
-        address = route.path.replace("{session}", name).replace("{job}", "sft-1").replace("{path:path}", "report.md")
-        for method in route.methods:
-            body = {"json": {}} if method in ("POST", "DELETE") else {}
-            answer = http.request(method, address, **body)
-            assert answer.status_code == 404, (method, address, answer.text)
-            assert answer.json()["error"].replace(name, "") == nobody.split("; see")[0].replace(
-                "20200101-000000-nobody", ""
-            ) + ("" if "; see" not in nobody else "."), address
-    log.refresh()
-    assert len(log) == before
-
-
-def _routes(routes: list) -> list:
-    """Every route with a path and methods, also those of included routers that keep their own list."""
-    found = []
-    for route in routes:
-        inner = getattr(route, "routes", None) or getattr(getattr(route, "original_router", None), "routes", [])
-        found += [route] if getattr(route, "methods", None) else []
-        found += _routes(inner) if inner else []
-    return found
