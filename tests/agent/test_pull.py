@@ -79,6 +79,15 @@ def space(server: Settings) -> Settings:
     return Wallet(server).settings_of("ada")
 
 
+def keep(hub: Hub, space: Settings, session: str) -> None:
+    """Mirror until the session is there."""
+    mirroring = Mirroring(space, QUICK)
+    mirroring.start()
+    owner = f"sessions/{session}/owner.json"
+    until(lambda: hub.repos.get("dataset", REPO) and owner in hub.repos.files("dataset", REPO))
+    mirroring.stop(10)
+
+
 def lose(settings: Settings, folder: Path) -> None:
     """What is left of a machine when its disk is wiped."""
     run = read_json(run_file(folder))
@@ -125,12 +134,7 @@ def test_training_goes_on_from_its_checkpoint_on_a_new_machine(
 def test_the_command_line_fetches_what_is_not_here(hub: Hub, space: Settings, new_session, tmp_path: Path):
     session, journal = new_session(space)
     journal.append(Halted(), Closed(outcome="stopped", reason="enough"))
-    mirroring = Mirroring(space, QUICK)
-    mirroring.start()
-    until(
-        lambda: hub.repos.get("dataset", REPO) and f"sessions/{session}/owner.json" in hub.repos.files("dataset", REPO)
-    )
-    mirroring.stop(10)
+    keep(hub, space, session)
     laptop = replace(space, home=tmp_path / "laptop", space=None)
     env = cli_environment(laptop) | {"HF_TOKEN": "hf_ada", "HF_ENDPOINT": hub.url, "ML_INTERN_MIRROR": "on"}
 
@@ -174,12 +178,7 @@ def test_a_session_whose_machine_was_heard_of_a_moment_ago_is_fetched_once_it_is
     hub: Hub, space: Settings, new_session, tmp_path: Path
 ):
     session, _ = new_session(space)
-    mirroring = Mirroring(space, QUICK)
-    mirroring.start()
-    until(
-        lambda: hub.repos.get("dataset", REPO) and f"sessions/{session}/owner.json" in hub.repos.files("dataset", REPO)
-    )
-    mirroring.stop(10)
+    keep(hub, space, session)
     laptop = replace(space, home=tmp_path / "laptop", space=None)
     laptop.home.mkdir()
     (laptop.home / "mirror.lock").mkdir()  # at which its thread dies
