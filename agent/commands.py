@@ -96,6 +96,7 @@ def list_(settings: Settings, options: Namespace) -> int:
 
 def pull(settings: Settings, options: Namespace) -> int:
     """Fetch sessions from the mirror that are not here."""
+    print("Looking for sessions in the mirror; large models take a while.", file=sys.stderr, flush=True)
     pulled = fetch(settings, options.session)
     for session in pulled.fetched:
         print(f"{session}: fetched. Go on with it: python -m agent resume {session}")
@@ -148,6 +149,7 @@ def publish(settings: Settings, options: Namespace) -> int:
     backend = LocalBackend(settings.queue, settings.job_env, settings.machine_price)
     token = settings.keys.get("HF_TOKEN")
     lab = Lab(log, log.path.parent, backend, Vault(settings.vault), settings.job_env, lambda: None, token)
+    print(f"Publishing the {options.what}; large models take a while.", file=sys.stderr, flush=True)
     try:
         made = lab.publish(options.what, options.model, options.to, options.public)
     except LabError as error:

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from agent.sessions import not_theirs
 from agent.settings import Settings, SettingsError
+from lab.hub import client
 from record.mirror import Mirror, Pace
 from record.pull import Pulled, pull
 from record.remote import Remote, Trouble, told
@@ -106,9 +107,7 @@ class Mirroring:
 
 def connect(settings: Settings, scratch: str = SCRATCH) -> Remote:
     """A person's repository. Raises Trouble."""
-    from huggingface_hub import HfApi
-
-    api = HfApi(endpoint=settings.job_env.get("HF_ENDPOINT"), token=settings.keys[TOKEN])
+    api = client(settings.keys[TOKEN], settings.job_env)
     repo = settings.mirror
     with told():
         user = api.whoami()["name"] if "{user}" in repo or "/" not in repo else ""

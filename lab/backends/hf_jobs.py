@@ -115,7 +115,7 @@ class HFJobs:
         if job is None:
             job = self._start(api, spec, owner, place, labels)
         about = {"attempt": spec.attempt, "id": job.id, "owner": owner, "place": place}
-        write_json(about_file(spec.folder), about | {"flavor": spec.machine.removeprefix(RENTED), "url": job.url})
+        write_json(about_file(spec.folder), about | {"flavor": spec.machine.removeprefix(RENTED)})
         self._ear(spec.folder)
 
     def _start(self, api: Any, spec: JobSpec, owner: str, place: str, labels: dict[str, str]) -> Any:
@@ -260,7 +260,7 @@ class HFJobs:
 
 
 def about_file(folder: Path) -> Path:
-    """Which job of the Hub it is, beside its folder. {"attempt", "id", "owner", "place", "flavor", "url", "started", "ended", "unsure"}"""
+    """Which job of the Hub it is, beside its folder. {"attempt", "id", "owner", "place", "flavor", "started", "ended", "unsure"}"""
     return folder.with_name(f".{folder.name}.hf-job.json")
 
 
