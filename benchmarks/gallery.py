@@ -104,7 +104,7 @@ def sft(
     )
 
     def look(steps: int) -> None:
-        write_json(folder / "preflight.json", look_at_feed(trainer, given, settings.max_length, steps))
+        write_json(folder / "preflight.json", look_at_feed(trainer, given, steps))
 
     set_seed(seed)
     shared = arguments(settings, folder, "cpu", bool(held))

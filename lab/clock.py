@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from lab.tasks import SIZES
@@ -101,7 +101,8 @@ def estimate(
     if tokens and counted:
         scale = tokens * job.step / counted
     else:
-        scale = _rows_a_step(full) / _rows_a_step(before) * _length(full) / _length(before)
+        now, then = _length(full), _length(before)
+        scale = _rows_a_step(full) / _rows_a_step(before) * (now / then if now and then else 1.0)
     steps = full["max_steps"] or ceil(len(rows) / _rows_a_step(full) * full["epochs"])  # packed, an upper bound
     return Estimate(startup, a_step * scale, steps)
 
@@ -134,22 +135,25 @@ def _tokens(job: Job) -> float | None:
 
 
 def _tokens_a_step(full: Mapping[str, Any], rows: Sequence[Mapping[str, str]], count: Count | None) -> float | None:
-    if full.get("packing"):
-        return _rows_a_step(full) * full["max_length"]
+    most = full.get("max_length")  # None: nothing is cut
+    if full.get("packing") and most:
+        return _rows_a_step(full) * most
     if count is None:
         return None
     seen = rows[:: max(1, len(rows) // SAMPLE)]
     lengths = count([row["prompt"] + row["completion"] for row in seen])
-    return _rows_a_step(full) * sum(min(length + 1, full["max_length"]) for length in lengths) / len(seen)  # 1: EOS
+    if full.get("packing"):
+        return _rows_a_step(full) * max(lengths)
+    return _rows_a_step(full) * sum(min(length + 1, most or inf) for length in lengths) / len(seen)  # 1: EOS
 
 
 def _rows_a_step(full: Mapping[str, Any]) -> int:
     return full["batch_size"] * full["grad_accumulation"]
 
 
-def _length(full: Mapping[str, Any]) -> int:
+def _length(full: Mapping[str, Any]) -> int | None:
     """The limit of a row's tokens, or of the model's own answer where a recipe samples them."""
-    return full.get("max_length") or full["max_new_tokens"]
+    return full.get("max_length") or full.get("max_new_tokens")
 
 
 def _positive(value: Any) -> float | None:

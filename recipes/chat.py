@@ -24,13 +24,9 @@ class Config(sft.Config):
 
 def main(config: Config, job: Job) -> dict[str, Any]:
     """Train, and leave model/ and preflight.json in the job's folder."""
-
-    def look(trainer: Any, fed: list[dict[str, Any]], steps: int) -> dict[str, Any]:
-        return look_at_feed(trainer, fed, config.max_length, steps)
-
     rows = read_rows(config)
     check_template(config)
-    return fit(config, job, sft.build, rows, look)
+    return fit(config, job, sft.build, rows, look_at_feed)
 
 
 def check_template(config: Config) -> None:

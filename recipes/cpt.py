@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import PositiveInt
+
 from recipes import sft
 from recipes.job import Job, run
 from recipes.preflight import look_at_feed
@@ -16,6 +18,7 @@ class Config(sft.Config):
     METHOD = "continued pre-training"
     PACKS = "bfd_split"
 
+    max_length: PositiveInt = 128  # tokens of a piece, which are packed into rows as long
     packing: Literal[True] = True
     completion_only: Literal[False] = False  # there is no prompt
 
@@ -24,7 +27,7 @@ def main(config: Config, job: Job) -> dict[str, Any]:
     """Train, and leave model/ and preflight.json in the job's folder."""
 
     def look(trainer: Any, fed: list[dict[str, Any]], steps: int) -> dict[str, Any]:
-        seen = look_at_feed(trainer, fed, config.max_length, steps)
+        seen = look_at_feed(trainer, fed, steps)
         return {name: value for name, value in seen.items() if name not in NO_FAULTS_HERE}
 
     return fit(config, job, sft.build, read_rows(config), look)

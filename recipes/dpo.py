@@ -8,8 +8,9 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from recipes.job import Job, run
+from recipes.limit import Limited
 from recipes.rows import Pair
-from recipes.training import Parts, TrainingConfig, fit, read_rows
+from recipes.training import Parts, fit, read_rows
 
 Loss = Literal[
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
@@ -17,7 +18,7 @@ Loss = Literal[
 ]  # fmt: skip
 
 
-class Config(TrainingConfig):
+class Config(Limited):
     SHAPE = Pair
     METHOD = "DPO"
     PROBED = "cut"
@@ -26,7 +27,6 @@ class Config(TrainingConfig):
     lr: float = Field(1e-4, gt=0)  # for the starter; TRL's 1e-6 is for models of 1B and more, LoRA takes ten times that
     batch_size: PositiveInt = 32  # pairs: twice as many texts
     eval_fraction: float = Field(0.1, ge=0, lt=1)  # margins and accuracies are noisier than a loss
-    max_length: PositiveInt = 128  # tokens of a prompt with an answer; longer ones lose their end
     loss_type: Loss = "sigmoid"  # DPO, 2305.18290; ipo 2310.12036; apo_zero 2408.06266; robust 2403.00409
     beta: float = Field(0.1, gt=0)  # how dear distance from the reference is (2305.18290, section 6)
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)  # share of pairs that are the wrong way round (robust, exo_pair)

@@ -2,14 +2,15 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from recipes.job import Job, run
+from recipes.limit import Limited
 from recipes.rows import Labelled
-from recipes.training import Parts, TrainingConfig, fit, read_rows
+from recipes.training import Parts, fit, read_rows
 
 
-class Config(TrainingConfig):
+class Config(Limited):
     SHAPE = Labelled
     METHOD = "KTO"
     PROBED = "cut"
@@ -18,7 +19,6 @@ class Config(TrainingConfig):
     lr: float = Field(1e-4, gt=0)  # for the starter; the paper's 5e-7 to 5e-6 are for models of 1B and more
     batch_size: int = Field(64, ge=2)  # the KL term pairs a prompt with another row's answer
     eval_fraction: float = Field(0.1, ge=0, lt=1)
-    max_length: PositiveInt = 128  # tokens of a prompt with its answer; longer ones lose their end
     loss_type: Literal["kto", "apo_zero_unpaired"] = "kto"
     beta: float = Field(0.1, gt=0)
     good_weight: float = Field(1.0, gt=0)  # with few good rows: their share times this within 1 to 4/3 of the bad (4.2)

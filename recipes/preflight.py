@@ -7,7 +7,7 @@ SAMPLE = 256  # rows looked at: a share is then known to about ±6 points (95 %,
 SHOWN = 3
 
 
-def look_at_feed(trainer: Any, rows: list[dict[str, Any]], max_length: int, steps: int) -> dict[str, Any]:
+def look_at_feed(trainer: Any, rows: list[dict[str, Any]], steps: int) -> dict[str, Any]:
     """The content of preflight.json.
 
     `rendered`, `labels`, `masked_share` and `stop_token_trained` come from TRL's own tokenised rows after its own
@@ -27,7 +27,8 @@ def look_at_feed(trainer: Any, rows: list[dict[str, Any]], max_length: int, step
         "stop_token": tokenizer.eos_token,
         "stop_token_trained": share(ends_with(labels, stops, tokenizer) for labels in trained),
         "masked_share": round(masked / max(1, sum(len(ids) for ids, _ in feed)), 4),
-        "truncated_share": share(length > max_length for length in lengths),
+        "max_length": trainer.args.max_length,
+        "truncated_share": share(length > trainer.args.max_length for length in lengths),
         "length_p50": lengths[len(lengths) // 2],
         "length_p95": lengths[int(len(lengths) * 0.95)],
         "length_max": lengths[-1],

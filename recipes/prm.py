@@ -7,16 +7,17 @@ of its own, without a chat template.
 
 from typing import Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from recipes.job import ConfigError, Job, run
+from recipes.limit import Limited
 from recipes.rows import Steps
-from recipes.training import Parts, TrainingConfig, fit, read_rows
+from recipes.training import Parts, fit, read_rows
 
 IGNORED = -100  # torch's label that has no loss
 
 
-class Config(TrainingConfig):
+class Config(Limited):
     SHAPE = Steps
     METHOD = "a PRM"
     TASK = "TOKEN_CLS"
@@ -27,7 +28,6 @@ class Config(TrainingConfig):
     )  # of steps held out: marked right, and what always saying one thing gives
 
     eval_fraction: float = Field(0.1, ge=0, lt=1)
-    max_length: PositiveInt = 128  # tokens; later steps are not seen
     last_step_only: bool = False  # learn from the last step alone (an outcome reward model)
 
 

@@ -40,7 +40,7 @@ def main(config: Config, job: Job) -> dict[str, Any]:
     Random(config.seed).shuffle(kept)
 
     def look(trainer: Any, fed: list[dict[str, Any]], steps: int) -> dict[str, Any]:
-        return look_at_feed(trainer, fed, config.max_length, steps) | said_of(asked, config)
+        return look_at_feed(trainer, fed, steps) | said_of(asked, config)
 
     return shares | fit(config, job, sft.build, kept, look)
 

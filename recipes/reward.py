@@ -8,11 +8,12 @@ from typing import Any
 from pydantic import Field, PositiveInt
 
 from recipes.job import Job, run
+from recipes.limit import Limited
 from recipes.rows import Pair
-from recipes.training import Parts, TrainingConfig, fit, read_rows
+from recipes.training import Parts, fit, read_rows
 
 
-class Config(TrainingConfig):
+class Config(Limited):
     SHAPE = Pair
     METHOD = "a reward model"
     TASK = "SEQ_CLS"
@@ -21,7 +22,6 @@ class Config(TrainingConfig):
 
     batch_size: PositiveInt = 32  # pairs: twice as many texts
     eval_fraction: float = Field(0.1, ge=0, lt=1)
-    max_length: PositiveInt = 128  # tokens; longer pairs are left out (TRL 1.16)
     center: float = Field(0.0, ge=0)  # pulls the mean reward to 0; 0.01 in 2312.09244
 
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 from math import ceil
 from typing import Any, ClassVar, Literal
 
-from pydantic import PositiveInt, model_validator
+from pydantic import model_validator
 
 from recipes.job import Job, run
+from recipes.limit import Limited
 from recipes.preflight import look_at_feed, sample, token_count
 from recipes.rows import Completion
-from recipes.training import Parts, TrainingConfig, fit, read_rows
+from recipes.training import Parts, fit, read_rows
 from recipes.weights import nf4
 
 # What one more pass through the model costs, in tokens. cpu: 18 ms at 0.15 ms a token, the starter on two cores, and
@@ -17,13 +18,12 @@ from recipes.weights import nf4
 A_PASS = {"cpu": 256, "cuda": 4096}
 
 
-class Config(TrainingConfig):
+class Config(Limited):
     SHAPE = Completion
     METHOD = "SFT"
     PROBED = "cut"
     PACKS: ClassVar[str] = "bfd"  # what is longer than max_length loses its end, as it does without packing
 
-    max_length: PositiveInt = 128  # tokens; longer rows lose their end, and preflight.json says how many
     packing: bool = False
     completion_only: bool = True  # a prompt is given, so there is nothing to learn in it
     quantize: Literal["none", "nf4"] = "none"  # of the weights under an adapter (QLoRA); needs bitsandbytes
@@ -39,6 +39,7 @@ class Config(TrainingConfig):
         return {"completion_only_loss": self.completion_only}
 
     def lengths(self, rows: list[dict[str, Any]], tokenizer: Any) -> list[int]:
+        assert self.max_length, "sized"
         return [] if self.packing else [min(token_count(row, tokenizer), self.max_length) for row in sample(rows)]
 
     def passes(self, lengths: list[int], device: str) -> int:
@@ -53,11 +54,7 @@ def main(config: Config, job: Job) -> dict[str, Any]:
 
 def train(config: Config, job: Job, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """SFT on these rows, and a look at what TRL feeds before step 1."""
-
-    def look(trainer: Any, fed: list[dict[str, Any]], steps: int) -> dict[str, Any]:
-        return look_at_feed(trainer, fed, config.max_length, steps)
-
-    return fit(config, job, build, rows, look)
+    return fit(config, job, build, rows, look_at_feed)
 
 
 def build(parts: Parts) -> Any:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
@@ -18,7 +18,7 @@ from recipes import probe
 from recipes import rows as shapes
 from recipes.job import ConfigError, Job, peak_rss_mb, write_json
 from recipes.seal import file_hash
-from recipes.weights import has_bfloat16, load_model, load_tokenizer, lora, merged, save_whole
+from recipes.weights import context_of, has_bfloat16, load_model, load_tokenizer, lora, merged, save_whole
 
 COMPLETE = "complete"  # written last into a checkpoint: without it a kill came first
 MOST_THREADS = 16  # more do not help models that anybody trains on a CPU
@@ -70,6 +70,10 @@ class TrainingConfig(BaseModel):
     seed: int = 0
     trackio_project: str | None = None  # TRACKIO_DIR comes from the launcher
     trackio_run: str | None = None
+
+    def sized(self, rows: list[dict[str, Any]], tokenizer: Any, context: int | None) -> Self:
+        """What of it is fitted to the rows (see recipes.limit)."""
+        return self
 
     def lengths(self, rows: list[dict[str, Any]], tokenizer: Any) -> list[int]:
         """Tokens of some rows, where they are known before step one and differ."""
@@ -153,6 +157,7 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
     train, held = shapes.split(
         [shapes.as_chat(row) for row in rows] if tokenizer.chat_template else rows, config.eval_fraction, config.seed
     )
+    config = config.sized(train + held, tokenizer, context_of(config.model))
     lengths = config.lengths(train, tokenizer)
 
     def small(config: Any, rows: list[dict[str, Any]], more: dict[str, Any], callbacks: list[Any]) -> Any:

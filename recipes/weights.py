@@ -48,6 +48,16 @@ def load_model(model: str, half: bool, head: str = "CausalLM", **more: Any) -> A
         raise ConfigError(f"No model for {head} can be loaded from {model!r}: {first_line(error)}") from error
 
 
+def context_of(model: str) -> int | None:
+    """Tokens that a model can read; None where its config.json does not say."""
+    from transformers import AutoConfig
+
+    try:
+        return getattr(AutoConfig.from_pretrained(model).get_text_config(), "max_position_embeddings", None)
+    except (OSError, ValueError):  # loading the model will say it
+        return None
+
+
 def has_bfloat16() -> bool:
     """Whether the GPU computes in it: from Ampere on. A T4 trains in float32, where nothing overflows."""
     import torch

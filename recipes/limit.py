@@ -1,0 +1,41 @@
+"""How long a row may be: as long as the longest, unless somebody says otherwise."""
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any, Self
+
+from pydantic import PositiveInt
+
+from recipes.training import TrainingConfig
+
+COUNTED = 256  # of the rows, those of most characters: the one of most tokens is among them
+STEP = 8  # tokens: what tensor cores like (NVIDIA, "Matrix multiplication background")
+
+
+class Limited(TrainingConfig):
+    """A recipe whose rows are cut, or left out, beyond so many tokens."""
+
+    max_length: PositiveInt | None = None  # tokens of a row; None: of the longest there is, up to the model's context
+
+    def sized(self, rows: list[dict[str, Any]], tokenizer: Any, context: int | None) -> Self:
+        """With a limit that cuts nothing which the model can read."""
+        if self.max_length:
+            return self
+        texts = sorted((_text(row, tokenizer) for row in rows), key=len)[-COUNTED:]
+        longest = max(len(tokenizer(text)["input_ids"]) for text in texts)
+        limit = ceil((longest + 1) / STEP) * STEP  # 1: a stop token that the trainer adds
+        return self.model_copy(update={"max_length": min(limit, context or limit)})
+
+
+def _text(row: Mapping[str, Any], tokenizer: Any) -> str:
+    """A row with its longest answer as a trainer renders it, and the stop token."""
+    answers = [row[name] for name in ("completion", "chosen", "rejected") if name in row]
+    if "steps" in row:  # recipes.prm has a line for each, without a template
+        prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][0]["content"]
+        return "\n".join([prompt, *row["steps"], ""])
+    if "messages" in row:
+        return tokenizer.apply_chat_template(row["messages"], tokenize=False)
+    if isinstance(row["prompt"], str):
+        return row["prompt"] + max(answers, key=len) + tokenizer.eos_token
+    longest = max(answers, key=lambda turns: len(turns[-1]["content"]))
+    return tokenizer.apply_chat_template(row["prompt"] + longest, tokenize=False)
