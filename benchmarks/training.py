@@ -40,13 +40,13 @@ CASES: list[tuple[tuple[int, ...], int, int, dict[str, Any]]] = [
     ((128, 4, 384, 4, WORDS), 256, 32, {}),
     ((128, 4, 384, 4, WORDS), 256, 32, {"gradient_checkpointing": True}),
     ((256, 4, 1024, 8, WORDS), 128, 8, {}),
-    ((256, 4, 1024, 8, WORDS), 256, 8, {"grad_accumulation": 2}),
+    ((256, 4, 1024, 8, WORDS), 256, 4, {"grad_accumulation": 2}),
     ((256, 8, 768, 4, 8_000), 128, 8, {}),
     ((256, 8, 768, 4, 8_000), 128, 8, {"lora_rank": 8}),
     ((384, 8, 1024, 6, 16_000), 64, 8, {}),
     ((512, 6, 1536, 8, WORDS), 128, 4, {}),
     ((512, 8, 1536, 8, 8_000), 64, 4, {}),
-    ((512, 8, 1536, 8, WORDS), 256, 4, {"packing": True}),
+    ((512, 8, 1536, 8, WORDS), 256, 2, {"packing": True}),
 ]
 
 
@@ -179,7 +179,7 @@ def forecast(number: int) -> dict[str, float]:
         assert shape
         _drawn(LlamaForCausalLM, made, model)
         fed = rows(300, (length // 4, length - 8))
-        settings: dict[str, Any] = {"model": str(model), "max_length": length, "batch_size": batch, "max_steps": 30}
+        settings: dict[str, Any] = {"model": str(model), "max_length": length, "batch_size": batch, "max_steps": 100}
         settings |= {"eval_fraction": 0.0, "save_steps": 10_000} | more
         told = config(Path(home) / "job", fed, **settings)
         cut = told.passes(told.lengths(fed, load_tokenizer(told.model)), "cpu")

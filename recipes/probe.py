@@ -1,4 +1,4 @@
-"""Three real steps before step one, in a trainer that is thrown away: do the longest rows fit, and how long will it take?
+"""A few real steps before step one, in a trainer that is thrown away: do the longest rows fit, and how long will it take?
 
 Nothing of it stays: the trainer that counts is built afterwards, from the same seed. Where answers are sampled, the second
 step is kept from ending them before their limit, so that it is the longest there can be.
@@ -13,6 +13,7 @@ from itertools import islice
 from math import ceil
 from pathlib import Path
 from random import Random
+from statistics import median
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,13 +23,14 @@ from recipes.memory import Shape, needed, rungs, shape_of
 
 STEPS = 3  # usual rows, so that AdamW has its moments; the longest, for memory; usual ones again, for the time
 FROM = 10 * STEPS  # steps of a job that is measured: the probe costs a tenth of it at most
+TIMED, TIMED_S = 8, 5.0  # usual steps for the time, where they are a twentieth of the job: so many, or seconds
 FORWARD = 1 / 3  # of a step's time is an evaluation's: the backward pass is twice the forward
 LEFT_OUT = 0.85  # of what a machine has: an estimate within 15 % above it may yet fit, and is tried
 FEW, OFTEN = 8, 30  # rows, and steps on them, for as long as the three took, or
 SHORT = 3.0  # seconds
 KEYS = ("overfit", "peak_mb", "step_s", "usual_s", "tokens_per_second_worst", "eta_s", "fitted", "answers")
 QUIET = {
-    "max_steps": STEPS, "warmup_steps": 0, "logging_steps": 1, "eval_strategy": "no", "save_strategy": "no",
+    "warmup_steps": 0, "logging_steps": 1, "eval_strategy": "no", "save_strategy": "no",
     "report_to": "none", "train_sampling_strategy": "sequential",
 }  # fmt: skip
 
@@ -50,15 +52,16 @@ def measure(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str
     steps = config.max_steps or ceil(texts / (config.batch_size * config.grad_accumulation)) * config.epochs
     if not config.PROBED or steps < FROM:
         return {}
+    timed = min(TIMED, max(1, int(steps) // 20 - 2))
     *others, last = _choices(config, rows, tokenizer, device)
     for choice in others:
         try:
-            return _three_steps(choice, rows, tokenizer, device, build) | _fitted(config, choice)
+            return _few_steps(choice, rows, tokenizer, device, build, timed) | _fitted(config, choice)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
         _free(device)
-    return _three_steps(last, rows, tokenizer, device, build) | _fitted(config, last)
+    return _few_steps(last, rows, tokenizer, device, build, timed) | _fitted(config, last)
 
 
 def again(file: Path) -> dict[str, Any]:
@@ -67,13 +70,18 @@ def again(file: Path) -> dict[str, Any]:
     return {name: seen[name] for name in KEYS if name in seen}
 
 
-def foretold(measured: dict[str, Any], config: Any, steps: int, held: int) -> dict[str, Any]:
+def foretold(measured: dict[str, Any], config: Any, steps: int, rows: int, held: int) -> dict[str, Any]:
     """`measured` with `eta_s`: seconds for all steps and evaluations of the config that runs. Saving is not counted."""
     if "usual_s" not in measured:
         return measured
+    full = steps
+    if config.PROBED != "sampled" and not config.model_dump().get("packing"):
+        step = config.batch_size * config.grad_accumulation
+        epochs, rest = divmod(steps, ceil(rows / step))
+        full = epochs * rows / step + rest  # an epoch's last step has the rows that are left
     passes = ceil(held * _group(config) / config.batch_size) * ceil(steps / config.eval_steps)
     pass_s = measured["usual_s"] / config.grad_accumulation * (1 if config.PROBED == "sampled" else FORWARD)
-    return measured | {"eta_s": round(measured["usual_s"] * steps + passes * pass_s, 1)}
+    return measured | {"eta_s": round(measured["usual_s"] * full + passes * pass_s, 1)}
 
 
 def _choices(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str) -> list[Any]:
@@ -121,19 +129,21 @@ def _fitted(config: Any, choice: Any) -> dict[str, Any]:
     return {"fitted": after} if before != after else {}
 
 
-def _three_steps(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str, build: Build) -> dict[str, Any]:
-    sampled, more = config.PROBED == "sampled", QUIET
+def _few_steps(
+    config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str, build: Build, timed: int
+) -> dict[str, Any]:
+    sampled, more = config.PROBED == "sampled", QUIET | {"max_steps": STEPS - 1 + timed}
     passes = config.grad_accumulation if sampled else min(config.grad_accumulation, 2)  # 2: gradients are there by then
     count = config.batch_size * passes // _group(config)
     if sampled:  # TRL leaves out a batch that is not full
         rows = rows * ceil(count / len(rows))
     count = min(count, len(rows))
     usual = Random(0).sample(rows, count)
-    fed = [*usual, *_longest(rows, count, config, tokenizer), *usual]
+    fed = [*usual, *_longest(rows, count, config, tokenizer), *timed * usual]
     if sampled:  # a step's answers are sampled at once, whatever the accumulation, and TRL has its own order
-        more = QUIET | {"shuffle_dataset": False}
+        more |= {"shuffle_dataset": False}
     if config.model_dump().get("packing"):
-        fed = _enough(rows, STEPS * count * config.max_length, tokenizer)
+        fed = _enough(rows, more["max_steps"] * count * config.max_length, tokenizer)
     _forget_peak(device)
     clock = _clock(device)
     trainer = build(config, fed, more | {"gradient_accumulation_steps": passes}, [clock])
@@ -148,11 +158,11 @@ def _three_steps(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device
     seen = {
         "peak_mb": _peak_mb(device),
         "step_s": round(worst * whole, 4),
-        "usual_s": round(clock.seconds[-1] * whole, 4),
+        "usual_s": round(median(clock.seconds[STEPS - 1 :]) * whole, 4),
     }
     if hasattr(config, "packing"):  # SFT and its like, whose loss may fall to nothing
-        seen |= _overfit(trainer, config, max(SHORT, sum(clock.seconds)))
-    if len(clock.tokens) == STEPS:
+        seen |= _overfit(trainer, config, max(SHORT, sum(clock.seconds[:STEPS])))
+    if len(clock.tokens) > 1:
         seen["tokens_per_second_worst"] = round((clock.tokens[1] - clock.tokens[0]) / worst, 1)
     del trainer, clock
     _free(device)
@@ -234,10 +244,10 @@ def _endless(trainer: Any, tokens: int) -> Any:
 
 
 def _enough(rows: list[dict[str, Any]], tokens: int, tokenizer: Any) -> list[dict[str, Any]]:
-    """As many rows as make so many tokens and a tenth more, where there are so many. Packed rows are of one length."""
-    some = [str(row) for row in rows[:32]]
+    """As many rows as make so many tokens and half more, where there are so many. Packed rows are nearly of one length."""
+    some = [" ".join(map(str, row.values())) for row in rows[:32]]
     a_row = sum(len(tokenizer(text)["input_ids"]) for text in some) / len(some)
-    return rows[: ceil(1.1 * tokens / a_row)]
+    return rows[: ceil(1.5 * tokens / a_row)]
 
 
 def _clock(device: str) -> Any:
@@ -256,6 +266,7 @@ def _clock(device: str) -> Any:
             if device == "cuda":
                 torch.cuda.synchronize()
             self.seconds.append(time.perf_counter() - self.since)
+            control.should_training_stop |= sum(self.seconds[STEPS - 1 :]) > TIMED_S
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             self.tokens += [logs["num_tokens"]] if logs and "num_tokens" in logs and "train_runtime" not in logs else []

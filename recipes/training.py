@@ -150,7 +150,7 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
     tokens_before = job.latest().get("num_tokens", 0.0)
 
     def before_step_one(steps: int) -> None:
-        seen = probe.foretold(measured, config, steps, len(held))
+        seen = probe.foretold(measured, config, steps, len(train), len(held))
         write_json(job.folder / "preflight.json", look(trainer, train, steps) | seen)
 
     tokenizer = load_tokenizer(config.model)

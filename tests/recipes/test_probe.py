@@ -11,6 +11,8 @@ from lab.backend import JobSpec
 from lab.diagnose import diagnose
 from recipes import probe, sft
 from recipes.job import read_lines
+from recipes.preflight import token_count
+from recipes.training import load_tokenizer
 from tests.conftest import until
 from tests.recipes.rig import ROOT, STARTER, metric, run, run_sft, sft_folder, sft_rows, with_rows
 
@@ -112,9 +114,21 @@ def test_a_resumed_job_keeps_what_was_measured(tmp_path):
 
 def test_evaluations_are_part_of_the_time():
     config = sft.Config(model="m", data="d", batch_size=8, eval_steps=50)
-    assert probe.foretold({}, config, 100, 16) == {}
+    assert probe.foretold({}, config, 100, 800, 16) == {}
     # 100 steps of 0.3 s, and 2 evaluations of 2 batches at a third of a step's time
-    assert probe.foretold({"usual_s": 0.3}, config, 100, 16)["eta_s"] == pytest.approx(30 + 4 * 0.1)
+    assert probe.foretold({"usual_s": 0.3}, config, 100, 800, 16)["eta_s"] == pytest.approx(30 + 4 * 0.1)
+    # 25 epochs of 3 whole steps and one of 2 rows
+    assert probe.foretold({"usual_s": 0.3}, config, 100, 26, 16)["eta_s"] == pytest.approx(
+        25 * 3.25 * 0.3 + 0.4, abs=0.1
+    )
+
+
+def test_rows_that_are_packed_are_enough_for_every_step():
+    """It once counted the names of the columns as tokens, and timed a step of half the rows."""
+    tokenizer = load_tokenizer(str(STARTER))
+    rows = [{"prompt": "Go on:", "completion": "7 " * 44} for _ in range(300)]
+    fed = probe._enough(rows, 6_000, tokenizer)
+    assert 6_000 * 1.25 < sum(token_count(row, tokenizer) for row in fed) < 6_000 * 2
 
 
 @pytest.mark.slow
