@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, PositiveInt, model_validator
 
 from recipes.job import ConfigError, Job, run
+from recipes.prefix import Prefix, prefix_of
 from recipes.rows import Asked
 from recipes.training import Parts, TrainingConfig, fit, load_model, read_rows
 
@@ -57,52 +58,20 @@ def build(parts: Parts) -> Any:
     if model.config.vocab_size != teacher.config.vocab_size:
         sizes = f"{teacher.config.vocab_size} and {model.config.vocab_size}"
         raise ConfigError(f"Teacher and student have vocabularies of {sizes} tokens; they must share one.")
-    kind = trainer_type(prefix_tokens(config.teacher_prefix, parts.tokenizer), parts.tokenizer.bos_token_id)
+    prefix = prefix_of(config.teacher_prefix, parts.tokenizer) if config.teacher_prefix else Prefix([])
+    kind = trainer_type(prefix)
     return kind(model=model, teacher_model=teacher, args=args, **parts.common())
 
 
-def prefix_tokens(prefix: str, tokenizer: Any) -> list[int]:
-    """The tokens that only the teacher reads: plain text, or a system's turn where there is a chat template.
-
-    Raises ConfigError for a template that does not put a system's turn before the user's.
-    """
-    if prefix and tokenizer.chat_template:
-        user = {"role": "user", "content": "x"}
-        alone, after = (
-            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-            for turns in ([user], [{"role": "system", "content": prefix}, user])
-        )
-        start = tokenizer.bos_token or ""
-        alone, after = alone.removeprefix(start), after.removeprefix(start)
-        if not after.endswith(alone):
-            raise ConfigError(
-                "The chat template has no place for a system's turn before the user's; leave teacher_prefix out."
-            )
-        prefix = after.removesuffix(alone)
-    return tokenizer(prefix, add_special_tokens=False)["input_ids"]
-
-
-def trainer_type(prefix: list[int], bos: int | None) -> Any:
-    """TRL's DistillationTrainer, whose teacher reads the prefix before every prompt."""
-    import torch
+def trainer_type(prefix: Prefix) -> Any:
+    """TRL's DistillationTrainer, whose teacher reads the prefix in every prompt."""
     from trl.trainer.distillation_trainer import DistillationTrainer
 
     class Prefixed(DistillationTrainer):
         def _get_last_hidden_state(self, unwrapped_model, input_ids, attention_mask, logits_to_keep, **images):
-            if prefix and unwrapped_model is self.accelerator.unwrap_model(self.teacher_model):
-                input_ids, attention_mask = with_prefix(input_ids, attention_mask)
+            if unwrapped_model is self.accelerator.unwrap_model(self.teacher_model):
+                input_ids, attention_mask = prefix.before(input_ids, attention_mask)
             return super()._get_last_hidden_state(unwrapped_model, input_ids, attention_mask, logits_to_keep, **images)
-
-    def with_prefix(ids: Any, mask: Any) -> tuple[Any, Any]:
-        """Rows padded on the left, with the prefix after padding and BOS: (batch, length + prefix) each."""
-        told = torch.tensor(prefix, device=ids.device)
-        rows, masks = [], []
-        for row, seen in zip(ids, mask, strict=True):
-            start = int(seen.argmax())
-            start += int(row[start] == bos) if bos is not None else 0
-            rows.append(torch.cat([row[:start], told, row[start:]]))
-            masks.append(torch.cat([seen[:start], torch.ones_like(told, dtype=seen.dtype), seen[start:]]))
-        return torch.stack(rows), torch.stack(masks)
 
     return Prefixed
 
