@@ -84,7 +84,7 @@ class _Session:
     def told(self) -> dict[str, Any]:
         """What people are told, as JSON."""
         here = {"kept": self.kept, "done": self.done, "late": self.late, "foreign": self.foreign}
-        return here | {"left_out": len(self.left_out), "some": [repr(name) for name in self.left_out[:3]]}
+        return here | {"left_out": len(self.left_out), "some": [repr(name[-80:]) for name in self.left_out[:3]]}
 
 
 @dataclass
@@ -286,13 +286,13 @@ class Mirror:
             owner = {"machine": self._machine, "run": self._run, "at": at, "home": str(self._sessions.parent)}
             data = json.dumps(owner | {"settled": views.settled, "left_out": left_out[:100]}, indent=1).encode()
             batch.put(prefix + OWNER, data, oids(data))
+            known.renewed = now  # also where the answer is lost
         rests = views.settled or bool(views.waiting and not views.running)  # nothing moves until the log does
         whole = rests and not goes_on and not late
 
         def kept() -> None:
             known.kept, known.late, known.left_out = at, len(late), left_out
             known.traced = now if traced else known.traced
-            known.renewed = now if goes_on else known.renewed
             if whole:  # what was read of it need not be kept
                 known.done, known.journal = log_bytes, Journal(Log(known.journal.log.path))
             if goes_on or whole:
