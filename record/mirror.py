@@ -68,6 +68,7 @@ class _Session:
     journal: Journal
     done: int | None = None  # bytes of its log when all of it was seen to be there
     seen: int = 0  # bytes of its log that the last snapshot knew
+    broken: bool = False  # its log cannot be read, as far as it has come
     kept: float | None = None  # unix seconds: what was here then is there, but for `late` and `left_out`
     late: int = 0  # files and folders that are on their way
     left_out: tuple[str, ...] = ()
@@ -83,7 +84,8 @@ class _Session:
     @property
     def told(self) -> dict[str, Any]:
         """What people are told, as JSON."""
-        here = {"kept": self.kept, "done": self.done, "late": self.late, "foreign": self.foreign}
+        done = None if self.broken else self.done
+        here = {"kept": self.kept, "done": done, "late": self.late, "foreign": self.foreign}
         return here | {"left_out": len(self.left_out), "some": [repr(name[-80:]) for name in self.left_out[:3]]}
 
 
@@ -125,9 +127,7 @@ class Mirror:
         self._commits: deque[float] = deque(maxlen=self.pace.most)
         self._count_at = 1  # commits of ours, after which the history is counted
         self._failures, self._why, self._again = 0, "", 0.0
-        self._shy = (
-            False  # the Hub refused the last commit as it was: facts alone go, so that no odd file holds them up
-        )
+        self._shy = False  # the Hub refused the last commit as it was: facts alone go; one odd file holds up none
         self._last = self._not_before = -inf
 
     @property
@@ -185,7 +185,9 @@ class Mirror:
         with suppress(LogError):
             views = known.journal.views
             if views.opened:
+                known.broken = False
                 return views
+        known.broken = True
         with suppress(OSError):
             known.done = known.journal.log.path.stat().st_size  # until it grows
         return None
@@ -231,13 +233,12 @@ class Mirror:
         paths = [path for path in (*batch.add, *batch.delete) if "/" in path]
         names = sorted({path.split("/")[1].removesuffix(".jsonl") for path in paths})
         title = f"{len(batch.add)} files of {', '.join(names)}"[:100]
-        self._head = self._remote.commit(
-            head, title, {path: data for path, (data, _) in batch.add.items()}, batch.delete
-        )
-        gone, folders = set(batch.delete), tuple(path for path in batch.delete if path.endswith("/"))
-        kept = {path: name for path, name in self._tree.items() if not (path in gone or path.startswith(folders))}
-        self._tree = kept | {path: names for path, (_, names) in batch.add.items()}
-        for path in batch.add:
+        data = {path: data for path, (data, _) in batch.add.items()}
+        self._head = self._remote.commit(head, title, data, batch.delete)
+        for path in batch.delete:
+            self._tree.pop(path, None)
+        for path, (_, names) in batch.add.items():
+            self._tree[path] = names
             self._ahead.drop(path)
 
     def _is_ours(self, name: str) -> bool:
@@ -249,8 +250,7 @@ class Mirror:
         name, ours = grave.name, grave.read_text().split()
         names = self._tree.get(f"sessions/{name}/{OWNER}")
         if names and (names.intersection(ours) or self._owner(name).get("machine") == self._machine):
-            batch.delete.append(f"sessions/{name}/")
-            batch.delete += [path for path in (f"traces/{name}.jsonl",) if path in self._tree]
+            batch.delete += [path for path in self._tree if path.startswith((f"sessions/{name}/", f"traces/{name}."))]
         batch.after.append(lambda: grave.unlink(missing_ok=True))
 
     def _owner(self, name: str) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class Remote:
 
         Args:
             add: Path to bytes, or to what `upload` returned.
-            delete: Paths; of folders, with a "/" at the end.
+            delete: Paths of files.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
