@@ -198,6 +198,8 @@ def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int
         printer.join(timeout=5)
     if output == "text":
         print(f"\nreport: {driven.folder / 'report.md'}")
+        if settings.mirror:
+            print(kept(settings, driven.folder).said)
     return EXIT[closed.outcome]
 
 
