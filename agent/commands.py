@@ -14,6 +14,7 @@ from typing import Any
 
 from agent import shroud, terminal
 from agent.aside import begin
+from agent.kept import kept
 from agent.managed import check_capped
 from agent.mirroring import fetch, mirrored
 from agent.sessions import DEMO, Request, find, open_session, state_of, summaries
@@ -112,6 +113,8 @@ def show(settings: Settings, options: Namespace) -> int:
     log = find(settings, options.session)
     views = Journal(log).views
     print(f"{views.goal.text}\n{log.path.parent.name}: {state_of(views)}, {len(log)} facts, {log.path.parent}")
+    there = kept(settings, log.path.parent)
+    print(f"{there.said} {there.where}".rstrip())
     for step in views.plan:
         print(f"  {terminal.MARKS[step.state]} {step.text}")
     for job in views.jobs.values():
@@ -195,6 +198,8 @@ def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int
         printer.join(timeout=5)
     if output == "text":
         print(f"\nreport: {driven.folder / 'report.md'}")
+        if settings.mirror:
+            print(kept(settings, driven.folder).said)
     return EXIT[closed.outcome]
 
 

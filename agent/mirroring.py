@@ -13,19 +13,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TypeVar
+from typing import IO, Any, TypeVar
 
+from agent.kept import STATE, TOKEN
 from agent.sessions import not_theirs
 from agent.settings import Settings, SettingsError
+from lab.backend import write_json
 from lab.hub import client
 from record.mirror import Mirror, Pace
 from record.pull import Pulled, pull
+from record.redact import redact_tree
 from record.remote import Remote, Trouble, told
 
 Done = TypeVar("Done")
 LOOK = 1.0  # seconds
 FAREWELL = 30.0  # seconds that a command waits at its end for the last snapshot
-TOKEN = "HF_TOKEN"
 SCRATCH = "mirror"  # in the home
 
 
@@ -35,6 +37,7 @@ class Mirroring:
     def __init__(self, settings: Settings, pace: Pace | None = None):
         self._settings, self._pace = settings, pace or Pace()
         self._until = 0.0  # on the monotonic clock, once it has been told to stop
+        self._told: dict[str, Any] = {}
         self._remote: Remote | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -67,17 +70,33 @@ class Mirroring:
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        with _turn(self._settings, self._stop) as ours:
-            remote = self._remote = self._insist(lambda: connect(self._settings)) if ours else None
-            if remote is None:
-                return
-            sessions, us = self._settings.sessions, machine(self._settings)
-            threading.Thread(target=self._fetch, args=(remote, us), name="mirror-pull", daemon=True).start()
-            mirror = Mirror(remote, sessions, us, self._pace)
-            while not self._stop.wait(min(LOOK, self._pace.every)):
-                mirror.look()
-            while time.monotonic() < self._until and not mirror.look(hurry=True):
-                time.sleep(min(0.2, self._pace.gap))
+        scratch = self._settings.home / SCRATCH
+        scratch.mkdir(parents=True, exist_ok=True)
+        with open(scratch.with_suffix(".lock"), "w") as lock:
+            while not _taken(lock):  # it is another process's turn
+                if self._stop.wait(LOOK):
+                    return
+            shutil.rmtree(scratch, ignore_errors=True)
+            if remote := self._insist(lambda: connect(self._settings), self._tell):
+                self._keep(remote, machine(self._settings))
+
+    def _keep(self, remote: Remote, us: str) -> None:
+        self._remote = remote
+        threading.Thread(target=self._fetch, args=(remote, us), name="mirror-pull", daemon=True).start()
+        mirror = Mirror(remote, self._settings.sessions, us, self._pace)
+        while not self._stop.wait(min(LOOK, self._pace.every)):
+            mirror.look()
+            self._tell(mirror.state)
+        while time.monotonic() < self._until and not mirror.look(hurry=True):
+            time.sleep(min(0.2, self._pace.gap))
+        self._tell(mirror.state)
+
+    def _tell(self, state: dict[str, Any]) -> None:
+        """Leave what people are told in a file, for the page and the command line (see agent.kept): we alone write it."""
+        if state != self._told:
+            self._told = state
+            with suppress(OSError):
+                write_json(self._settings.home / STATE, redact_tree(state, self._settings.secrets))
 
     def _fetch(self, remote: Remote, us: str) -> None:
         """Fetch what is not here, and look again while a session's owner may be gone; what is here need not wait for it."""
@@ -91,7 +110,7 @@ class Mirroring:
             if not pulled.leased or self._stop.wait(self._pace.dead):
                 return
 
-    def _insist(self, work: Callable[[], Done]) -> Done | None:
+    def _insist(self, work: Callable[[], Done], tell: Callable[[dict[str, Any]], None] = lambda _: None) -> Done | None:
         """Try until it is done; None where there is no time left."""
         wait = self._pace.first
         while not self._stop.is_set():
@@ -100,6 +119,7 @@ class Mirroring:
             except (Trouble, OSError) as error:
                 rest = max(wait, error.wait_s if isinstance(error, Trouble) else 0.0)
                 logging.getLogger(__name__).warning("the mirror waits %.0f s: %s", rest, error)
+                tell({"why": str(error), "again": time.time() + rest})
                 self._stop.wait(rest)
                 wait = min(self._pace.longest, 2 * wait)
         return None
@@ -155,19 +175,8 @@ def mirrored(settings: Settings) -> Iterator[None]:
         mirroring.stop(FAREWELL)
 
 
-@contextmanager
-def _turn(settings: Settings, stop: threading.Event) -> Iterator[bool]:
-    """Whether it is our turn to mirror this home; waits for it until `stop`."""
-    scratch = settings.home / SCRATCH
-    scratch.mkdir(parents=True, exist_ok=True)
-    with open(scratch.with_suffix(".lock"), "w") as lock:
-        while True:
-            with suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(scratch, ignore_errors=True)
-                scratch.mkdir(exist_ok=True)
-                yield True
-                return
-            if stop.wait(LOOK):
-                yield False
-                return
+def _taken(lock: IO[str]) -> bool:
+    with suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False

@@ -11,6 +11,7 @@ Links, sockets and pipes never go, nor files over LARGEST, nor paths over LONGES
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha1, sha256
 from io import BytesIO
@@ -128,25 +129,17 @@ def _segments(path: PurePosixPath, file: Path, size: int, about: os.stat_result)
 
 def _weights(session: Path, views: Views) -> list[PurePosixPath]:
     """The folders of weights that somebody may still need: the best, and while the session works what runs, is read or waits for its verdict."""
-    jobs = [views.jobs[views.best]] if views.best in views.jobs else []
-    found = [PurePosixPath(job.folder, "model") for job in jobs]
-    if views.settled:
-        return found
+    found = [PurePosixPath(views.jobs[views.best].folder, "model")] if views.best in views.jobs else []
     judged = {promoted.model for promoted in views.promotions}
     read_by = {str(value) for job in views.running for value in job.config.values()}
-    for job in views.jobs.values():
+    for job in [] if views.settled else views.jobs.values():
         model = PurePosixPath(job.folder, "model")
         if not job.running and (job.id not in judged or str(session / model) in read_by):
             found.append(model)
         elif job.running:
-            steps = [
-                place
-                for place in (session / job.folder / "checkpoints").glob("checkpoint-*")
-                if (place / COMPLETE).is_file()
-            ]
-            steps = [place for place in steps if place.name[11:].isdecimal()]
-            last = max(steps, key=lambda place: int(place.name[11:]), default=None)
-            found += [PurePosixPath(job.folder, "checkpoints", last.name)] if last else []
+            whole = (place.parent.name for place in (session / job.folder).glob(f"checkpoints/checkpoint-*/{COMPLETE}"))
+            steps = [int(name[11:]) for name in whole if name[11:].isdecimal()]
+            found += [PurePosixPath(job.folder, "checkpoints", f"checkpoint-{max(steps)}")] if steps else []
     return list(dict.fromkeys(found))
 
 
@@ -157,22 +150,17 @@ def _files(
     folders = [PurePosixPath()]
     while folders:
         at = folders.pop()
-        try:
-            entries = sorted(os.scandir(session / at), key=lambda entry: entry.name)
-        except OSError:
-            continue
-        for entry in entries:
-            path = at / entry.name
-            try:
-                about = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue
-            if entry.name in NEVER or entry.name.endswith(".tmp"):
-                continue
-            if stat.S_ISDIR(about.st_mode) and _enters(path, views, weights):
-                folders.append(path)
-            elif stat.S_ISREG(about.st_mode) and _goes(path, views):
-                yield path, Path(entry.path), about
+        with suppress(OSError):
+            for name in sorted(os.listdir(session / at)):
+                path, file = at / name, session / at / name
+                if name in NEVER or name.endswith(".tmp"):
+                    continue
+                with suppress(OSError):
+                    about = file.lstat()
+                    if stat.S_ISDIR(about.st_mode) and _enters(path, views, weights):
+                        folders.append(path)
+                    elif stat.S_ISREG(about.st_mode) and _goes(path, views):
+                        yield path, file, about
 
 
 def _enters(path: PurePosixPath, views: Views, weights: list[PurePosixPath]) -> bool:

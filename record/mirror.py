@@ -6,22 +6,23 @@
 
 What is there is known from the repository's own listing, never from what we believe to have sent: a commit names the one
 that it was made for, and after any failure, or when somebody else has committed, the listing is read again. So an answer
-that is lost costs a listing, and two machines may share a repository.
+that is lost costs a listing, and two machines may share a repository. Of a session that is over, record.mark remembers
+that all of it was there: it is looked at again when its log grows, or when its owner.json there is another one.
 
 A snapshot costs one listing of the folders of sessions at work, the files that are new, for one that grows its last
 segment (256 KiB), and three requests. It does not grow with a session's length, but for the trace, which is written whole
-every ten minutes and at the end.
+every ten minutes and at the end. A long history is made one commit, by the only machine that writes.
 """
 
 import json
 import logging
-import os
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from record.export import trace
 from record.journal import Journal
 from record.log import Log, LogError
 from record.mark import mark, marked
-from record.remote import Remote, Trouble
+from record.remote import Remote, Trouble, by_session
 from record.views import Views
 
 OWNER, DELETED = "owner.json", ".deleted"
@@ -40,6 +41,8 @@ BIG = 10 * 2**20  # bytes, over which the Hub wants a file sent ahead of the com
 MOST_BYTES, MOST_FILES = 2**26, 2000  # of one commit; the rest comes in the next
 MOST = 20 * 10**9  # bytes of one session
 CARD = (Path(__file__).parent / "card.md").read_bytes()
+NONE: frozenset[str] = frozenset()
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Pace:
     renew: float = 240.0  # after which an owner who works says so again
     dead: float = 600.0  # after which an owner who says nothing is gone
     trace: float = 600.0
+    history: int = 1000  # commits that become one: those of half a day, and 20 requests to count them
 
 
 @dataclass
@@ -64,28 +68,31 @@ class _Session:
     journal: Journal
     done: int | None = None  # bytes of its log when all of it was seen to be there
     seen: int = 0  # bytes of its log that the last snapshot knew
-    foreign: bool = False  # another machine goes on with it
-    trusted: bool | None = None  # it was over when we first saw it, and nothing differed since: sizes are enough
-    traced: float = 0.0  # on the monotonic clock
-    traced_bytes: int = 0
-    renewed: float = 0.0
+    broken: bool = False  # its log cannot be read, as far as it has come
+    kept: float | None = None  # unix seconds: what was here then is there, but for `late` and `left_out`
+    late: int = 0  # files and folders that are on their way
     left_out: tuple[str, ...] = ()
+    foreign: str = ""  # the machine that goes on with it, where that is another one
+    traced: float = -inf  # on the monotonic clock
+    renewed: float = 0.0
 
     @property
     def ended(self) -> bool:
         """Whether it is over, and no snapshot knows that."""
         return self.journal.log.read_bytes > self.seen and self.journal.views.settled
 
-    def complete(self, log_bytes: int) -> None:
-        """All of it is there; what was read of it need not be kept."""
-        self.done, self.journal = log_bytes, Journal(Log(self.journal.log.path))
+    @property
+    def told(self) -> dict[str, Any]:
+        """What people are told, as JSON."""
+        done = None if self.broken else self.done
+        here = {"kept": self.kept, "done": done, "late": self.late, "foreign": self.foreign}
+        return here | {"left_out": len(self.left_out), "some": [repr(name[-80:]) for name in self.left_out[:3]]}
 
 
 @dataclass
 class _Batch:
-    add: dict[str, Any] = field(default_factory=dict)
+    add: dict[str, tuple[Any, frozenset[str]]] = field(default_factory=dict)  # bytes, or what was sent ahead; its names
     delete: list[str] = field(default_factory=list)
-    names: dict[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
     size: int = 0
     late: bool = False  # something has to wait for another one
     after: list[Callable[[], None]] = field(default_factory=list)  # once it is there
@@ -94,9 +101,9 @@ class _Batch:
     def full(self) -> bool:
         return self.size >= MOST_BYTES or len(self.add) >= MOST_FILES
 
-    def put(self, path: str, data: bytes | Any, size: int, names: frozenset[str]) -> None:
-        self.add[path], self.names[path] = data, (size, names)
-        self.size += size if isinstance(data, bytes) else 0
+    def put(self, path: str, data: Any, names: frozenset[str]) -> None:
+        self.add[path] = data, names
+        self.size += len(data) if isinstance(data, bytes) else 0
 
 
 class Mirror:
@@ -114,15 +121,20 @@ class Mirror:
         self._known: dict[str, _Session] = {}
         self._run = secrets.token_hex(6)
         self._head: str | None = None
-        self._tree: dict[str, tuple[int, frozenset[str]]] = {}
-        self._names: dict[str, tuple[Piece, frozenset[str]]] = {}  # of what was read here
+        self._tree: dict[str, frozenset[str]] = {}  # path: what the Hub may call it (see `oids`)
+        self._read: dict[str, tuple[Piece, frozenset[str]]] = {}  # what was read here
         self._ahead = Ahead(remote, self.pace.first)
-        self._commits: deque[float] = deque()
-        self._failures = 0
-        self._shy = (
-            False  # the Hub refused the last commit as it was: facts alone go, so that one odd file holds up none
-        )
-        self._last = self._not_before = float("-inf")
+        self._commits: deque[float] = deque(maxlen=self.pace.most)
+        self._count_at = 1  # commits of ours, after which the history is counted
+        self._failures, self._why, self._again = 0, "", 0.0
+        self._shy = False  # the Hub refused the last commit as it was: facts alone go; one odd file holds up none
+        self._last = self._not_before = -inf
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What people are told, as JSON: of the last failure, and what is there of each session. Times are unix seconds."""
+        sessions = {name: known.told for name, known in self._known.items()}
+        return {"repo": self._remote.repo, "why": self._why, "again": self._again, "sessions": sessions}
 
     def look(self, hurry: bool = False) -> bool:
         """Send what is due, and say whether all is there. Never raises: what goes wrong is tried again, later and later.
@@ -137,18 +149,18 @@ class Mirror:
             if not changed and not gone:
                 return True
             hurry = hurry or bool(gone) or any(self._known[name].ended for name in changed)
-            if now < self._last + (self.pace.gap if hurry else self.pace.every) or self._spent(now):
+            spent = len(self._commits) == self.pace.most and self._commits[0] > now - self.pace.window
+            if now < self._last + (self.pace.gap if hurry else self.pace.every) or spent:
                 return False
             self._last = now
-            done = self._snapshot(changed, gone)
-        except Trouble as trouble:
-            self._failed(trouble)
-        except (LogError, OSError, ValueError) as error:
-            self._failed(Trouble(f"{type(error).__name__}: {error}"))
-        else:
-            self._failures, self._shy = 0, False
-            return done
-        return False
+            done = self._snapshot(gone)
+        except (Trouble, LogError, OSError, ValueError) as error:
+            self._failed(error if isinstance(error, Trouble) else Trouble(f"{type(error).__name__}: {error}"))
+            return False
+        self._failures, self._shy, self._why = 0, False, ""
+        if not hurry:
+            self._shorten()
+        return done
 
     def _changed(self) -> list[str]:
         """Sessions of which something may not be there yet: they work, or their log has grown."""
@@ -159,7 +171,7 @@ class Mirror:
         found = []
         for name, known in list(self._known.items()):
             try:
-                size = os.stat(self._sessions / name / "events.jsonl").st_size
+                size = known.journal.log.path.stat().st_size
             except OSError:
                 del self._known[name]
                 continue
@@ -173,16 +185,12 @@ class Mirror:
         with suppress(LogError):
             views = known.journal.views
             if views.opened:
-                known.trusted = views.settled if known.trusted is None else known.trusted
+                known.broken = False
                 return views
+        known.broken = True
         with suppress(OSError):
             known.done = known.journal.log.path.stat().st_size  # until it grows
         return None
-
-    def _spent(self, now: float) -> bool:
-        while self._commits and self._commits[0] < now - self.pace.window:
-            self._commits.popleft()
-        return len(self._commits) >= self.pace.most
 
     def _failed(self, trouble: Trouble) -> None:
         self._failures += 1
@@ -190,196 +198,173 @@ class Mirror:
         wait = min(self.pace.longest, self.pace.first * 2 ** (self._failures - 1))
         wait = max(self.pace.longest if trouble.person else wait, trouble.wait_s)
         self._not_before = time.monotonic() + wait
+        self._why = str(trouble)
+        self._again = time.time() + max(wait, self._last + self.pace.every - time.monotonic())
         level = logging.ERROR if trouble.person else logging.WARNING
-        logging.getLogger(__name__).log(level, "the mirror %s waits %.0f s: %s", self._remote.repo, wait, trouble)
+        LOGGER.log(level, "the mirror %s waits %.0f s: %s", self._remote.repo, wait, trouble)
 
-    def _snapshot(self, changed: list[str], gone: list[Path]) -> bool:
+    def _snapshot(self, gone: list[Path]) -> bool:
         """One commit at most; returns whether all was there before."""
         head = self._remote.head(make=self._head is None)
         if head is None:
             raise Trouble(f"{self._remote.repo} was deleted; it is made again when ML Intern starts", person=True)
         if head != self._head:
-            self._tree = {path: (size, frozenset((name,))) for path, (size, name) in self._remote.files(head).items()}
+            self._tree = {path: frozenset((name,)) for path, (_, name) in self._remote.files(head).items()}
             self._head = head
-        batch = _Batch()
+            for name, known in self._known.items():  # what is remembered to be there, and is not
+                if known.done and not self._is_ours(name):
+                    known.done = None
+        batch, there = _Batch(), by_session(self._tree)
         for grave in gone:
             self._forget(grave, batch)
-        there = self._by_session()
-        for name in changed:
+        for name in self._changed():
             if not batch.full and (views := self._views(name)):
                 self._put(name, views, there.get(name, {}), batch)
-        if not batch.add and not batch.delete:
-            for done in batch.after:
-                done()
-            return not batch.late
-        if "README.md" not in self._tree:
-            batch.put("README.md", CARD, len(CARD), oids(CARD))
-        self._commits.append(time.monotonic())
-        names = sorted(
-            {path.split("/")[1].removesuffix(".jsonl") for path in [*batch.add, *batch.delete] if "/" in path}
-        )
-        title = f"{len(batch.add)} files of {', '.join(names)}"[:100]
-        self._head = self._remote.commit(head, title, batch.add, batch.delete)
-        self._tree = {
-            path: entry
-            for path, entry in self._tree.items()
-            if path not in batch.delete and not path.startswith(tuple(one for one in batch.delete if one[-1] == "/"))
-        } | batch.names
-        for path in batch.add:
-            self._ahead.drop(path)
+        if batch.add or batch.delete:
+            if "README.md" not in self._tree:
+                batch.put("README.md", CARD, oids(CARD))
+            self._commit(head, batch)
         for done in batch.after:
             done()
-        return False
+        return not (batch.add or batch.delete or batch.late)
 
-    def _by_session(self) -> dict[str, dict[str, tuple[int, frozenset[str]]]]:
-        found: dict[str, dict] = {}
-        for path, entry in self._tree.items():
-            if path.startswith("sessions/") and path.count("/") > 1:
-                _, name, rest = path.split("/", 2)
-                found.setdefault(name, {})[rest] = entry
-        return found
+    def _commit(self, head: str, batch: _Batch) -> None:
+        self._commits.append(time.monotonic())
+        paths = [path for path in (*batch.add, *batch.delete) if "/" in path]
+        names = sorted({path.split("/")[1].removesuffix(".jsonl") for path in paths})
+        title = f"{len(batch.add)} files of {', '.join(names)}"[:100]
+        data = {path: data for path, (data, _) in batch.add.items()}
+        self._head = self._remote.commit(head, title, data, batch.delete)
+        for path in batch.delete:
+            self._tree.pop(path, None)
+        for path, (_, names) in batch.add.items():
+            self._tree[path] = names
+            self._ahead.drop(path)
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether we wrote a session's last commit, as far as is remembered here."""
+        return marked(self._sessions / name)[0] in self._tree.get(f"sessions/{name}/{OWNER}", NONE)
 
     def _forget(self, grave: Path, batch: _Batch) -> None:
         """Take a session out that was deleted here; not one with which another machine goes on."""
         name, ours = grave.name, grave.read_text().split()
-        entry = self._tree.get(f"sessions/{name}/{OWNER}")
-        if entry and (entry[1].intersection(ours) or self._owner(name).get("machine") == self._machine):
-            batch.delete.append(f"sessions/{name}/")
-            batch.delete += [path for path in (f"traces/{name}.jsonl",) if path in self._tree]
+        names = self._tree.get(f"sessions/{name}/{OWNER}")
+        if names and (names.intersection(ours) or self._owner(name).get("machine") == self._machine):
+            batch.delete += [path for path in self._tree if path.startswith((f"sessions/{name}/", f"traces/{name}."))]
         batch.after.append(lambda: grave.unlink(missing_ok=True))
 
     def _owner(self, name: str) -> dict[str, Any]:
         assert self._head
         return self._remote.read(self._head, f"sessions/{name}/{OWNER}")
 
-    def _put(self, name: str, views: Views, there: dict[str, tuple[int, frozenset[str]]], batch: _Batch) -> None:
+    def _put(self, name: str, views: Views, there: dict[str, frozenset[str]], batch: _Batch) -> None:
         """What of a session is to be sent, and what is to be taken away there."""
-        known, now = self._known[name], time.monotonic()
+        known, now, at, prefix = self._known[name], time.monotonic(), time.time(), f"sessions/{name}/"
+        if f"{prefix}{OWNER}" in there and not self._may_write(name, views):
+            return
         known.seen = log_bytes = known.journal.log.read_bytes
-        folder, part = self._sessions / name, _Batch()
-        pieces, odd = contents(folder, views, log_bytes)
-        pieces, over = within([p for p in pieces if not self._shy or p.path.startswith("events/")], self._most)
-        late = self._differ(name, pieces, there, known, part, MOST_BYTES - batch.size)
-        known.trusted = known.trusted and not part.add and not late
-        goes = {piece.path for piece in pieces} | {OWNER}
-        batch.late |= late or self._shy
-        kept = tuple(path for path in there if late and ("/model/" in path or "/checkpoints/" in path))
-        part.delete += [
-            f"sessions/{name}/{path}" for path in there if path not in goes and path not in kept and not self._shy
-        ]
-        self._trace(name, views, known, part, log_bytes)
-        self._say_left_out(name, known, (*odd, *over))
+        before = len(batch.add) + len(batch.delete)
+        pieces, odd = contents(self._sessions / name, views, log_bytes)
+        pieces, over = within(pieces, self._most)
+        late = self._differ(prefix, pieces, there, batch)
+        goes = {prefix + piece.path for piece in pieces} | {prefix + OWNER}
+        if late:  # the weights before them stay until they are there
+            goes.update(path for path in there if "/model/" in path or "/checkpoints/" in path)
+        batch.delete += [path for path in there if path not in goes]
+        batch.late |= bool(late)
+        traced = views.settled or now - known.traced > self.pace.trace
+        if traced:
+            data = trace(name, views.title, known.journal.log)
+            self._want(f"traces/{name}.jsonl", data, oids(data), batch)
+        left_out = (*odd, *over)
+        if left_out and left_out != known.left_out:
+            what = f"{len(left_out)} files or folders are too big or oddly named for the mirror"
+            LOGGER.warning("session %s: %s: %s", name, what, ", ".join(left_out[:5]))
         works = views.active and not views.waiting and now - known.renewed > self.pace.renew
-        if not part.add and not part.delete and not works:
-            if (
-                views.settled or (views.waiting and not views.running)
-            ) and not batch.late:  # nothing moves until the log does
-                batch.after.append(lambda: known.complete(log_bytes))
-            return
-        if not self._may_write(name, known, views, there.get(OWNER)):
-            return
-        owner = {
-            "machine": self._machine,
-            "run": self._run,
-            "at": time.time(),
-            "home": str(self._sessions.parent),
-            "settled": views.settled,
-        }
-        data = json.dumps(owner | {"left_out": known.left_out[:100]}, indent=1).encode()
-        part.put(f"sessions/{name}/{OWNER}", data, len(data), oids(data))
-        batch.add |= part.add
-        batch.names |= part.names
-        batch.delete += part.delete
-        batch.size += part.size
-        batch.after += [*part.after, lambda: self._mark(name)]
-        known.renewed = now
+        goes_on = len(batch.add) + len(batch.delete) > before or works
+        if goes_on:
+            owner = {"machine": self._machine, "run": self._run, "at": at, "home": str(self._sessions.parent)}
+            data = json.dumps(owner | {"settled": views.settled, "left_out": left_out[:100]}, indent=1).encode()
+            batch.put(prefix + OWNER, data, oids(data))
+            known.renewed = now  # also where the answer is lost
+        rests = views.settled or bool(views.waiting and not views.running)  # nothing moves until the log does
+        whole = rests and not goes_on and not late
 
-    def _differ(
-        self, name: str, pieces: list[Piece], there: dict, known: _Session, part: _Batch, room: int
-    ) -> bool:  # fmt: skip
-        """Put the pieces that are not there into a batch; returns whether something has to wait for a later one."""
+        def kept() -> None:
+            known.kept, known.late, known.left_out = at, len(late), left_out
+            known.traced = now if traced else known.traced
+            if whole:  # what was read of it need not be kept
+                known.done, known.journal = log_bytes, Journal(Log(known.journal.log.path))
+            if goes_on or whole:
+                with suppress(OSError):
+                    ours = min(self._tree[prefix + OWNER], key=len)
+                    mark(self._sessions / name, ours, log_bytes if whole else None, self._remote.repo)
+
+        batch.after.append(kept)
+
+    def _differ(self, prefix: str, pieces: list[Piece], there: dict[str, frozenset[str]], batch: _Batch) -> set[str]:
+        """Put the pieces that are not there into a batch; returns the files and folders that wait for a later one."""
         late: set[str] = set()
         for piece in pieces:
-            path, entry = f"sessions/{name}/{piece.path}", there.get(piece.path)
-            is_log = piece.path.startswith("events/")
-            trusted = known.trusted and not is_log and not part.add and not late  # the log came first, and is the same
-            if (trusted and entry and entry[0] == piece.size) or self._same(path, piece, entry):
+            path = prefix + piece.path
+            seen, names = self._read.get(path, (None, NONE))
+            if seen == piece and names & there.get(path, NONE):
                 continue
-            if part.size >= room or len(part.add) >= MOST_FILES:
+            waits = batch.full or (self._shy and not piece.path.startswith("events/"))
+            if waits or (sent := self._sent(path, piece)) is None:
                 late.add(piece.whole or piece.path)
                 continue
-            try:
-                sent = self._ahead.look(path, piece) if piece.size > BIG else (data := read(piece), oids(data))
-            except OSError:
-                late.add(piece.whole or piece.path)
-                continue
-            if sent is None:
-                late.add(piece.whole or piece.path)
-                continue
-            what, names = sent
-            self._names[path] = (piece, names)
-            if not entry or not names & entry[1]:
-                part.put(path, what, len(what) if isinstance(what, bytes) else piece.size, names)
+            self._read[path] = piece, sent[1]
+            self._want(path, *sent, batch)
         for piece in pieces:  # a folder of weights goes whole, and as it is now
             if piece.whole and (piece.whole in late or not piece.file.exists()):
-                part.add.pop(f"sessions/{name}/{piece.path}", None)
-                part.names.pop(f"sessions/{name}/{piece.path}", None)
+                batch.add.pop(prefix + piece.path, None)
                 late.add(piece.whole)
-        return bool(late)
+        return late
 
-    def _same(self, path: str, piece: Piece, entry: tuple[int, frozenset[str]] | None) -> bool:
-        """Whether these bytes are there, as far as we know without reading more than a segment."""
-        if entry is None or entry[0] != piece.size:
-            return False
-        seen, names = self._names.get(path, (None, frozenset()))
-        return seen == piece and bool(names & entry[1])
+    def _sent(self, path: str, piece: Piece) -> tuple[Any, frozenset[str]] | None:
+        """What goes into a commit for a piece, and its names; None where it cannot yet."""
+        with suppress(OSError):
+            return self._ahead.look(path, piece) if piece.size > BIG else (data := read(piece), oids(data))
+        return None
 
-    def _trace(self, name: str, views: Views, known: _Session, part: _Batch, log_bytes: int) -> None:
-        path, now = f"traces/{name}.jsonl", time.monotonic()
-        due = views.settled or now - known.traced > self.pace.trace
-        if known.traced_bytes == log_bytes or not due or (known.trusted and path in self._tree and not part.add):
-            return
-        data = trace(name, views.title, known.journal.log)
-        names = oids(data)
-        if path not in self._tree or not names & self._tree[path][1]:
-            part.put(path, data, len(data), names)
+    def _want(self, path: str, data: Any, names: frozenset[str], batch: _Batch) -> None:
+        if not names & self._tree.get(path, NONE):
+            batch.put(path, data, names)
 
-        def done() -> None:
-            known.traced, known.traced_bytes = now, log_bytes
-
-        part.after.append(done)
-
-    def _may_write(self, name: str, known: _Session, views: Views, entry: tuple[int, frozenset[str]] | None) -> bool:
+    def _may_write(self, name: str, views: Views) -> bool:
         """Whether we are the machine that goes on with a session; if another one is, it is stopped here."""
-        if entry is None or marked(self._sessions / name)[0] in entry[1]:
+        known = self._known[name]
+        if self._is_ours(name):
             return True
         owner = self._owner(name)
         # our own commit whose answer was lost, or that of a process before us; not of one that was started after us
         if owner.get("machine") == self._machine and (owner.get("run") == self._run or not known.renewed):
             return True
-        known.foreign = True
-        why = f"another machine ({owner.get('machine')}) goes on with this session, and its mirror is not touched from here"
-        logging.getLogger(__name__).warning("session %s: %s", name, why)
+        known.foreign = str(owner.get("machine"))
+        why = f"another machine ({known.foreign}) goes on with this session, and its mirror is not touched from here"
+        LOGGER.warning("session %s: %s", name, why)
         if views.active:
             known.journal.append(Halted(by="mirror", reason=why))
         return False
 
-    def _mark(self, name: str) -> None:
-        """Remember which owner.json is our own."""
-        _, names = self._tree[f"sessions/{name}/{OWNER}"]
-        with suppress(OSError):
-            mark(self._sessions / name, min(names, key=len))
-
-    def _say_left_out(self, name: str, known: _Session, left_out: tuple[str, ...]) -> None:
-        if left_out != known.left_out and left_out:
-            some = ", ".join(left_out[:5])
-            logging.getLogger(__name__).warning(
-                "session %s: %d files or folders are too big or oddly named for the mirror: %s",
-                name,
-                len(left_out),
-                some,
-            )
-        known.left_out = left_out
+    def _shorten(self) -> None:
+        """Make one commit of a long history, which nobody reads, unless another machine, or process of ours, may write:
+        an owner at work commits more often than `dead`, by the Hub's own clock."""
+        made = self._remote.made
+        if len(made) < self._count_at:
+            return
+        count = self.pace.history
+        try:
+            past = self._remote.history()
+            recent = {name for name, at in past if at > past[0][1] - self.pace.dead}
+            count = len(past)
+            if count >= self.pace.history and recent <= made:
+                self._remote.squash()
+                count = 1
+        except Trouble as trouble:
+            LOGGER.warning("the history of %s stays as it is: %s", self._remote.repo, trouble)
+        self._count_at = len(made) + max(self.pace.history - count, self.pace.history // 10)
 
 
 def bury(session: Path) -> None:

@@ -16,7 +16,7 @@ from record.journal import Journal
 from record.log import Log, LogError
 from record.mark import mark
 from record.mirror import DELETED, OWNER
-from record.remote import Remote, Trouble
+from record.remote import Remote, Trouble, by_session
 from record.views import Views
 
 Files = dict[str, tuple[int, str]]  # path: size, name
@@ -48,89 +48,75 @@ def pull(
     sessions.mkdir(parents=True, exist_ok=True)
     if (head := remote.head()) is None:
         return pulled
-    new: dict[str, Files] = {}
-    for name, files in _there(remote, head).items():
+    new: dict[Path, Files] = {}
+    for name, files in sorted(by_session(remote.files(head)).items(), reverse=True):
         here = (sessions / name).exists() or (sessions / DELETED / name).exists()
         if not here and name.startswith(wanted) and f"sessions/{name}/events/000001.jsonl" in files:
-            new[name] = files
-    drafts = {name: remote.scratch / f"pull-{name}-{_digest(files)}" for name, files in new.items()}
-    for other in {*remote.scratch.glob("pull-*")}.difference(drafts.values()):
+            digest = sha1(repr(sorted(files.items())).encode()).hexdigest()  # what was cut off goes on, if unchanged
+            new[remote.scratch / f"pull-{digest[:16]}" / "sessions" / name] = files
+    for other in {*remote.scratch.glob("pull-*")}.difference(draft.parents[1] for draft in new):
         shutil.rmtree(other, ignore_errors=True)
-    for name in sorted(new, reverse=True):
+    for draft, files in new.items():
         try:
-            _fetch(remote, head, sessions / name, new[name], drafts[name], machine, dead, pulled, refusal)
+            _fetch(remote, head, files, draft, sessions / draft.name, machine, dead, refusal)
+            pulled.fetched.append(draft.name)
         except Trouble as trouble:
             if trouble.person or trouble.wait_s:
                 raise
             remote.head()  # raises, where it is not this session's trouble
             failed = trouble
-        else:
-            shutil.rmtree(drafts[name], ignore_errors=True)
+            continue
+        except _Leased as leased:
+            pulled.left[draft.name], pulled.leased = str(leased), True
+        except (LogError, ValueError, TypeError) as error:  # also JSON that is none
+            pulled.left[draft.name] = str(error).replace(f"{draft / LOG}: ", "its log, ")[:300].rstrip(".")
+        shutil.rmtree(draft.parents[1], ignore_errors=True)
     if failed:
         raise failed
     return pulled
 
 
-def _there(remote: Remote, head: str) -> dict[str, Files]:
-    """The files of every session at a commit, by their whole paths."""
-    found: dict[str, Files] = {}
-    for path, entry in remote.files(head).items():
-        if path.startswith("sessions/") and path.count("/") > 1:
-            found.setdefault(path.split("/")[1], {})[path] = entry
-    return found
-
-
-def _digest(files: Files) -> str:
-    """A fetch that was cut off goes on, if these are still its files."""
-    return sha1(repr(sorted(files.items())).encode()).hexdigest()[:16]
+class _Leased(Exception):
+    """It works elsewhere."""
 
 
 def _fetch(
-    remote: Remote, head: str, session: Path, files: Files, target: Path, machine: str, dead: float, pulled: Pulled,
-    refusal: Refusal,
+    remote: Remote, head: str, files: Files, draft: Path, session: Path, machine: str, dead: float, refusal: Refusal
 ) -> None:  # fmt: skip
-    """One session, by way of a folder of ours."""
-    name, path = session.name, f"sessions/{session.name}/{OWNER}"
+    """One session, by way of a folder of ours. Raises Trouble, _Leased, and what `pulled.left` is for."""
+    path = f"sessions/{session.name}/{OWNER}"
     owner = remote.read(head, path) if path in files else {}
     working = not owner.get("settled") and owner.get("machine") != machine
     if working and (quiet := time.time() - owner.get("at", 0.0)) < dead:
-        pulled.left[name] = f"it works on another machine ({owner['machine']}), which was heard of {quiet:.0f} s ago"
-        pulled.leased = True
-        return
+        raise _Leased(f"it works on another machine ({owner.get('machine')}), which was heard of {quiet:.0f} s ago")
     size, free = sum(size for size, _ in files.values()), shutil.disk_usage(session.parent).free
     if size + SPARE > free:
-        pulled.left[name] = f"it has {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of disk are free"
-        return
-    remote.fetch(head, files, target)
+        raise LogError(f"it has {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of disk are free")
+    remote.fetch(head, files, draft.parents[1])
     owned = files[path][1] if path in files else ""
-    draft = target / "sessions" / name
     try:
         _finish(draft, session, owner)
         _check(draft, refusal)
         data = json.dumps(owner | {"machine": machine, "at": time.time()}, indent=1).encode()
-        _claim(remote, head, name, files, {path: data} if working else {}, f"{machine} goes on with {name}")
+        _claim(remote, head, files, {path: data} if working else {}, session.name, machine)
         owned = min(oids(data), key=len) if working else owned
         over = (draft / LOG).stat().st_size if owner.get("settled") else None  # nothing to send until it grows
         mark(draft, owned, over, remote.repo)
         draft.rename(session)  # only now can a worker or a viewer see it
-    except (LogError, ValueError, TypeError) as error:  # also JSON that is none
-        pulled.left[name] = str(error).replace(f"{draft / LOG}: ", "its log, ")[:300].rstrip(".")
-        return
     except OSError as error:
-        raise Trouble(f"{name} could not be laid down in {session.parent}: {error}") from error
-    pulled.fetched.append(name)
+        raise Trouble(f"{session.name} could not be laid down in {session.parent}: {error}") from error
 
 
-def _claim(remote: Remote, head: str, name: str, files: Files, add: dict[str, Any], title: str) -> None:
+def _claim(remote: Remote, head: str, files: Files, add: dict[str, Any], name: str, machine: str) -> None:
     """Commit whose it is now, if it is still what was fetched at `head`; others may commit what is theirs meanwhile."""
     while True:
         now = remote.head()
-        if now is None or (now != head and _there(remote, now).get(name) != files):
+        if now is None or (now != head and by_session(remote.files(now)).get(name) != files):
             raise Trouble(f"{name} has changed while it was fetched")
         if not add:
             return
         try:
-            remote.commit(now, title, add, [])
+            remote.commit(now, f"{machine} goes on with {name}", add, [])
             return
         except Trouble:
             if remote.head() == now:

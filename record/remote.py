@@ -1,15 +1,22 @@
 """A person's dataset repository as the mirror uses it: every way in which the Hub can fail becomes one error."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from record.contents import oids
 
+Entry = TypeVar("Entry")
 REFUSED = (400, 413, 422)  # statuses of a request that is wrong in itself
 TO_A_PERSON = (401, 402, 403)  # nothing but a person mends these: token, quota, rights
+WHY = {
+    401: "the Hub does not know this token; sign in again, or set another HF_TOKEN",
+    402: "the Hub wants this storage to be paid for; see https://huggingface.co/settings/billing",
+    403: "this token may not write there; sign in again, or set an HF_TOKEN that may write",
+    429: "the Hub asks for a pause",
+}
 
 
 class Trouble(Exception):
@@ -41,6 +48,7 @@ class Remote:
         disable_progress_bars()
         self.repo = repo
         self.scratch = scratch
+        self.made: set[str] = set()  # commits of this process
         self._api = api
         self._where = {"repo_id": repo, "repo_type": "dataset"}
 
@@ -110,7 +118,7 @@ class Remote:
 
         Args:
             add: Path to bytes, or to what `upload` returned.
-            delete: Paths; of folders, with a "/" at the end.
+            delete: Paths of files.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -120,7 +128,27 @@ class Remote:
             done = self._api.create_commit(
                 **self._where, operations=operations, commit_message=title, parent_commit=head
             )
+            self.made.add(done.oid)
             return done.oid
+
+    def history(self) -> list[tuple[str, float]]:
+        """Every commit, newest first: its name, and when the Hub took it (unix seconds)."""
+        with told():
+            return [(one.commit_id, one.created_at.timestamp()) for one in self._api.list_repo_commits(**self._where)]
+
+    def squash(self) -> None:
+        """Make one commit, of the files that are there now, out of the history."""
+        with told():
+            self._api.super_squash_history(**self._where, commit_message="Earlier snapshots, as one")
+
+
+def by_session(files: Mapping[str, Entry]) -> dict[str, dict[str, Entry]]:
+    """The files of every session, by their whole paths."""
+    found: dict[str, dict[str, Entry]] = {}
+    for path, entry in files.items():
+        if path.startswith("sessions/") and path.count("/") > 1:
+            found.setdefault(path.split("/")[1], {})[path] = entry
+    return found
 
 
 @contextmanager
@@ -135,18 +163,12 @@ def told() -> Iterator[None]:
     except HfHubHTTPError as error:
         headers, status = error.response.headers, error.response.status_code
         limit, after = parse_ratelimit_headers(headers), headers.get("retry-after", "")
-        wait = (
-            float(after)
-            if after.isdecimal()
-            else float(limit.reset_in_seconds)
-            if limit and not limit.remaining
-            else 0.0
-        )
-        raise Trouble(_line(error), wait, status in TO_A_PERSON, status in REFUSED) from error
+        asked = float(limit.reset_in_seconds) if limit and not limit.remaining else 0.0
+        why = WHY.get(status) or f"the Hub answers {status}: {' '.join((error.server_message or str(error)).split())}"
+        wait = float(after) if after.isdecimal() else asked
+        raise Trouble(why[:300], wait, status in TO_A_PERSON, status in REFUSED) from error
+    except httpx.TransportError as error:
+        raise Trouble(f"the Hub cannot be reached ({type(error).__name__})") from error
     except (httpx.HTTPError, httpx.StreamError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         refused = isinstance(error, ValueError)  # the client itself does not take a name that it is given
-        raise Trouble(f"{type(error).__name__}: {_line(error)}", refused=refused) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+        raise Trouble(f"{type(error).__name__}: {' '.join(str(error).split())}"[:300], refused=refused) from error

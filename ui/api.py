@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.dataclasses import dataclass
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from agent.kept import Kept, kept
 from agent.sessions import DEMO, Request, Summary, open_session
 from agent.settings import SettingsError
 from agent.steering import Terms, compact, decide, delete, fork, halt, rename, say, share, tune, undo
@@ -167,6 +168,12 @@ def delete_it(settings: Ours, log: Exact) -> None:
 def one(log: Seen, shelf: OurShelf) -> dict[str, Any]:
     """Where a session stands."""
     return shelf.ask(log, state)
+
+
+@session_api.get("/kept", include_in_schema=False)
+def kept_there(settings: Ours, log: Seen) -> Kept:
+    """Whether the session is kept on the Hub."""
+    return kept(settings, log.path.parent)
 
 
 @session_api.get("/events")

@@ -31,6 +31,8 @@ from agent.settings import Settings
 from agent.wallet import NAME, Grant, Wallet
 from lab.backend import write_json
 from lab.confine import landlock
+from lab.errors import LabError, Refused
+from lab.hub import client, in_words
 from lab.reach import PEOPLE
 from ui.oauth import Attempt, Entry, OAuth, SignInError
 
@@ -64,11 +66,7 @@ class Auth:
         self._writing = threading.Lock()
         self._proving = threading.Lock()
         secret = settings.keys.get("OAUTH_CLIENT_SECRET", "")
-        made = (
-            hmac.digest(secret.encode(), b"ml-intern: who is signed in", "sha256")
-            if secret
-            else secrets.token_bytes(32)
-        )
+        made = hmac.digest((secret or secrets.token_hex()).encode(), b"ml-intern: who is signed in", "sha256")
         self._box = Fernet(urlsafe_b64encode(made))
         self._file = settings.home / FILE
         if settings.oauth:
@@ -197,15 +195,10 @@ def _hash(cookie: str) -> str:
 
 def _whose(token: str, settings: Settings) -> str:
     """The name of the person with this token; "" where it is nobody's. Raises SignInError when the Hub does not say."""
-    import httpx
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
-        return str(HfApi(endpoint=settings.job_env.get("HF_ENDPOINT"), token=token).whoami().get("name"))
-    except ValueError:  # no header can hold it
+        with in_words("the name of who has this token"):
+            return str(client(token, settings.job_env).whoami().get("name")) if token else ""
+    except Refused:
         return ""
-    except (httpx.HTTPError, OSError) as error:
-        if isinstance(error, HfHubHTTPError) and error.response.status_code in (400, 401, 403):
-            return ""
+    except LabError as error:
         raise SignInError("The Hub does not answer; try again.") from error

@@ -26,6 +26,7 @@ from record.events import (
     Replied,
     Said,
 )  # fmt: skip
+from record.log import Log
 from record.mirror import OWNER, bury
 from tests.conftest import until
 from tests.hub import Hub
@@ -421,3 +422,54 @@ def test_the_rate_of_commits_is_bounded(hub: Hub, tmp_path: Path):
         time.sleep(0.02)
         one.look(hurry=True)
     assert commits(hub) == 5
+
+
+def test_a_big_file_that_changed_at_its_size_before_a_restart_is_sent(hub: Hub, tmp_path: Path):
+    log = session(tmp_path)
+    big = log.path.parent / "workspace" / "data.bin"
+    big.write_bytes(b"a" * (mirror.BIG + 1))
+    sent(mirror_of(hub, tmp_path))
+    big.write_bytes(b"b" * (mirror.BIG + 1))
+    log.append(Closed(outcome="done", reason="x"))
+    mirror_of(hub, tmp_path).look()  # and is killed before the big file has gone
+    assert log_there(hub) == log.path.read_bytes() and there(hub)["workspace/data.bin"][:1] == b"a"
+    sent(mirror_of(hub, tmp_path))
+    assert there(hub)["workspace/data.bin"][:1] == b"b"
+
+
+def test_a_session_that_is_over_costs_a_restart_nothing_unless_it_is_gone_there(hub: Hub, tmp_path: Path):
+    log = session(tmp_path)
+    log.append(Closed(outcome="done", reason="x"))
+    sent(mirror_of(hub, tmp_path))
+    asked, one = len(hub.faults.asked), mirror_of(hub, tmp_path)
+    sent(one)
+    assert len(hub.faults.asked) == asked
+    hub.repos.commit(hub.repos.repo("dataset", REPO), "refs/heads/main", lambda tree: {}, "by hand")
+    session(tmp_path, "bbb")
+    sent(one)
+    assert log_there(hub) == log.path.read_bytes()
+
+
+def test_a_long_history_becomes_one_commit_unless_another_machine_writes(hub: Hub, tmp_path: Path):
+    mine, other = session(tmp_path / "a", "aaa"), session(tmp_path / "b", "bbb")
+    pace = replace(CALM, history=10)
+    one, two = mirror_of(hub, tmp_path / "a", "one", pace), mirror_of(hub, tmp_path / "b", "two", pace)
+
+    def write(log: Log, at: mirror.Mirror) -> None:
+        log.append(Said(text="more"))
+        until(at.look)
+
+    for _ in range(12):
+        write(mine, one)
+        write(other, two)
+    assert commits(hub) >= 24, "each saw that the other writes"
+    later = mirror_of(hub, tmp_path / "a", "one", replace(pace, dead=0.0))
+    lost = hub.faults.add("POST .*/super-squash/", lost=True)
+    write(mine, later)
+    assert lost.times == 0 and len(hub.repos.commits("dataset", REPO)) == 1
+    for log, at in ((mine, later), (other, two)):
+        write(log, at)
+    assert log_there(hub, "aaa") == mine.path.read_bytes() and log_there(hub, "bbb") == other.path.read_bytes()
+    for _ in range(12):
+        write(mine, later)
+    assert len(hub.repos.commits("dataset", REPO)) < 10, "and again"

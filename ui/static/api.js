@@ -37,6 +37,7 @@ export const api = {
   signOut: () => call("POST", "/sign-out"),
   check: () => call("GET", "/check"),
   replays: () => call("GET", "/replays"),
+  kept: (id) => call("GET", `/sessions/${id}/kept`),
   report: (id) => call("GET", `/sessions/${id}/report`),
   files: (id) => call("GET", `/sessions/${id}/files`),
   preview: (id, path) => call("GET", part(id, "preview", path)),

@@ -38,6 +38,16 @@ export function tiles(state) {
   );
 }
 
+const MARKS = { kept: "check", "not kept": "warn", off: "minus", unknown: "circle" };
+
+/** Whether the session is kept on the Hub, with the way there. */
+export const kept = ({ state, said, where }) =>
+  h(
+    `p.kept.${state === "not kept" ? "bad" : state}`,
+    icon(MARKS[state]),
+    h("span", said, where && [" ", h("a", { href: where, target: "_blank", rel: "noopener" }, "Open it")]),
+  );
+
 export function plan(state) {
   if (!state.plan.length) return null;
   const done = state.plan.filter((step) => step.state === "done").length;

@@ -23,10 +23,10 @@ export class Work {
     this.curves = new Curves();
     this.files = new Files(session);
     this.jobs = new Jobs(session, recorded);
-    this.slots = Object.fromEntries([...LIVE, "Report"].map((name) => [name, h("div.slot")]));
+    this.slots = Object.fromEntries([...LIVE, "kept", "Report"].map((name) => [name, h("div.slot")]));
     const { tiles, ...rest } = this.slots;
     this.panes = {
-      Live: h("div.pane", tiles, this.curves.element, LIVE.slice(1).map((name) => rest[name])),
+      Live: h("div.pane", tiles, rest.kept, this.curves.element, LIVE.slice(1).map((name) => rest[name])),
       Jobs: h("div.pane", this.jobs.element),
       Files: h("div.pane", this.files.element),
       Report: h("div.pane", this.slots.Report),
@@ -41,6 +41,7 @@ export class Work {
     root.replaceChildren(this.bar, ...Object.values(this.panes));
     new ResizeObserver(() => this.state && this.draw(this.state)).observe(this.bar);
     this.show("Live");
+    if (!recorded) this.drawKept();
     if (trackio) this.curves.foot.append(this.dashboard());
     const beat = setInterval(() => (this.bar.isConnected ? this.beat() : clearInterval(beat)), BEAT);
   }
@@ -93,6 +94,7 @@ export class Work {
   beat() {
     if (document.hidden || !this.state) return;
     if (this.tab === "Live" && this.state.active) this.drawSpend(this.state);
+    if (this.tab === "Live" && !this.recorded && this.bar.checkVisibility()) this.drawKept();
     if (this.tab === "Jobs" && !this.recorded) this.jobs.follow();
     if (this.tab === "Report" && this.looks > 0) this.readReport(this.reportAt);
   }
@@ -146,6 +148,13 @@ export class Work {
   drawSpend(state) {
     const made = spend(state, this.now());
     redraw(this.slots.spend, [made.innerHTML], () => made);
+  }
+
+  /** Whether its work is kept on the Hub: what is not known is said to be unknown. */
+  async drawKept() {
+    const unknown = { state: "unknown", said: "Whether this session is kept on the Hub is not known: the server does not say.", where: "" };
+    const there = await api.kept(this.session).catch(() => unknown);
+    redraw(this.slots.kept, there, () => panels.kept(there));
   }
 
   /** The report is written when the session closes, and once more when the last of its jobs has ended. */
