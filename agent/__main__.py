@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         ("resume", "go on with a session, with a message if you have one"),
         ("replay", "print a session's facts again"),
         ("report", "print a session's report"),
-        ("publish", "put a session's model, its training rows or its report on the Hub"),
+        ("publish", "put a session's model, its training rows, report, curves or a demo on the Hub"),
         ("stop", "stop a session"),
     ):
         command = commands.add_parser(name, help=what)
@@ -40,7 +40,12 @@ def parser() -> argparse.ArgumentParser:
     add = commands.choices["replay"].add_argument
     add("--speed", type=float, default=0.0, help="times real time; 0 is at once (default)")
     add = commands.choices["publish"].add_argument
-    add("--what", choices=("model", "dataset", "report"), default="model", help="what to publish (default model)")
+    add(
+        "--what",
+        choices=("model", "dataset", "report", "demo", "curves"),
+        default="model",
+        help="what to publish (default model)",
+    )
     add("--model", default="best", help="the best (default), or the job that trained it")
     add("--to", default="", metavar="USER/NAME", help="the repository; a name is made when left out")
     add("--public", action="store_true", help="let anybody see it (private by default)")

@@ -187,6 +187,7 @@ def quiet_libraries() -> None:
     for name, value in (QUIET | ours).items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", "Cannot enable progress bars")  # the Hub's client wants them back after each sync
+    warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")  # curves, into their Space
 
 
 def _default_home(env: dict[str, str]) -> str:

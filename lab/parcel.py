@@ -15,6 +15,7 @@ MODELS = ("model", "teacher")
 FILES = ("data", "items", "script")
 NOT_THERE = ("trackio_project", "trackio_run")  # curves go by the log
 NEEDS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pydantic", "math-verify")
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 SOMETIMES = {"nf4": "bitsandbytes==0.50.2"}
 
 

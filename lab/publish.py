@@ -1,4 +1,4 @@
-"""Put a model, the rows it was trained on, or the report on the Hub: made from facts, private unless the person says public.
+"""Put a model, its rows, the report, a demo or curves on the Hub: made from facts, private unless the person says public.
 
 Everything here may be called again. What is there already is not committed twice, so a call after a crash only writes
 down the fact that is missing; what has changed since becomes one more commit.
@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from lab.dashboard import curve_files
+from lab.demo import ABOUT, demo_files, mount
 from lab.errors import BadInput, LabError, NotThere, Refused
 from lab.grade import wilson
 from lab.hub import Hub
 from lab.integrity import NGRAM
 from lab.preflight import TOLERATED
 from lab.tasks import SIZES, Vault, read_rows
-from lab.upload import asked, put
+from lab.upload import Files, Kind, asked, put
 from recipes.catalogue import RECIPES
 from recipes.seal import MODEL_SUFFIXES, NOT_THE_MODEL, file_hash, model_hash
 from record.card import CERTIFICATE, KINDS, dataset_card, lineage, model_card, report_card, settings
@@ -27,10 +29,14 @@ from record.paths import without_paths
 from record.report import report
 from record.views import Job, Views
 
-What = Literal["model", "dataset", "report"]
+What = Literal["model", "dataset", "report", "demo", "curves"]
+PLACES: dict[What, Kind] = {  # what kind of repository each goes to
+    "model": "model", "dataset": "dataset", "report": "dataset", "demo": "space", "curves": "space",
+}  # fmt: skip
+SDKS = {"demo": "gradio", "curves": "static"}
 RESULTS = (Scored, Promoted, Ended, Noted, Found, Closed)  # kinds of facts that a publication is made of
-ENDINGS = {"model": "", "dataset": "-data", "report": "-report"}
-Files = dict[str, bytes | Path]  # what a repository is to hold, by name: content, or a file of this machine
+ENDINGS = {"model": "", "dataset": "-data", "report": "-report", "demo": "-demo", "curves": "-curves"}
+CODE = ("recipes/", "assets/", "static/trackio/")  # folders of a Space that are the same for everybody
 
 
 class Press:
@@ -57,29 +63,35 @@ class Press:
             NotThere: The model or its rows are gone.
             LabError: There is no token, or the Hub cannot be reached.
         """
-        makers = {"model": self._model, "dataset": self._dataset, "report": self._report}
-        if what not in makers:
-            raise BadInput(f"{what!r} cannot be published; publish one of {', '.join(makers)}.")
+        makers = {"model": self._model, "dataset": self._dataset, "report": self._report, "curves": self._curves}
+        if what not in PLACES:
+            raise BadInput(f"{what!r} cannot be published; publish one of {', '.join(PLACES)}.")
         name = self._journal.views.best if model == "best" else model
-        job = self._journal.views.jobs.get(name)
-        if what != "report" and (job is None or job.recipe not in RECIPES):
+        job, of_a_model = self._journal.views.jobs.get(name), what not in ("report", "curves")
+        if of_a_model and (job is None or job.recipe not in RECIPES):
             raise BadInput(f"{name!r} is no model that this session has trained; publish one of its jobs' models.")
         api = self._hub.writer()
-        if what != "report":
+        if what in ("model", "dataset"):
             self._certify(lineage(self._journal.views, name))
         facts = until_last_result(self._journal.log[:])
         repo = asked(f"the name {to!r}", lambda: _full_name(api, to or _default_name(Views(facts), what)))
-        files = makers[what](facts, name, repo.partition("/")[2])
-        kind, about = "model" if what == "model" else "dataset", f"{what} {repo}"
-        title = f"{what.capitalize()} of session {self._session.name}"
-        commit, private = asked(about, lambda: put(api, repo, kind, files, title, _replaced, KINDS[what]))
-        where = f"{api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}/commit/{commit}"
-        if not any(isinstance(fact, Published) and fact.where == where for fact in self._journal.log):
-            self._journal.append(Published(what=what, where=where))
+        title = repo.partition("/")[2]
+        files = self._demo(name, title, api, public) if what == "demo" else makers[what](facts, name, title)
+        kind, about, done = PLACES[what], f"{what} {repo}", f"{what.capitalize()} of session {self._session.name}"
+        more = {"space_sdk": SDKS[what]} if what in SDKS else {}
+        commit, private = asked(about, lambda: put(api, repo, kind, files, done, _replaced, KINDS[what], **more))
+        if what == "demo":
+            asked(f"the mounts of {repo}", lambda: mount(api, repo, files[ABOUT], private))
+        where = f"{api.endpoint}/{'' if kind == 'model' else f'{kind}s/'}{repo}/commit/{commit}"
+        fact = Published(what=what, where=where, model=name if of_a_model else "")
+        told = (one for one in self._journal.log if isinstance(one, Published))
+        if not any((one.what, one.where, one.model) == (fact.what, fact.where, fact.model) for one in told):
+            self._journal.append(fact)
         if public and private:
             opening = f"to make {repo} public, which is there and private"
             asked(opening, lambda: api.update_repo_settings(repo, repo_type=kind, private=False))
-        return {"published": what, "where": where, "private": private and not public, "files": sorted(files)}
+        made = sorted(name for name in files if not name.startswith(CODE))
+        return {"published": what, "where": where, "private": private and not public, "files": made}
 
     def _model(self, facts: Sequence[Event], name: str, title: str) -> Files:
         """The very files that were measured, the card, the report, the recipe and the curves."""
@@ -108,6 +120,13 @@ class Press:
 
     def _report(self, facts: Sequence[Event], name: str, title: str) -> Files:
         return _bytes({"README.md": report_card(facts, _report_text(facts))})
+
+    def _demo(self, name: str, title: str, api: Any, public: bool) -> Files:
+        told = [fact for fact in self._journal.log if isinstance(fact, Published) and fact.what == "model"]
+        return demo_files(self._journal.views, {fact.model: fact.where for fact in told}, name, title, api, public)
+
+    def _curves(self, facts: Sequence[Event], name: str, title: str) -> Files:
+        return curve_files(self._journal.log[:], self._journal.views, title)
 
     def _rows(self, job: Job) -> Path:
         """The rows that a job was checked and trained with. Raises NotThere, Refused."""
@@ -215,4 +234,4 @@ def _full_name(api: Any, to: str) -> str:
 
 def _replaced(name: str) -> bool:
     """Whether a file of an earlier publication would be taken for a part of this one. A person's other files stay."""
-    return name.startswith("data/") or ("/" not in name and Path(name).suffix in MODEL_SUFFIXES)
+    return name.startswith(("data/", *CODE)) or ("/" not in name and Path(name).suffix in MODEL_SUFFIXES)

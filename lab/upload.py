@@ -15,6 +15,7 @@ from lab.hub import in_words
 Kind = Literal["model", "dataset", "space"]
 WAITS = (0.5, 2.0)  # seconds before the second and the third try
 Answer = TypeVar("Answer")
+Files = dict[str, bytes | Path]  # what a repository is to hold, by name: content, or a file of this machine
 
 
 def put(

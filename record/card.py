@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from record.events import Event, Noted, Opened, Published, Scored
+from record.events import Event, Published, Scored
 from record.paths import without_paths
 from record.report import as_table, cell, driven_by
 from record.views import Job, Views
@@ -18,7 +18,7 @@ from record.words import duration
 CERTIFICATE = "contamination"  # topic of the note
 TAG = "ml-intern"  # on every card
 # And one of its kind: what carries it may be written over by a later one of that kind, and by nothing else.
-KINDS = {kind: f"{TAG}-{kind}" for kind in ("model", "report", "space")} | {"dataset": f"{TAG}-data"}
+KINDS = {kind: f"{TAG}-{kind}" for kind in ("model", "report", "space", "demo", "curves")} | {"dataset": f"{TAG}-data"}
 PIPELINES = {"reward": "text-classification", "prm": "token-classification"}
 LONGEST = 60  # columns of a schema that are shown
 # Settings that name files and services of the machine.
@@ -56,28 +56,28 @@ def model_card(facts: Sequence[Event], model: str, title: str, weights: Sequence
     """The README of a model's repository. `weights` are names of its files; `pictured` says that curves.png is one."""
     from huggingface_hub import ModelCardData
 
-    views, opened = _folded(facts)
+    views = Views(facts)
     stages, (base, _), score = lineage(views, model), base_model(views), views.score(model, "heldout")
     adapter = "adapter_config.json" in weights and not any(name.startswith("model") for name in weights)
     rows = _rows_repo(facts)
     metadata = ModelCardData(
         base_model=base, eval_results=[_result(score)] if score else None, model_name=title if score else None,
         datasets=[rows[0]] if rows else None, metrics=[score.metric] if score else None, tags=_tags("model", views, stages),
-        library_name="peft" if adapter else "transformers", pipeline_tag=_pipeline(stages),
+        library_name="peft" if adapter else "transformers", pipeline_tag=PIPELINES.get(stages[-1].recipe, "text-generation"),
     )  # fmt: skip
     if base:
         metadata["base_model_relation"] = "adapter" if adapter else "finetune"
     parts = [
         f"# {title}",
-        _summary(views, opened, stages),
+        _summary(views, stages),
         _scores(views, model, score),
         _lineage(views, stages),
         _data(facts, views, stages),
-        _certificate(facts, stages, score),
+        _certificate(views, stages, score),
         f"## Recipe\n\n{_recipe(stages)}",
         "## Curves\n\n![Training curves](curves.png)" if pictured else "",
         _cost(views, facts, stages),
-        _provenance(views, opened, facts),
+        _provenance(views, facts),
     ]
     return _joined(metadata, parts)
 
@@ -100,23 +100,20 @@ def dataset_card(
     """The README of the rows that a model was trained on. `files`: job -> file; `schema`: file -> column -> its types."""
     from huggingface_hub import DatasetCardData
 
-    views, opened = _folded(facts)
+    views = Views(facts)
     stages = lineage(views, model)
     names = list(dict.fromkeys(files.values()))
     configs = [{"config_name": Path(name).stem, "data_files": [{"split": "train", "path": name}]} for name in names]
-    task = ["text-generation"] if _pipeline(stages) == "text-generation" else None
-    metadata = DatasetCardData(
-        pretty_name=title, task_categories=task, tags=_tags("dataset", views, stages), configs=configs
-    )
+    metadata = DatasetCardData(pretty_name=title, tags=_tags("dataset", views, stages), configs=configs)
     columns = [(f"`{name}`", f"`{c}`", kind) for name in names for c, kind in list(schema[name].items())[:LONGEST]]
     parts = [
         f"# {title}",
         f"The rows that `{model}` was trained on for the task {_task(views.goal.task)}, as the trainer read them.",
         f"## Schema\n\n{as_table('file | column | type', columns)}",
         _data(facts, views, stages),
-        _certificate(facts, stages, views.score(model, "heldout")),
+        _certificate(views, stages, views.score(model, "heldout")),
         "## Licence\n\nNone is declared: what the rows were made from decides, and nobody has checked it.",
-        _provenance(views, opened, facts),
+        _provenance(views, facts),
     ]
     return _joined(metadata, parts)
 
@@ -125,14 +122,17 @@ def report_card(facts: Sequence[Event], text: str) -> str:
     """The README of a published report, which is `text`."""
     from huggingface_hub import DatasetCardData
 
-    views, _ = _folded(facts)
-    return _joined(DatasetCardData(tags=_tags("report", views, ()), viewer=False), [text])
+    return _joined(DatasetCardData(tags=_tags("report", Views(facts), ()), viewer=False), [text])
 
 
-def _folded(facts: Sequence[Event]) -> tuple[Views, Opened]:
-    views = Views(facts)
-    assert views.opened, "a session's first fact is Opened"
-    return views, views.opened
+def space_card(views: Views, kind: str, title: str, models: Sequence[str], parts: Sequence[str], **more: Any) -> str:
+    """The README of a Space that shows `models`; `more` is what it runs on."""
+    from huggingface_hub import SpaceCardData
+
+    tags = _tags(kind, views, ()) + (["trackio"] if kind == "curves" else [])
+    metadata = SpaceCardData(title=title, models=list(models) or None, tags=tags, **more)
+    made = f"Made in session `{views.opened.session if views.opened else ''}` of ML Intern."
+    return _joined(metadata, [f"# {title}", *parts, made])
 
 
 def _joined(metadata: Any, parts: Sequence[str]) -> str:
@@ -140,10 +140,10 @@ def _joined(metadata: Any, parts: Sequence[str]) -> str:
     return without_paths(f"---\n{metadata.to_yaml()}\n---\n\n{text}\n")
 
 
-def _summary(views: Views, opened: Opened, stages: Sequence[Job]) -> str:
+def _summary(views: Views, stages: Sequence[Job]) -> str:
     how = ", then ".join(dict.fromkeys(job.recipe for job in stages))
     return (
-        f"Made from {base_model(views)[1]} by {how}, for the task {_task(opened.goal.task)}, in a session of ML Intern "
+        f"Made from {base_model(views)[1]} by {how}, for the task {_task(views.goal.task)}, in a session of ML Intern "
         f"driven by {driven_by(views)}."
     )
 
@@ -167,7 +167,8 @@ def _scores(views: Views, model: str, score: Scored | None) -> str:
 
 def _lineage(views: Views, stages: Sequence[Job]) -> str:
     base, called = base_model(views)
-    lines = [f"1. {called}, {_revision(views)}" if base else f"1. {called}"]
+    known = ", ".join(f"`{revision}`" for revision in base_revisions(views)) or "not recorded"
+    lines = [f"1. {called}, revision {known}" if base else f"1. {called}"]
     for place, job in enumerate(stages, start=2):
         teacher = f", with `{_called(job.config['teacher'])}` as its teacher" if job.config.get("teacher") else ""
         idea = f": {cell(job.idea)}" if job.idea else ""
@@ -175,12 +176,17 @@ def _lineage(views: Views, stages: Sequence[Job]) -> str:
     return "## Lineage\n\n" + "\n".join(lines)
 
 
-def _revision(views: Views) -> str:
-    """The base model's commit on the Hub, where a job of the session was given it as a folder of the Hub's cache."""
+def base_revisions(views: Views) -> list[str]:
+    """The base model's commits on the Hub, where a job of the session was given it as a folder of the Hub's cache."""
     folder = f"models--{views.goal.model.replace('/', '--')}/snapshots/"
     paths = (str(job.config.get("model", "")).partition(folder)[2][:40] for job in views.jobs.values())
-    found = ", ".join(dict.fromkeys(f"`{path}`" for path in paths if path))
-    return f"revision {found}" if found else "revision not recorded"
+    return list(dict.fromkeys(filter(None, paths)))
+
+
+def published(where: str) -> tuple[str, str] | None:
+    """Repository and commit of a Published fact's place; None where that is not on the Hub."""
+    found = re.search(r"/([^/]+/[^/]+)/commit/(\w+)$", where)
+    return (found[1], found[2]) if found else None
 
 
 def _called(model: str) -> str:
@@ -193,12 +199,8 @@ def _called(model: str) -> str:
 
 def _data(facts: Sequence[Event], views: Views, stages: Sequence[Job]) -> str:
     """Files, rows and hashes of what each stage was trained on, and where the rows came from."""
-    noted = {
-        note.details["sha256"]: note.details
-        for note in views.notes
-        if note.topic == "data" and "sha256" in note.details
-    }
-    checked, rows = _checked(facts), []
+    noted = {n.details["sha256"]: n.details for n in views.notes if n.topic == "data" and "sha256" in n.details}
+    checked, rows = _checked(views).get("stages", {}), []
     for job in stages:
         digest = str(job.config.get("data_sha256", ""))
         made = noted.get(digest, {})
@@ -220,14 +222,13 @@ def _source(made: Mapping[str, Any], views: Views) -> str:
     return f"{words}, revision not recorded" if source != "own" and _on_hub(views.goal.task) else words
 
 
-def _certificate(facts: Sequence[Event], stages: Sequence[Job], score: Scored | None) -> str:
+def _certificate(views: Views, stages: Sequence[Job], score: Scored | None) -> str:
     """What was looked for in what, how, and what was found."""
-    note = _note(facts)
-    if note is None:
+    about, rows = _checked(views), []
+    if not about:
         return "## Contamination\n\nThe rows were not compared with the evaluation's items for this card."
-    about, checked, rows = note.details, _checked(facts), []
     for job in stages:
-        one = checked.get(job.id, {"why": "not looked at"})
+        one = about["stages"].get(job.id, {"why": "not looked at"})
         found = one["why"] if "why" in one else f"{one['hits']} of {one['rows']} rows"
         rows.append((job.id, found, one.get("script_hits", "no script")))
     items = " and ".join(f"{about['items'][split]} {split}" for split in ("dev", "heldout"))
@@ -270,31 +271,24 @@ def _cost(views: Views, facts: Sequence[Event], stages: Sequence[Job]) -> str:
     return f"## Cost\n\n{as_table('what | run time | dollars', rows)}\n\nMachine: {machine}. Wall clock of the session: {clock}."
 
 
-def _provenance(views: Views, opened: Opened, facts: Sequence[Event]) -> str:
+def _provenance(views: Views, facts: Sequence[Event]) -> str:
+    opened = views.opened
+    assert opened, "a session's first fact is Opened"
     return (
         f"## How this was made\n\nSession `{opened.session}` of ML Intern, opened {opened.at:%Y-%m-%d %H:%M} UTC, seed "
         f"{opened.seed}, driven by {driven_by(views)}. Everything here is folded from its log, up to fact {facts[-1].seq}."
     )
 
 
-def _note(facts: Sequence[Event]) -> Noted | None:
-    return next((f for f in reversed(facts) if isinstance(f, Noted) and f.topic == CERTIFICATE and f.details), None)
-
-
-def _checked(facts: Sequence[Event]) -> dict[str, Any]:
-    note = _note(facts)
-    return note.details["stages"] if note else {}
+def _checked(views: Views) -> dict[str, Any]:
+    """What the latest certificate says; {} where there is none."""
+    return next((note.details for note in reversed(views.notes) if note.topic == CERTIFICATE and note.details), {})
 
 
 def _rows_repo(facts: Sequence[Event]) -> tuple[str, str] | None:
     """Name and commit of the training rows where they were published."""
     where = [fact.where for fact in facts if isinstance(fact, Published) and fact.what == "dataset"]
-    found = re.search(r"/datasets/([^/]+/[^/]+)/commit/(\w+)$", where[-1]) if where else None
-    return (found[1], found[2]) if found else None
-
-
-def _pipeline(stages: Sequence[Job]) -> str:
-    return PIPELINES.get(stages[-1].recipe, "text-generation")
+    return published(where[-1]) if where else None
 
 
 def _tags(kind: str, views: Views, stages: Sequence[Job]) -> list[str]:

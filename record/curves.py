@@ -1,6 +1,7 @@
 """Facts as a picture of training curves: a PNG, the same bytes for the same facts. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from io import BytesIO
 from math import floor, isfinite, log10
 from typing import Any
@@ -15,6 +16,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # 
 INK, GRID = "#333333", "#e3e3e3"
 
 Line = list[tuple[int, float]]
+Points = dict[tuple[str, int], tuple[datetime, dict[str, float]]]  # (job, step) -> when, and values by name
 
 
 def curves(facts: Iterable[Event], jobs: Sequence[str]) -> bytes | None:
@@ -37,6 +39,16 @@ def curves(facts: Iterable[Event], jobs: Sequence[str]) -> bytes | None:
     return file.getvalue()
 
 
+def points(facts: Iterable[Event], jobs: Collection[str]) -> Points:
+    """What was logged and is finite, by job and step. A job that was started again says a step twice: the later one counts."""
+    found: Points = {}
+    for fact in facts:
+        if isinstance(fact, Progressed) and fact.job in jobs:
+            values = {n: v for n, v in fact.values.items() if not isinstance(v, str) and isfinite(v)}
+            found[fact.job, fact.step] = (fact.at, found.get((fact.job, fact.step), (fact.at, {}))[1] | values)
+    return dict(sorted(found.items()))
+
+
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) from low to high, `most` at most."""
     raw = (high - low) / (most - 1)
@@ -47,14 +59,11 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def _lines(facts: Iterable[Event], jobs: Sequence[str]) -> dict[tuple[str, str], Line]:
-    """Points of every metric. A job that was started again says the same step twice: the later one counts."""
-    found: dict[tuple[str, str], dict[int, float]] = {}
-    for fact in facts:
-        if isinstance(fact, Progressed) and fact.job in jobs:
-            for name, value in fact.values.items():
-                if not isinstance(value, str) and isfinite(value):
-                    found.setdefault((fact.job, name), {})[fact.step] = value
-    return {key: sorted(points.items()) for key, points in found.items()}
+    found: dict[tuple[str, str], Line] = {}
+    for (job, step), (_, values) in points(facts, jobs).items():
+        for name, value in values.items():
+            found.setdefault((job, name), []).append((step, value))
+    return found
 
 
 def _panel(draw: Any, top: int, name: str, panel: dict[str, Line]) -> None:

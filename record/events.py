@@ -273,8 +273,9 @@ class Planned(Fact):
 
 class Published(Fact):
     kind: Literal["published"] = "published"
-    what: Literal["report", "model", "dataset"]
+    what: Literal["report", "model", "dataset", "demo", "curves"]
     where: str
+    model: str = ""  # the job whose model, rows or demo it is
 
 
 class Compacted(Fact):

@@ -25,12 +25,11 @@ from lab.backends.runner import cancel_file, launching
 from lab.checkpoint import keep_best
 from lab.errors import LabError, Refused
 from lab.hub import BUSY, in_words
-from lab.parcel import pack
+from lab.parcel import CPU_WHEELS, pack
 from lab.rented import PriceList
 from lab.supervisor import ATTEMPTS
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.11-bookworm"  # huggingface_hub's for scripts; what we pin is for 3.11
-CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 BOOT = 900.0  # seconds beyond a job's own hours, to install what it needs and to bring back what it made [H]
 LOOK = 3.0  # seconds between two looks at the jobs
 DEAF = 30.0  # seconds without an answer, after which a job's silence says nothing

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.hub.access import asked, iso, parsed, taking, writable
+from tests.hub.access import asked, find, iso, parsed, taking, writable
 from tests.hub.jobs import follow, stream
 from tests.hub.machines import MACHINES
 from tests.hub.server import Hub, Refusal, param
@@ -124,8 +124,13 @@ def routes(hub: Hub) -> list[Route]:
         return _told(known, kind)
 
     def volumes(request: Request, body: bytes) -> Response:
-        repo = writable(hub, request, "space")[0]
-        return JSONResponse(spaces.change(repo, volumes=parsed(body).get("volumes"), restarted=time.time()))
+        repo, wanted = writable(hub, request, "space")[0], (parsed(body) if body else {}).get("volumes") or []
+        if repo.more.get("sdk") == "static":
+            raise Refusal(400, "Volumes are not supported on static Spaces")
+        for one in wanted:
+            if one["type"] != "bucket":  # nobody mounts what they may not read
+                find(hub, request, one["type"], one["source"])
+        return JSONResponse(spaces.change(repo, volumes=wanted, restarted=time.time()))
 
     def hardware(_: Request) -> Response:
         return JSONResponse(list(MACHINES.values()))

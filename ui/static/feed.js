@@ -166,10 +166,15 @@ const READERS = {
     feed.put(() => quiet("list", h("b", "Plan"), ` ${done} of ${f.steps.length} done`, now));
   },
   published: (feed, f) => {
-    if (f.what === "report") {
+    const hub = /^https?:\/\//.test(f.where);
+    if (f.what === "report" && !hub) {
       const read = () => h("button.link", { type: "button", onclick: feed.acts.openReport }, "Read the report");
       feed.put(() => quiet("file", "The report is written. ", read()));
-    } else feed.put(() => quiet("file", `Published ${f.what}: `, h("span.mono", f.where)));
+      return;
+    }
+    const href = hub ? f.where.replace(/(\/spaces\/.+)\/commit\/\w+$/, "$1") : null;
+    const place = () => h(hub ? "a.mono" : "span.mono", { href, target: hub && "_blank", rel: hub && "noopener noreferrer" }, f.where);
+    feed.put(() => quiet("file", `Published ${f.what}: `, place()));
   },
   compacted: (feed) => feed.put(() => quiet("compact", "Earlier messages are summarised for the model; nothing is lost here.")),
   requested: (feed, f) =>
