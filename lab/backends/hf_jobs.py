@@ -219,7 +219,7 @@ class HFJobs:
                 began = job.started_at.timestamp() if job.started_at else time.time()
                 write_json(about_file(folder), known | {"started": began})
             if stage == "RUNNING":
-                ear.listen(lambda: api.fetch_job_logs(follow=True, **asked))
+                ear.listen(lambda: api.fetch_job_logs(follow=True, **asked), lambda: api.fetch_job_metrics(**asked))
             return False
         if stage not in ("COMPLETED", "ERROR", "CANCELED", "DELETED"):  # one that we do not know: it is not an end
             return False
