@@ -64,21 +64,10 @@ def test_a_repository_from_its_making_to_its_end(hub: Hub, tmp_path: Path):
     assert again.oid == first.oid and len(asked(hub, "POST .*/commit/")) == 1, "the client saw that nothing is new"
     about = ada.model_info("ada/m", files_metadata=True)
     assert (about.sha, about.private, about.card_data["license"]) == (first.oid, True, "mit")
-    assert {"tiny", "license:mit", "base_model:big/base", "base_model:finetune:big/base"} <= set(about.tags or [])
+    assert about.tags == ["tiny"]
     assert {s.rfilename: s.size for s in about.siblings or []}["w/big.bin"] == len(big)
     edits = [CommitOperationDelete("README.md"), CommitOperationCopy("w/big.bin", "copy.bin"), add("a.txt", b"a")]
-    asks = ada.create_commit("ada/m", edits, commit_message="two", create_pr=True)
-    assert "copy.bin" not in ada.list_repo_files("ada/m") and "copy.bin" in ada.list_repo_files(
-        "ada/m", revision="refs/pr/1"
-    )
-    ada.comment_discussion("ada/m", asks.pr_num, "good")
-    ada.merge_pull_request("ada/m", asks.pr_num)
-    told = ada.get_discussion_details("ada/m", 1)
-    assert (told.status, [event.type for event in told.events]) == (
-        "merged",
-        ["comment", "comment", "status-change", "commit"],
-    )
-    assert [d.num for d in ada.get_repo_discussions("ada/m")] == [1]
+    ada.create_commit("ada/m", edits, commit_message="two")
     got = Path(ada.snapshot_download("ada/m", cache_dir=tmp_path / "cache"))
     assert {str(p.relative_to(got)) for p in got.rglob("*") if p.is_file()} == {
         ".gitattributes",
@@ -87,44 +76,19 @@ def test_a_repository_from_its_making_to_its_end(hub: Hub, tmp_path: Path):
         "w/big.bin",
     }
     assert (got / "copy.bin").read_bytes() == big
-    ada.create_branch("ada/m", branch="try/this", revision=first.oid)
-    ada.create_tag("ada/m", tag="v1")
-    with pytest.raises(HfHubHTTPError, match="already exists"):
-        ada.create_tag("ada/m", tag="v1")
-    assert [c.title for c in ada.list_repo_commits("ada/m")] == ["two (#1)", "one", "initial commit"]
-    last = {row.path: row.last_commit.title for row in ada.list_repo_tree("ada/m", recursive=True, expand=True)}
-    assert last["w/big.bin"] == "one" and last["a.txt"] == "two (#1)"
+    assert [c.title for c in ada.list_repo_commits("ada/m")] == ["two", "one", "initial commit"]
     ada.super_squash_history("ada/m")
-    assert len(hub.repos.commits("model", "ada/m")) == 1 and len(hub.repos.commits("model", "ada/m", "try/this")) == 2
-    ada.delete_branch("ada/m", branch="try/this")
-    refs = ada.list_repo_refs("ada/m", include_pull_requests=True)
-    assert [r.name for kind in (refs.branches, refs.tags, refs.pull_requests or []) for r in kind] == [
-        "main",
-        "v1",
-        "1",
-    ]
+    assert len(hub.repos.commits("model", "ada/m")) == 1 and hub.repos.files("model", "ada/m")["copy.bin"] == big
     with pytest.raises(RevisionNotFoundError):
         ada.list_repo_files("ada/m", revision="try/this")
-    ada.duplicate_repo("ada/m", "ada/twin")
-    ada.move_repo("ada/twin", "ada/moved")
     ada.delete_repo("ada/m")
-    assert hub.repos.files("model", "ada/moved")["copy.bin"] == big and not ada.repo_exists("ada/m")
+    assert not ada.repo_exists("ada/m")
 
 
-def test_lists_are_searched_filtered_and_paged(hub: Hub):
-    for n in range(5):
-        hub.repos.write("model", f"ada/tiny-{n}", {"README.md": CARD})
-    hub.repos.write("dataset", "bob/tiny-data", {"README.md": b"---\nlanguage: en\n---\n"}, visibility="private")
-    ada, bob = api(hub, "ada"), api(hub, "bob")
-    assert [m.id for m in ada.list_models(author="ada", filter="license:mit", limit=2)] == ["ada/tiny-4", "ada/tiny-3"]
-    assert not list(ada.list_models(filter="license:apache-2.0")) and not list(ada.list_models(author="bob"))
-    assert [d.id for d in bob.list_datasets(search="TINY", language="en")] == ["bob/tiny-data"]
-    assert not list(ada.list_datasets())
-    page = httpx.get(f"{hub.url}/api/models", params={"limit": 3})
-    assert [len(page.json()), len(httpx.get(page.links["next"]["url"]).json())] == [3, 2]
-    names = {f"{n:04}.txt": b"" for n in range(1500)}
-    hub.repos.write("dataset", "ada/many", names)
-    assert len(list(ada.list_repo_tree("ada/many", repo_type="dataset"))) == 1501  # in two pages, with .gitattributes
+def test_a_long_list_comes_in_pages(hub: Hub):
+    hub.repos.write("dataset", "ada/many", {f"{n:04}.txt": b"" for n in range(1500)})
+    files = list(api(hub, "ada").list_repo_tree("ada/many", repo_type="dataset"))
+    assert len(files) == 1501 and len(asked(hub, "GET .*/tree/")) == 2  # with .gitattributes
 
 
 def test_a_commit_happens_wholly_or_not_at_all(hub: Hub):
@@ -139,13 +103,8 @@ def test_a_commit_happens_wholly_or_not_at_all(hub: Hub):
     head = {"authorization": f"Bearer {ada.token}"}
     body = "\n".join(map(json.dumps, lines))
     assert httpx.post(f"{hub.url}/api/models/ada/m/commit/main", content=body, headers=head).status_code == 400
-    for create_pr in (False, True):
-        with pytest.raises(HfHubHTTPError, match="404"):
-            edits = [add("a.txt", b"a"), CommitOperationDelete("not-there")]
-            ada.create_commit("ada/m", edits, commit_message="half", create_pr=create_pr)
-    assert not list(ada.get_repo_discussions("ada/m")) and list(hub.repos.refs(hub.repos.repo("model", "ada/m"))) == [
-        "refs/heads/main"
-    ]
+    with pytest.raises(HfHubHTTPError, match="404"):
+        ada.create_commit("ada/m", [add("a.txt", b"a"), CommitOperationDelete("not-there")], commit_message="half")
     assert [c.oid for c in hub.repos.commits("model", "ada/m")] == [start]
 
     def race(n: int) -> int:
@@ -186,8 +145,8 @@ def test_what_goes_wrong_on_the_way(hub: Hub, tmp_path: Path):
 
 def _addresses(hub: Hub) -> list[tuple[str, str]]:
     """(method, address) of every route of the Hub, pointed at ada's private repository and bucket, as bob might."""
-    told = {"t": "models", "ns": "ada", "name": "secret", "rev": "main", "path": "hidden.txt", "num": "1", "prefix": ""}
-    told |= {"verb": "comment", "branch": "main", "hash": "0" * 64, "store": "ada-0"}
+    told = {"t": "models", "ns": "ada", "name": "secret", "rev": "main", "path": "hidden.txt", "prefix": ""}
+    told |= {"branch": "main", "hash": "0" * 64, "store": "ada-0"}
     routes = [
         route for part in PARTS for route in importlib.import_module(f"tests.hub.{part}").routes(hub) if route.path
     ]
@@ -204,9 +163,8 @@ def _addresses(hub: Hub) -> list[tuple[str, str]]:
 
 def test_nothing_private_is_answered_to_anybody_else(hub: Hub):
     ada = api(hub, "ada")
-    for kind in ("model", "dataset", "space", "kernel"):
+    for kind in ("model", "dataset", "space"):
         hub.repos.write(kind, "ada/secret", {"hidden.txt": b"classified"}, visibility="private")
-    ada.create_discussion("ada/secret", title="hidden talk")
     bucket = hub.repos.add("bucket", "ada/secret", "private")
     file = hub.repos.file(b"classified")
     hub.repos.put(bucket, "hidden.txt", file)
@@ -275,7 +233,7 @@ def test_a_token_does_what_its_scopes_say(hub: Hub):
     assert hub.repos.files("model", "ada/new")["c.txt"] == b"c"
     team = api(hub, "eve", orgs=("team",))
     team.create_repo("team/m", private=True)
-    assert api(hub, "joe", orgs=("team",)).auth_check("team/m", write=True) is None
+    assert api(hub, "joe", orgs=("team",)).auth_check("team/m") is None
 
 
 def test_a_gate_lets_in_whom_it_was_told_to(hub: Hub, tmp_path: Path):
@@ -294,20 +252,10 @@ def test_a_gate_lets_in_whom_it_was_told_to(hub: Hub, tmp_path: Path):
             ):
                 with pytest.raises(GatedRepoError):
                     read()
-    eve, sha = hub.people.add("eve").token, hub.repos.file(b"w").sha
-    for path in ("xet-write-token/main?create_pr=1", "xet-read-token/main", "tree/main", "lfs-files/duplicate"):
-        verb = "POST" if path == "lfs-files/duplicate" else "GET"
-        body = {"target": {"type": "model", "name": "eve/m"}, "files": [{"sha256": sha}]}
-        head = {"authorization": f"Bearer {eve}"}
-        got = httpx.request(verb, f"{hub.url}/api/models/ada/gated/{path}", headers=head, json=body)
+    head = {"authorization": f"Bearer {hub.people.add('eve').token}"}
+    for path in ("xet-read-token/main", "tree/main"):
+        got = httpx.get(f"{hub.url}/api/models/ada/gated/{path}", headers=head)
         assert got.headers["x-error-code"] == "GatedRepo", path
-    api(hub, "ada").create_repo(
-        "ada/app", repo_type="space", space_sdk="gradio", space_secrets=[{"key": "K", "value": "s"}]
-    )
-    api(hub, "bob").duplicate_repo("ada/app", "bob/app", repo_type="space")
-    assert hub.repos.repo("space", "ada/app").more["secrets"] and hub.repos.repo("space", "bob/app").more == {
-        "sdk": "gradio"
-    }
 
 
 TOKEN = "hf_of_ada"
@@ -346,7 +294,6 @@ if xet:
             save_file({"layer": self.weights}, folder / "model.safetensors")
     Tiny(numpy.arange(10, dtype="float32")).push_to_hub("ada/tiny", **private)
     assert load_file(api.hf_hub_download("ada/tiny", "model.safetensors"))["layer"].sum() == 45
-    assert api.model_info("ada/tiny").safetensors.total == 10
 else:
     import datasets
     rows = datasets.Dataset.from_dict({"q": [f"{n} + 1" for n in range(50)], "a": list(range(1, 51))})

@@ -1,6 +1,5 @@
 """The loopback Hub's running half, as the real clients see it."""
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import httpx
 import psutil
-import pyarrow.parquet
 import pytest
 from huggingface_hub import HfApi, JobInfo, Volume
 from huggingface_hub.errors import HfHubHTTPError, JobNotFoundError
@@ -129,7 +127,7 @@ def test_logs_have_a_tail_and_may_close_early(hub: Hub, ada: HfApi):
     ada.cancel_job(job_id=job.id, namespace="ada")
 
 
-def test_metrics_hardware_and_what_it_cost(hub: Hub, ada: HfApi):
+def test_metrics_and_hardware(hub: Hub, ada: HfApi):
     job = run(ada, "while True: pass", namespace="lab", flavor="a10g-largex2")
     until(lambda: hub.jobs.runs[job.id].stage == "RUNNING", 10)
     hub.jobs.metrics_s = 0.1
@@ -142,7 +140,6 @@ def test_metrics_hardware_and_what_it_cost(hub: Hub, ada: HfApi):
     assert {"cpu-basic", "t4-small", "a10g-largex2", "a100x8", "h200"} <= hardware.keys()
     assert (hardware["a10g-largex2"].accelerator.vram, hardware["cpu-basic"].accelerator) == ("48 GB", None)
     assert hardware["h200"].unit_cost_usd * 60 == pytest.approx(5.00, abs=0.001)  # dollars an hour
-    assert hub.jobs.spent("lab") == pytest.approx(3.00 / 60)  # one minute that began
 
 
 def test_whose_job_it_is(hub: Hub, ada: HfApi, bob: HfApi):
@@ -159,7 +156,6 @@ def test_whose_job_it_is(hub: Hub, ada: HfApi, bob: HfApi):
     ended(ada, job)
     assert [one.id for one in ada.list_jobs(namespace="ada", labels={"n": "1"}, status="COMPLETED")] == [job.id]
     assert list(ada.list_jobs(namespace="ada", labels={"n": "1"}, status="ERROR")) == []
-    assert ada.update_job_labels(job_id=job.id, labels={"n": "2"}, namespace="ada").labels == {"name": "mine", "n": "2"}
 
 
 def test_uv_runs_scripts_with_this_interpreter_and_installs_nothing(ada: HfApi):
@@ -267,48 +263,3 @@ def test_a_space_builds_after_a_commit_and_is_paused_and_set(hub: Hub, ada: HfAp
     hub.spaces.broken[name] = "RUNTIME_ERROR"
     assert ada.get_space_runtime(name).stage == "RUNTIME_ERROR"
     assert "t4-small" in {one.name for one in ada.list_spaces_hardware()}
-
-
-def test_papers_are_found_told_and_read(hub: Hub):
-    api = HfApi(endpoint=hub.url, token=False)
-    best, *_ = api.list_papers(query="GRPO warm-up arithmetic")
-    assert (best.id, best.submitted_by.username) == ("2501.90001", "ada") and "GRPO" in best.summary
-    assert list(api.list_papers(query="zebrafish")) == []
-    assert api.paper_info("2503.90003").authors[0].name == "D. Muster"
-    assert "13-grams" in api.read_paper("2504.90004")
-    assert [paper.id for paper in api.list_daily_papers(month="2025-03")] == ["2503.90003"]
-    assert next(iter(api.list_daily_papers(sort="trending"))).upvotes == 58
-    with pytest.raises(HfHubHTTPError, match="404"):
-        api.paper_info("9999.99999")
-
-
-def test_the_viewer_shows_splits_rows_sizes_and_parquet(hub: Hub, ada: HfApi, bob: HfApi, tmp_path: Path):
-    rows = [{"text": f"row {n}", "n": n, "messages": [{"role": "user", "content": "hi"}]} for n in range(150)]
-    lines = "\n".join(map(json.dumps, rows)).encode()
-    hub.repos.write("dataset", "ada/rows", {"train.jsonl": lines, "test.csv": b"text,n\na,1\n"}, visibility="private")
-
-    client = httpx.Client(base_url=f"{hub.url}/datasets-server")
-
-    def ask(what: str, by: HfApi = ada, **query) -> httpx.Response:
-        headers = {"authorization": f"Bearer {by.token}"}
-        return client.get(f"/{what}", params={"dataset": "ada/rows"} | query, headers=headers)
-
-    assert ask("is-valid").json()["viewer"] is True
-    assert [one["split"] for one in ask("splits").json()["splits"]] == ["test", "train"]
-    first = ask("first-rows").json()
-    assert (first["rows"][0]["row"], len(first["rows"])) == (rows[0], 100)
-    assert [one["type"].get("dtype") for one in first["features"]] == ["string", "int64", None]
-    more = ask("rows", offset=140, length=20).json()
-    assert ([one["row_idx"] for one in more["rows"]][-1], more["num_rows_total"]) == (149, 150)
-    assert ask("rows", length=101).status_code == 422 and ask("rows", split="none").status_code == 404
-    assert ask("size").json()["size"]["dataset"]["num_rows"] == 151
-    column = ask("statistics").json()["statistics"][1]["column_statistics"]
-    assert (column["min"], column["max"], column["mean"]) == (0, 149, 74.5)
-    url = next(one["url"] for one in ask("parquet").json()["parquet_files"] if one["split"] == "train")
-    file = {"revision": "refs/convert/parquet", "repo_type": "dataset", "cache_dir": tmp_path}
-    got = ada.hf_hub_download("ada/rows", url.rpartition("%2Fparquet/")[2], **file)
-    assert pyarrow.parquet.read_table(got).num_rows == 150
-    assert ask("rows", by=bob).status_code == 404
-    card = b"---\nconfigs:\n- config_name: a\n  data_files:\n  - split: dev\n    path: train*\n---\n"
-    hub.repos.write("dataset", "ada/rows", {"README.md": card})
-    assert ask("splits").json()["splits"] == [{"dataset": "ada/rows", "config": "a", "split": "dev"}]

@@ -1,14 +1,9 @@
-"""Signing in with the loopback Hub: in a real browser, and by the real `hf auth login`."""
+"""Signing in with the loopback Hub: in a real browser."""
 
 import base64
 import hashlib
-import os
-import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
@@ -94,25 +89,3 @@ def test_an_application_without_a_secret_proves_itself_and_a_token_ends(hub: Hub
     time.sleep(0.6)
     with pytest.raises(HfHubHTTPError, match="Invalid user token"):
         api.whoami()
-
-
-def test_hf_auth_login_lets_a_device_in_and_renews_its_token(hub: Hub, browser: Browser, tmp_path: Path):
-    hub.people.add("eve")
-    hub.oauth.interval_s, hub.oauth.device_s = 0.1, 3600
-    env = {"PATH": os.environ["PATH"], "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HOME": str(tmp_path)}
-    env["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
-    hf = [sys.executable, "-m", "huggingface_hub.cli.hf", "auth"]
-    login = subprocess.Popen([*hf, "login", "--format", "agent"], env=env, stdout=subprocess.PIPE, text=True)
-    assert login.stdout
-    address = re.search(r"open (\S+) in", login.stdout.readline())
-    page = browser.new_page()
-    page.goto(address[1] if address else "")
-    page.get_by_label("Who signs in").select_option("eve")
-    page.get_by_role("button", name="Authorize").click()
-    assert page.get_by_role("heading").inner_text() == "Your device is signed in"
-    page.close()
-    assert "logged in as eve" in login.stdout.read() and login.wait(10) == 0
-    first = (tmp_path / "token").read_text()
-    who = subprocess.run([*hf, "whoami"], env=env, capture_output=True, text=True, timeout=20)
-    assert "eve" in who.stdout, who.stderr
-    assert (tmp_path / "token").read_text() != first

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from math import isfinite
@@ -23,6 +23,22 @@ EVERY = 15.0  # seconds between two points that say it
 MOST = 600  # readings that are kept: the mean is of the last ten minutes, where points come more seldom
 ODD = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 GB = 1e9  # bytes
+SILENT = 10.0  # seconds without an event, which comes each second, after which a stream is over: it does not end with the job
+
+
+def events(api: Any, job_id: str, namespace: str) -> Iterator[Any]:
+    """What a job's machine says, each second, until the stream ends or fails. Raises what the Hub's client raises.
+
+    `HfApi.fetch_job_metrics` of 1.33 asks again without a pause for as long as the Hub answers 500.
+    """
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    address, headers = f"{api.endpoint}/api/jobs/{namespace}/{job_id}/metrics", build_hf_headers(token=api.token)
+    with get_session().stream("GET", address, headers=headers, timeout=SILENT) as answer:
+        hf_raise_for_status(answer)
+        for line in answer.iter_lines():
+            if line.startswith("data: {"):
+                yield json.loads(line.removeprefix("data: "))
 
 
 class Gauge:
@@ -34,7 +50,7 @@ class Gauge:
         self._taken = -every
 
     def read(self, told: Iterable[Any]) -> None:
-        """Events of `HfApi.fetch_job_metrics`, to their end; what is none is left out."""
+        """Events of `events`, to their end; what is none is left out."""
         for one in told:
             with suppress(*ODD):
                 self._readings.append(_reading(one))

@@ -24,11 +24,11 @@ READ, WRITE = ("read-repos", "write-repos", "manage-repos"), ("write-repos", "ma
 class Kind(StringConvertor):
     """`{t:kind}` in an address."""
 
-    regex = "models|datasets|spaces|kernels"
+    regex = "models|datasets|spaces"
 
 
 register_url_convertor("kind", Kind())
-PREFIX = {"model": "", "dataset": "datasets/", "space": "spaces/", "kernel": "kernels/", "bucket": "buckets/"}
+PREFIX = {"model": "", "dataset": "datasets/", "space": "spaces/", "bucket": "buckets/"}
 
 
 def _ours(person: Person | None, repo: Repo, scopes: Sequence[str]) -> bool:
@@ -74,15 +74,13 @@ def readable(hub: Hub, request: Request, kind: str | None = None) -> Repo:
     return repo
 
 
-def writable(hub: Hub, request: Request, kind: str | None = None, propose: bool = False) -> tuple[Repo, Person]:
-    """A repository that the asker may commit to; with `propose`, one to which anybody who may read it may open a pull request."""
+def writable(hub: Hub, request: Request, kind: str | None = None) -> tuple[Repo, Person]:
+    """A repository that the asker may commit to."""
     repo, person = asked(hub, request, kind)
     if person is None:
         raise Refusal(401, "Invalid username or password.")
     if not writes(person, repo):
-        if not propose or not {*WRITE, "contribute-repos"} & set(person.scopes):
-            raise Refusal(403, f"You don't have the rights to write to {repo.id}")
-        readable(hub, request, kind)
+        raise Refusal(403, f"You don't have the rights to write to {repo.id}")
     return repo, person
 
 

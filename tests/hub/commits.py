@@ -12,7 +12,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.hub.access import page_of, parsed, taking, writable
-from tests.hub.discussions import opened
 from tests.hub.repos import front_matter
 from tests.hub.server import Hub, Refusal, param
 from tests.hub.store import Conflict, File, Missing, Repo
@@ -87,7 +86,7 @@ def routes(hub: Hub) -> list[Route]:
         return JSONResponse({"errors": [], "warnings": warnings})
 
     def preupload(request: Request, body: bytes) -> Response:
-        repo, _ = writable(hub, request, propose="create_pr" in request.query_params)
+        repo, _ = writable(hub, request)
         asks = parsed(body)
         tree = hub.repos.tree(repo, hub.repos.resolve(repo, param(request, "rev")))
         ignored = [line for line in asks.get("gitIgnore", "").splitlines() if line and not line.startswith("#")]
@@ -102,12 +101,8 @@ def routes(hub: Hub) -> list[Route]:
         return JSONResponse({"files": [told(file) for file in asks["files"]]})
 
     def commit(request: Request, body: bytes) -> Response:
-        asks_pr = request.query_params.get("create_pr") in ("1", "true")
-        repo, person = writable(hub, request, propose=True)
+        repo, person = writable(hub, request)
         ref = hub.repos.ref(repo, param(request, "rev"))
-        own = ref.startswith("refs/pr/") and hub.repos.thread(repo, ref)["author"]["name"] == person.name
-        if not (asks_pr or own):
-            writable(hub, request)
         lines = [json.loads(line) for line in body.splitlines() if line.strip()]
         if not lines or lines[0]["key"] != "header":
             raise Refusal(400, "A commit begins with its header.")
@@ -121,10 +116,6 @@ def routes(hub: Hub) -> list[Route]:
                 start = hub.repos.refs(repo)[ref]
                 if parent is not None and not start.startswith(parent):
                     raise Conflict(f"A commit has happened since. Please refresh and try again: the last is {start}.")
-                if asks_pr:
-                    thread = opened(hub, repo, person, title, message, base=ref, start=start)
-                    ref = f"refs/pr/{thread['num']}"
-                    answer["pullRequestUrl"] = f"{page_of(hub, repo)}/discussions/{thread['num']}"
                 oid = hub.repos.commit(repo, ref, edit, title, message, person.name)
         except Conflict as error:
             raise Refusal(412, str(error)) from error

@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from tests.hub.access import iso, paged, readable, taking
+from tests.hub.access import paged, readable, taking
 from tests.hub.server import Hub, param
-from tests.hub.store import File, Missing, Repo, pointer
+from tests.hub.store import File, Missing, pointer
 
 
 def entry(path: str, file: File) -> dict:
@@ -29,18 +29,6 @@ def folders(paths: list[str]) -> list[str]:
 def _folder(path: str, tree: dict[str, File]) -> dict:
     inside = "".join(f"{name}{file.oid}" for name, file in tree.items() if name.startswith(f"{path}/"))
     return {"type": "directory", "path": path, "size": 0, "oid": hashlib.sha1(inside.encode()).hexdigest()}
-
-
-def _with_last_commit(hub: Hub, repo: Repo, oid: str, rows: list[dict]) -> None:
-    """Say of every file when it became what it is."""
-    past = [(commit, hub.repos.tree(repo, commit.oid)) for commit in hub.repos.history(repo, oid)]
-    for row in rows:
-        path, last = row["path"], past[0][0]
-        for commit, tree in past:
-            if row["type"] == "file" and (path not in tree or tree[path].oid != row["oid"]):
-                break
-            last = commit
-        row["lastCommit"] = {"id": last.oid, "title": last.title, "date": iso(last.at)}
 
 
 def headers_of(file: File) -> dict[str, str]:
@@ -66,13 +54,11 @@ def routes(hub: Hub) -> list[Route]:
         under = f"{param(request, 'path').strip('/')}/" if request.path_params.get("path") else ""
         if under and not any(path.startswith(under) for path in known):
             raise Missing("EntryNotFound", f"{under[:-1]} does not exist on {param(request, 'rev')}", oid)
-        deep, expand = (query.get(name, "").lower() in ("true", "1") for name in ("recursive", "expand"))
+        deep = query.get("recursive", "").lower() in ("true", "1")
         rows = [_folder(path, known) for path in folders(list(known))] + [entry(*item) for item in known.items()]
         rows = [row for row in rows if row["path"].startswith(under)]
         rows = [row for row in rows if deep or "/" not in row["path"][len(under) :]]
-        if expand:
-            _with_last_commit(hub, repo, oid, rows)
-        return paged(hub, request, sorted(rows, key=lambda row: row["path"]), 50 if expand else 1000)
+        return paged(hub, request, sorted(rows, key=lambda row: row["path"]), 1000)
 
     def paths_info(request: Request, body: bytes) -> Response:
         repo, form = readable(hub, request), parse_qs(body.decode(), keep_blank_values=True)
@@ -81,8 +67,6 @@ def routes(hub: Hub) -> list[Route]:
         asked = [path.strip("/") for path in form.get("paths", [])]
         rows = [entry(path, known[path]) for path in asked if path in known]
         rows += [_folder(path, known) for path in asked if path in folders(list(known))]
-        if form.get("expand", [""])[0].lower() in ("true", "1"):
-            _with_last_commit(hub, repo, oid, rows)
         return JSONResponse(rows)
 
     def resolve(kind: str):
@@ -106,7 +90,7 @@ def routes(hub: Hub) -> list[Route]:
         Route("/api/{t:kind}/{ns}/{name}/paths-info/{rev}", taking(paths_info), methods=["POST"]),
         *(
             Route(f"{prefix}/{{ns}}/{{name}}/{word}/{{rev}}/{{path:path}}", resolve(kind))
-            for kind, prefix in (("model", ""), ("dataset", "/datasets"), ("space", "/spaces"), ("kernel", "/kernels"))
+            for kind, prefix in (("model", ""), ("dataset", "/datasets"), ("space", "/spaces"))
             for word in ("resolve", "raw")
         ),
     ]

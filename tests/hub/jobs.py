@@ -21,8 +21,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from lab.backend import read_json, write_json
-from tests.hub.access import iso, parsed, sees, writes
-from tests.hub.machines import MACHINES, cost
+from tests.hub.access import iso, paged, parsed, sees, writes
+from tests.hub.machines import MACHINES
 from tests.hub.people import Person
 from tests.hub.runs import Run, sweep
 from tests.hub.server import Hub, Refusal, param
@@ -130,11 +130,6 @@ class Jobs:
         """The Hub's own machines fail: killed at once. What the Hub says: "Job failed with exit code: 137. Reason: OOMKilled"."""
         self.runs[id].settle("ERROR", message, grace_s=0)
 
-    def spent(self, namespace: str) -> float:
-        """Dollars of all jobs of a namespace so far."""
-        paid = [run for run in list(self.runs.values()) if run.namespace == namespace and run.started]
-        return sum(cost(run.spec["flavor"], (run.finished or time.time()) - (run.started or 0)) for run in paid)
-
 
 def info(run: Run) -> dict:
     """JobInfo."""
@@ -185,10 +180,7 @@ def routes(hub: Hub) -> list[Route]:
         found = [run for run in reversed(list(jobs.runs.values())) if run.namespace == param(request, "namespace")]
         found = [run for run in found if not stages or run.stage in stages]
         found = [run for run in found if all(run.spec["labels"].get(key) == value for key, value in labels)]
-        skip = int(request.query_params.get("skip", 0))
-        more = request.url.include_query_params(skip=skip + PAGE)
-        headers = {"link": f'<{hub.url}{more.path}?{more.query}>; rel="next"'} if len(found) > skip + PAGE else None
-        return JSONResponse([info(run) for run in found[skip : skip + PAGE]], headers=headers)
+        return paged(hub, request, found, PAGE, info)
 
     def inspected(request: Request) -> Response:
         return JSONResponse(info(one(request)))
@@ -196,12 +188,6 @@ def routes(hub: Hub) -> list[Route]:
     def cancel(request: Request) -> Response:
         run = one(request)
         run.settle("CANCELED", grace_s=jobs.grace_s)
-        return JSONResponse(info(run))
-
-    async def label(request: Request) -> Response:
-        run = one(request)
-        run.spec["labels"] = {"name": run.spec["labels"]["name"], **parsed(await request.body())["labels"]}
-        jobs.keep(run)
         return JSONResponse(info(run))
 
     def hardware(_: Request) -> Response:
@@ -224,7 +210,6 @@ def routes(hub: Hub) -> list[Route]:
         Route(at, listed),
         Route(at + "/{id}", inspected),
         Route(at + "/{id}/cancel", cancel, methods=["POST"]),
-        Route(at + "/{id}/labels", label, methods=["PUT"]),
         Route(at + "/{id}/logs", logs),
         Route(at + "/{id}/metrics", metrics),
     ]

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.hub.access import find, parsed, readable, repo_of, signed, taking, unsigned, writable, writes
+from tests.hub.access import parsed, repo_of, signed, taking, unsigned, writable
 from tests.hub.server import Hub, Refusal, param
 from tests.hub.store import Repo
 
@@ -26,7 +26,7 @@ def routes(hub: Hub) -> list[Route]:
     def batch(kind: str):
         def answer(request: Request, body: bytes) -> Response:
             request.path_params["name"] = param(request, "name").removesuffix(".git")
-            repo, _ = writable(hub, request, kind, propose=True)
+            repo, _ = writable(hub, request, kind)
             asks = parsed(body)
             multipart = "multipart" in asks.get("transfers", [])
             objects = [_told(hub, repo, each["oid"], each["size"], multipart) for each in asks["objects"]]
@@ -62,29 +62,14 @@ def routes(hub: Hub) -> list[Route]:
             raise Refusal(404, f"{oid} has not come.")
         return JSONResponse({"ok": True})
 
-    def duplicate(request: Request, body: bytes) -> Response:
-        """Let another repository name files of this one."""
-        source, asks = readable(hub, request), parsed(body)
-        target, person = find(hub, request, asks["target"]["type"], asks["target"]["name"])
-        if not writes(person, target):
-            raise Refusal(403, f"You don't have the rights to write to {target.id}")
-        failed = []
-        for file in asks["files"]:
-            if held := hub.repos.held(source, sha=file["sha256"]):
-                hub.repos.hold(target, held.sha, held.size, held.xet)
-            else:
-                failed.append({"sha256": file["sha256"], "error": "not found"})
-        return JSONResponse({"failed": failed})
-
     return [
         *(
             Route(f"{prefix}/{{ns}}/{{name}}/info/lfs/objects/batch", batch(kind), methods=["POST"])
-            for kind, prefix in (("model", ""), ("dataset", "/datasets"), ("space", "/spaces"), ("kernel", "/kernels"))
+            for kind, prefix in (("model", ""), ("dataset", "/datasets"), ("space", "/spaces"))
         ),
         Route("/lfs/content", taking(put), methods=["PUT"]),
         Route("/lfs/complete", taking(complete), methods=["POST"]),
         Route("/lfs/verify", taking(verify), methods=["POST"]),
-        Route("/api/{t:kind}/{ns}/{name}/lfs-files/duplicate", taking(duplicate), methods=["POST"]),
     ]
 
 

@@ -1,7 +1,5 @@
 """The machines of Jobs and Spaces, as the Hub lists them, and what they cost."""
 
-from math import ceil
-
 # name, what people call it, vCPUs, GB of memory, GB of disk, (accelerator, how many, GB of one) or None, dollars an hour.
 # Prices as documented in November 2026.
 _TABLE = (
@@ -33,11 +31,6 @@ def _row(name: str, pretty: str, cpus: int, memory: int, disk: int, gpus: tuple 
 
 
 MACHINES = {row[0]: _row(*row) for row in _TABLE}
-
-
-def cost(flavor: str, seconds: float) -> float:
-    """Dollars: every minute that began is paid."""
-    return ceil(seconds / 60) * MACHINES[flavor]["unitCostUSD"]
 
 
 def inside(flavor: str) -> dict[str, str]:

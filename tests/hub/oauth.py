@@ -1,8 +1,7 @@
-"""Signing in with the Hub: the browser's way (authorization code, OpenID Connect) and `hf auth login`'s (a code for a device).
+"""Signing in with the Hub in a browser (authorization code, OpenID Connect).
 
-Who signs in is chosen on the page, where the real Hub knows it from a cookie. A token of the browser's way has the scopes
-that were agreed to, reaches organisations only if the box was ticked, ends after `hub.oauth.expires_s`, and cannot be
-renewed; one of a device can do everything and is renewed with a refresh token, which is then used up.
+Who signs in is chosen on the page, where the real Hub knows it from a cookie. A token has the scopes that were agreed to,
+reaches organisations only if the box was ticked, ends after `hub.oauth.expires_s`, and cannot be renewed.
 """
 
 import base64
@@ -27,9 +26,7 @@ from tests.hub.people import EVERYTHING, Person
 from tests.hub.server import Hub
 
 SCOPES = ("openid", "profile", "email", "read-billing", "webhooks", "write-discussions", *EVERYTHING)
-DEVICES = "26be6b09-91c5-47da-9861-d2d2bb7a7e36"  # huggingface_hub's own client
-DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
-CODE_S, DEVICE_S = 60, 900
+CODE_S = 60
 
 
 @dataclass(frozen=True)
@@ -54,11 +51,8 @@ class OAuth:
     """Clients, and what is underway."""
 
     hub: Hub
-    expires_s: float = 8 * 3600  # of a token of the browser's way
-    device_s: float = 30 * 86400  # of a device's; huggingface_hub renews one that has less than a day left
-    interval_s: float = 1.0  # between two questions of a device
+    expires_s: float = 8 * 3600  # of a token
     _codes: dict[str, dict] = field(default_factory=dict)
-    _devices: dict[str, dict] = field(default_factory=dict)  # by user code
 
     def __post_init__(self) -> None:
         self._file, self._pem = self.hub.folder / "oauth.json", self.hub.folder / "oauth.pem"
@@ -66,8 +60,6 @@ class OAuth:
         self._clients = {
             id: Client(id, one["secret"], tuple(one["uris"])) for id, one in known.get("clients", {}).items()
         }
-        self._clients[DEVICES] = Client(DEVICES, None, ())
-        self._refresh: dict[str, str] = known.get("refresh", {})  # refresh token -> name
 
     def client(self, id: str, secret: str | None, redirect_uris: Sequence[str]) -> Client:
         """Register an application; of its addresses, what follows `?` does not matter."""
@@ -77,7 +69,7 @@ class OAuth:
 
     def _keep(self) -> None:
         clients = {one.id: {"secret": one.secret, "uris": list(one.redirect_uris)} for one in self._clients.values()}
-        write_json(self._file, {"clients": clients, "refresh": self._refresh})
+        write_json(self._file, {"clients": clients})
 
     def names(self) -> list[str]:
         """Who could sign in."""
@@ -137,24 +129,17 @@ class OAuth:
                 raise Mistake("invalid_grant", "code_verifier does not fit the code_challenge")
         about = self._about(kept["person"])
         orgs = about.orgs if kept["orgs"] else ()
-        person = self._token(about, kept["scopes"], orgs, client.id, self.expires_s)
-        answer = self._answer(person, self.expires_s)
+        token, until = f"hf_oauth_{secrets.token_urlsafe(24)}", time.time() + self.expires_s
+        known = {"scopes": kept["scopes"], "orgs": orgs, "until": until, "pro": about.pro, "app": client.id}
+        person = self.hub.people.add(about.name, token, **known)
+        answer = {"access_token": token, "token_type": "bearer", "scope": " ".join(person.scopes)}
+        answer |= {"expires_in": int(self.expires_s)}
         if "openid" in kept["scopes"]:
             now = int(time.time())
             claims = self.claims(person) | {"iss": self.hub.url, "aud": client.id, "iat": now, "auth_time": now}
             claims |= {"exp": now + int(self.expires_s)} | ({"nonce": kept["nonce"]} if kept["nonce"] else {})
             answer["id_token"] = jwt.encode(claims, self.key(), "RS256", {"kid": "loopback"})
         return answer
-
-    def _token(
-        self, about: Person, scopes: tuple[str, ...], orgs: tuple[str, ...], client: str, life_s: float
-    ) -> Person:
-        token, until = f"hf_oauth_{secrets.token_urlsafe(24)}", time.time() + life_s
-        return self.hub.people.add(about.name, token, scopes=scopes, orgs=orgs, until=until, pro=about.pro, app=client)
-
-    def _answer(self, person: Person, life_s: float) -> dict:
-        answer = {"access_token": person.token, "token_type": "bearer", "scope": " ".join(person.scopes)}
-        return answer | {"expires_in": int(life_s)}
 
     def claims(self, person: Person) -> dict:
         """What userinfo and id_token say of somebody, as far as the scopes allow."""
@@ -167,43 +152,6 @@ class OAuth:
         if "email" in person.scopes:
             about |= {"email": f"{person.name}@example.org", "email_verified": True}
         return about
-
-    def device(self, client: Client) -> dict:
-        user_code = "-".join(secrets.token_hex(2).upper() for _ in range(2))
-        kept = {"device_code": secrets.token_urlsafe(24), "client": client.id, "until": time.time() + DEVICE_S}
-        self._devices[user_code] = kept
-        page = f"{self.hub.url}/oauth/device"
-        told = {"user_code": user_code, "verification_uri": page, "expires_in": DEVICE_S, "interval": self.interval_s}
-        return told | {"device_code": kept["device_code"], "verification_uri_complete": f"{page}?user_code={user_code}"}
-
-    def decide(self, user_code: str, name: str | None) -> None:
-        """A person lets a device in, or (None) does not. Raises Mistake."""
-        if (kept := self._devices.get(user_code.strip().upper())) is None:
-            raise Mistake("invalid_grant", f"no device waits for the code {user_code!r}")
-        kept["person"] = self._about(name).name if name else None
-
-    def poll(self, form, client: Client) -> dict:
-        code = form.get("device_code")
-        mine = next((key for key, one in self._devices.items() if one["device_code"] == code), None)
-        if mine is None or self._devices[mine]["until"] < time.time():
-            raise Mistake("expired_token", "this device code is over")
-        if "person" not in self._devices[mine]:
-            raise Mistake("authorization_pending", "nobody has agreed yet")
-        if (name := self._devices.pop(mine)["person"]) is None:
-            raise Mistake("access_denied", "the person said no")
-        return self._lasting(name, client)
-
-    def renew(self, form, client: Client) -> dict:
-        if (name := self._refresh.pop(form.get("refresh_token", ""), None)) is None:
-            raise Mistake("invalid_grant", "this refresh token is not valid, or is used up")
-        return self._lasting(name, client)
-
-    def _lasting(self, name: str, client: Client) -> dict:
-        about, refresh = self._about(name), f"hf_refresh_{secrets.token_urlsafe(24)}"
-        self._refresh[refresh] = name
-        self._keep()
-        person = self._token(about, EVERYTHING, about.orgs, client.id, self.device_s)
-        return self._answer(person, self.device_s) | {"refresh_token": refresh}
 
     def caller(self, request: Request, form) -> Client:
         """Which application asks for a token. Raises Mistake."""
@@ -240,10 +188,13 @@ def routes(hub: Hub) -> list[Route]:
 
     def configuration(_: Request) -> Response:
         at = {"authorization_endpoint": "authorize", "token_endpoint": "token", "userinfo_endpoint": "userinfo"}
-        at |= {"jwks_uri": "jwks", "device_authorization_endpoint": "device"}
-        grants = ["authorization_code", "refresh_token", DEVICE_GRANT]
+        at |= {"jwks_uri": "jwks"}
         told = {"issuer": hub.url} | {name: f"{hub.url}/oauth/{path}" for name, path in at.items()}
-        told |= {"scopes_supported": SCOPES, "response_types_supported": ["code"], "grant_types_supported": grants}
+        told |= {
+            "scopes_supported": SCOPES,
+            "response_types_supported": ["code"],
+            "grant_types_supported": ["authorization_code"],
+        }
         told |= {"token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"]}
         told |= {"subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["RS256"]}
         return JSONResponse(told | {"code_challenge_methods_supported": ["S256"]})
@@ -271,36 +222,13 @@ def routes(hub: Hub) -> list[Route]:
 
     async def token(request: Request) -> Response:
         form = await request.form()
-        grants = {"authorization_code": oauth.exchange, "refresh_token": oauth.renew, DEVICE_GRANT: oauth.poll}
         try:
-            client, grant = oauth.caller(request, form), grants.get(str(form.get("grant_type")))
-            if grant is None:
-                raise Mistake("unsupported_grant_type", str(form.get("grant_type")))
-            return JSONResponse(grant(form, client))
+            return JSONResponse(oauth.exchange(form, oauth.caller(request, form)))
         except Mistake as mistake:
             return mistake.answer
 
     def userinfo(request: Request) -> Response:
         return JSONResponse(oauth.claims(hub.known(request)))
-
-    async def device(request: Request) -> Response:
-        if request.method == "GET":
-            code = html.escape(request.query_params.get("user_code", ""))
-            body = f'<label>Code of your device <input name="user_code" value="{code}"></label>'
-            return _page("Let a device in", _form(oauth, "/oauth/device/authorize", {}, body))
-        form = await request.form()
-        try:
-            return JSONResponse(oauth.device(oauth.caller(request, form)))
-        except Mistake as mistake:
-            return mistake.answer
-
-    async def let_in(request: Request) -> Response:
-        form = await request.form()
-        try:
-            oauth.decide(str(form["user_code"]), str(form["person"]))
-        except Mistake as mistake:
-            return _page("This cannot be authorized", f"<p>{html.escape(str(mistake))}</p>", 400)
-        return _page("Your device is signed in", "<p>You can close this page.</p>")
 
     return [
         Route("/.well-known/openid-configuration", configuration),
@@ -308,6 +236,4 @@ def routes(hub: Hub) -> list[Route]:
         Route("/oauth/authorize", authorize, methods=["GET", "POST"]),
         Route("/oauth/token", token, methods=["POST"]),
         Route("/oauth/userinfo", userinfo, methods=["GET", "POST"]),
-        Route("/oauth/device", device, methods=["GET", "POST"]),
-        Route("/oauth/device/authorize", let_in, methods=["POST"]),
     ]

@@ -20,8 +20,7 @@ from tests.hub.people import People, Person
 from tests.hub.store import Conflict, Missing, Store
 
 PARTS = (
-    "identity", "repos", "viewer", "files", "commits", "lfs", "discussions", "xet", "buckets",
-    "jobs", "oauth", "spaces", "papers",
+    "identity", "repos", "files", "commits", "lfs", "xet", "buckets", "jobs", "oauth", "spaces",
 )  # fmt: skip
 
 

@@ -18,7 +18,6 @@ CREATE TABLE IF NOT EXISTS refs(repo REFERENCES repos ON DELETE CASCADE, ref, oi
 CREATE TABLE IF NOT EXISTS commits(repo REFERENCES repos ON DELETE CASCADE, oid, parent, title, message, author, at, tree,
     PRIMARY KEY(repo, oid));
 CREATE TABLE IF NOT EXISTS objects(repo REFERENCES repos ON DELETE CASCADE, sha, size, xet, PRIMARY KEY(repo, sha));
-CREATE TABLE IF NOT EXISTS threads(repo REFERENCES repos ON DELETE CASCADE, num, doc, PRIMARY KEY(repo, num));
 CREATE TABLE IF NOT EXISTS stored(repo REFERENCES repos ON DELETE CASCADE, path, file, mtime, at, PRIMARY KEY(repo, path));
 CREATE TABLE IF NOT EXISTS pieces(xet PRIMARY KEY, person, terms);
 """
@@ -50,7 +49,7 @@ class File:
 
 @dataclass(frozen=True)
 class Repo:
-    """A repository or a bucket. `kind` is model, dataset, space, kernel or bucket."""
+    """A repository or a bucket. `kind` is model, dataset, space or bucket."""
 
     key: int
     kind: str
@@ -210,43 +209,20 @@ class Store:
     def drop(self, repo: Repo) -> None:
         self._ask("DELETE FROM repos WHERE key = ?", repo.key)
 
-    def copy(self, repo: Repo, id: str, visibility: str, maker: str, **more) -> Repo:
-        """A duplicate with all history, but no discussions and none of the first one's `more`. Raises Conflict."""
-        with self.at_once():
-            twin = self.add(repo.kind, id, visibility, maker, **more)
-            for table, columns in (
-                ("refs", "ref, oid"), ("commits", "oid, parent, title, message, author, at, tree"), ("objects", "sha, size, xet")
-            ):  # fmt: skip
-                self._ask(f"DELETE FROM {table} WHERE repo = ?", twin.key)
-                self._ask(f"INSERT INTO {table} SELECT ?, {columns} FROM {table} WHERE repo = ?", twin.key, repo.key)
-            self._ask("DELETE FROM refs WHERE repo = ? AND ref LIKE 'refs/pr/%'", twin.key)
-            return twin
-
     # revisions
 
-    def refs(self, repo: Repo, under: str = "refs/") -> dict[str, str]:
-        rows = self._ask("SELECT ref, oid FROM refs WHERE repo = ? AND ref LIKE ? ORDER BY ref", repo.key, f"{under}%")
-        return dict(rows)
+    def refs(self, repo: Repo) -> dict[str, str]:
+        return dict(self._ask("SELECT ref, oid FROM refs WHERE repo = ?", repo.key))
 
     def ref(self, repo: Repo, revision: str) -> str:
-        """The full name of a branch, a tag or a pull request. Raises Missing."""
+        """The full name of a branch. Raises Missing."""
         known = self.refs(repo)
-        names = (revision, f"refs/heads/{revision}", f"refs/tags/{revision}")
-        if found := next((name for name in names if name in known), None):
+        if found := next((name for name in (revision, f"refs/heads/{revision}") if name in known), None):
             return found
         raise Missing("RevisionNotFound", f"Invalid rev id: {revision}")
 
-    def set_ref(self, repo: Repo, ref: str, oid: str | None, new: bool = False) -> None:
-        """Point a ref to a commit; None deletes it. Raises Conflict if it must be new and is not."""
-        with self.at_once():
-            if new and ref in self.refs(repo):
-                raise Conflict(f"Reference already exists: {ref}")
-            self._ask("DELETE FROM refs WHERE repo = ? AND ref = ?", repo.key, ref)
-            if oid is not None:
-                self._ask("INSERT INTO refs VALUES(?, ?, ?)", repo.key, ref, oid)
-
     def resolve(self, repo: Repo, revision: str) -> str:
-        """The commit that a branch, a tag, a pull request, or the (beginning of the) name of a commit stands for."""
+        """The commit that a branch, or the (beginning of the) name of a commit, stands for."""
         try:
             return self.refs(repo)[self.ref(repo, revision)]
         except Missing:
@@ -277,42 +253,19 @@ class Store:
 
     def commit(
         self, repo: Repo, ref: str, edit: Callable[[dict[str, File]], dict[str, File]], title: str, message: str = "",
-        author: str = "", parent: str | None = None, born: bool = False,
+        author: str = "", born: bool = False,
     ) -> str:  # fmt: skip
         """One commit on a ref, and its name. `edit` is given the tree before and returns the one after. Where `born`, the ref
-        begins with it: at `parent`, or with no past at all. Raises Missing, and Conflict if `parent` is not the last."""
+        begins with it, and has no past. Raises Missing."""
         with self.at_once():
-            before = parent if born else self.refs(repo)[self.ref(repo, ref)]
-            if parent is not None and before != parent:
-                raise Conflict(f"A commit has happened since. Please refresh and try again: {ref} is at {before}.")
+            before = None if born else self.refs(repo)[self.ref(repo, ref)]
             tree = dict(sorted(edit(self.tree(repo, before) if before else {}).items()))
             packed = json.dumps({path: asdict(file) for path, file in tree.items()})
             oid = hashlib.sha1(f"{before}{title}{packed}{secrets.token_hex(8)}".encode()).hexdigest()
             row = (repo.key, oid, before, title, message, author, time.time(), packed)
             self._ask("INSERT INTO commits VALUES(?,?,?,?,?,?,?,?)", *row)
-            self.set_ref(repo, ref, oid)
+            self._ask("INSERT OR REPLACE INTO refs VALUES(?, ?, ?)", repo.key, ref, oid)
             return oid
-
-    # discussions
-
-    def threads(self, repo: Repo) -> list[dict]:
-        """Newest first."""
-        rows = self._ask("SELECT doc FROM threads WHERE repo = ? ORDER BY num DESC", repo.key)
-        return [json.loads(doc) for (doc,) in rows]
-
-    def thread(self, repo: Repo, num: str) -> dict:
-        """A discussion by its number, or by the ref of its pull request. Raises Missing."""
-        found = (thread for thread in self.threads(repo) if str(thread["num"]) == num.removeprefix("refs/pr/"))
-        if (thread := next(found, None)) is None:
-            raise Missing("EntryNotFound", f"There is no discussion {num} in {repo.id}.")
-        return thread
-
-    def set_thread(self, repo: Repo, thread: dict) -> dict:
-        """Keep a discussion; one without a number gets the next."""
-        with self.at_once():
-            thread.setdefault("num", len(self.threads(repo)) + 1)
-            self._ask("INSERT OR REPLACE INTO threads VALUES(?, ?, ?)", repo.key, thread["num"], json.dumps(thread))
-        return thread
 
     # buckets
 

@@ -144,7 +144,7 @@ def routes(hub: Hub) -> list[Route]:
         return token_answer(hub, readable(hub, request), "read", hub.asker(request))
 
     def write_token(request: Request) -> Response:
-        repo, person = writable(hub, request, propose="create_pr" in request.query_params)
+        repo, person = writable(hub, request)
         return token_answer(hub, repo, "read+write", person)
 
     def put_xorb(request: Request, body: bytes) -> Response:
