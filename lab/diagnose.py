@@ -22,6 +22,7 @@ DOCTOR = "rldoctor 0.2.0"
 TRL = "TRL 1.16 source"
 DISPLACED = "likelihood displacement; the numbers are [H]"
 MECHANISM = "Entropy Mechanism 2505.22617; the numbers are [H]"
+USED = "SageMaker Debugger LowGPUUtilization; warn [H]"
 SAMPLER = "TRL 1.16 logs it with vLLM; the numbers are [H]"
 
 
@@ -53,6 +54,7 @@ RULES = (
     Rule("no_learning_rate", r.no_learning_rate, {"warn": (0.9, 10)}, H, "The warm-up is longer than the run: shorten it."),
     Rule("slow", r.slow, {"warn": (1, 5)}, H, "Use fewer steps, shorter rows or a faster machine."),
     Rule("slowdown", r.slowdown, {"warn": (3, 10)}, H, "See what else runs on the machine, and whether rows or completions grew."),
+    Rule("gpu_idle", r.idle, {"warn": (0.7, 20), "info": (0.3, 20)}, USED, "Raise batch_size and lower grad_accumulation, see whether the CPU is what is short, or take a cheaper machine."),
     Rule("dpo_displacement", r.displacement, {"warn": (1.5, 5)}, DISPLACED, "Both answers become less likely: lower the learning rate, raise beta, or add an SFT term."),
     Rule("dpo_no_preference", r.no_preference, {"warn": (0.5, 20)}, H, "Check that chosen and rejected are not swapped or alike, and raise the learning rate."),
     Rule("nothing_to_learn", rl.nothing_to_learn, {"stop": (1, 0), "warn": (0.5, 0)}, f"{DOCTOR}; stop {H}", "Nothing to learn from: where none is solved, use SFT first, easier prompts or a reward for parts; where all are, harder prompts."),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import inf, isfinite, sqrt
-from statistics import fmean, median
+from statistics import fmean, median, quantiles
 from typing import Any
 
 from lab.backend import JobSpec, Point
@@ -257,6 +257,17 @@ def slowdown(run: Run, logs: int) -> Seen | None:
         return None
     first, now = median(paces[:logs]), median(paces[-logs:])
     return Seen(now / first, f"A step takes {now:.2g} s, and took {first:.2g} s at first.")
+
+
+def idle(run: Run, logs: int) -> Seen | None:
+    """Share of a rented GPU that lies idle at all but the busiest twentieth of its last readings; each is a mean over 15 s or more."""
+    busy = run.values("gpu_util")[-logs:]
+    if len(busy) < logs:
+        return None
+    most = quantiles(busy, n=20)[-1]
+    return Seen(
+        1 - most / 100, f"Over the last {logs} readings the GPU was in use for {most:.0f} % of the time at most."
+    )
 
 
 # DPO and its kin

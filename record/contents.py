@@ -26,7 +26,7 @@ LOG = "events.jsonl"
 GROWING = ("metrics.jsonl", "log.txt")  # of a job
 COMPLETE = "complete"  # a trainer writes it last into a checkpoint (recipes.training)
 NEVER = (".git", ".cache", ".home", ".venv", "__pycache__", "node_modules", ".tmp")  # the Hub takes no .git, .cache
-NOT_OF_JOBS = ("heartbeat", "place.json")
+NOT_OF_JOBS = ("heartbeat", "place.json", "hardware.jsonl")  # what the last says stands in the log, too
 FOLDERS = tuple(PurePosixPath(name).stem for name in GROWING)  # of segments: no file of a job can go by these names
 
 

@@ -1,4 +1,4 @@
-"""Hears the log of a rented machine, and writes into its job's folder here what it says."""
+"""Hears the log of a rented machine and what it says of itself, and writes it into its job's folder here."""
 
 import json
 import threading
@@ -6,37 +6,51 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from lab.backends.gauge import EVERY, Gauge
 from lab.errors import LabError
 from lab.hub import in_words
 from recipes.remote import MARK, TOLD
 
 LARGEST = 2**28  # bytes of a curve: a line that says more is none
+PAUSE = 30.0  # seconds between two beginnings of what may be missed
 
 
 class Ear:
-    """Writes what the log of a job says into its folder."""
+    """Writes what a machine says into the folder of its job."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, every: float = EVERY):
+        """`every`: seconds between two points of the curve that say how the machine is used."""
         self._folder = folder
+        self._gauge = Gauge(folder, every)
         self._turn = 0
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._threads: dict[str, tuple[threading.Thread, float]] = {}  # and when they may begin again
         self.heard = time.monotonic()  # when the Hub last answered
         self.ended = 0.0  # when it was first seen to be over
         self.missed = 0.0  # since when the Hub says that there is no such job
 
-    def listen(self, lines: Callable[[], Iterable[str]]) -> None:
-        """Hear a log to its end in a thread of its own; nothing new happens while one does. A log that ends says nothing."""
-        if self._thread and self._thread.is_alive():
+    def listen(self, lines: Callable[[], Iterable[str]], readings: Callable[[], Iterable[Any]]) -> None:
+        """Hear a log and the readings of a machine, each to its end in a thread of its own, unless that is done already.
+
+        One that ends, or cannot be had, says nothing of the job, and does not keep the other up.
+        """
+        self._begin("log", lambda: self.hear(lines()), 0.0)
+        self._begin("readings", lambda: self._gauge.read(readings()), PAUSE)
+
+    def _begin(self, what: str, work: Callable[[], None], pause: float) -> None:
+        thread, not_before = self._threads.get(what, (None, 0.0))
+        if (thread and thread.is_alive()) or time.monotonic() < not_before:
             return
 
-        def hear() -> None:
-            with suppress(LabError, OSError, KeyError), in_words("a log"):
-                self.hear(lines())
+        def run() -> None:
+            with suppress(LabError, OSError, KeyError), in_words(f"a job's {what}"):
+                work()
 
-        self._thread = threading.Thread(target=hear, name="hf job's log", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=run, name=f"hf job's {what}", daemon=True)
+        self._threads[what] = (thread, time.monotonic() + pause)
+        thread.start()
 
     def hear(self, lines: Iterable[str]) -> None:
         """A log from its beginning. Whoever heard it until now hears no more."""
@@ -66,6 +80,8 @@ class Ear:
             return
         path = self._folder / name
         if name.endswith(".jsonl"):
+            if not path.exists() or at >= path.stat().st_size:  # what is heard again has its readings
+                self._gauge.mark(data)
             _write(path, at, data)
         elif name.endswith(".json"):
             draft = self._folder / f".{name}.part"

@@ -6,6 +6,7 @@ from signal import Signals
 from typing import Any
 
 from lab.backend import Point, own_file, read_json, read_points
+from lab.backends.gauge import gauged
 
 SENTENCE = 1000  # characters of a reason
 
@@ -15,7 +16,8 @@ def metrics(folder: Path, after: int) -> tuple[list[Point], int]:
     path = folder / "metrics.jsonl"
     if path.exists() and path.stat().st_size < after:
         after = 0
-    return read_points(path, after)
+    points, after = read_points(path, after)
+    return gauged(folder, points), after
 
 
 def log_tail(folder: Path, chars: int = 4000) -> str:

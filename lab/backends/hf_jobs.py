@@ -21,6 +21,7 @@ from lab.backend import RENTED, JobSpec, JobState, Machine, Point, read_json, wr
 from lab.backends.bucket import MOUNT, Brought, upload
 from lab.backends.ear import Ear
 from lab.backends.folder import log_tail, metrics, result, why
+from lab.backends.gauge import events
 from lab.backends.runner import cancel_file, launching
 from lab.checkpoint import keep_best
 from lab.errors import LabError, Refused
@@ -218,7 +219,7 @@ class HFJobs:
                 began = job.started_at.timestamp() if job.started_at else time.time()
                 write_json(about_file(folder), known | {"started": began})
             if stage == "RUNNING":
-                ear.listen(lambda: api.fetch_job_logs(follow=True, **asked))
+                ear.listen(lambda: api.fetch_job_logs(follow=True, **asked), lambda: events(api, **asked))
             return False
         if stage not in ("COMPLETED", "ERROR", "CANCELED", "DELETED"):  # one that we do not know: it is not an end
             return False

@@ -93,6 +93,7 @@ def test_a_rented_job_is_watched_live_adopted_resumed_after_a_kill_and_brings_it
     hours = sum(fact.seconds for fact in lab.log if fact.kind == "ended") / 3600
     assert journal.views.spent.dollars == pytest.approx(0.01 * hours, abs=2e-4) and hours > 0
     ran = list(hub.jobs.runs.values())
+    assert "memory_gb" in journal.views.jobs[job].values  # what its machine said of itself
     assert len(ran) == 2 and all(run.spec["timeoutSeconds"] >= 0.5 * 3600 for run in ran)
     for run in ran:  # no token goes along, neither as a secret nor in a file
         assert not run.spec["secrets"] and "hf_" not in json.dumps(run.spec["environment"])

@@ -73,6 +73,10 @@ const METRICS = {
   entropy: ["Entropy", ""],
   grad_norm: ["Gradient norm", ""],
   learning_rate: ["Learning rate", ""],
+  gpu_util: ["GPU in use", "percent"],
+  gpu_memory_gb: ["GPU memory", "GB"],
+  cpu_util: ["CPU in use", "percent"],
+  memory_gb: ["Memory", "GB"],
 };
 export const metric = (name) => METRICS[name] ?? [name.replaceAll("_", " "), ""];
 export const metricOrder = (names) => {
