@@ -12,6 +12,7 @@ from recipes.training import Parts, TrainingConfig, fit, read_rows
 class Config(TrainingConfig):
     SHAPE = Labelled
     METHOD = "KTO"
+    LEAST = 2
     PROBED = "cut"
     SHOWN = ("rewards/margins", "eval_rewards/margins")
 
