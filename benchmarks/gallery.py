@@ -87,8 +87,9 @@ def sft(
 
     from recipes import sft as recipe
     from recipes.preflight import look_at_feed
+    from recipes.recorder import recorder
     from recipes.rows import as_chat, split
-    from recipes.training import Parts, arguments, load_tokenizer, recorder
+    from recipes.training import Parts, arguments, load_tokenizer
 
     made = {"batch_size": 16, "max_steps": 120, "log_steps": 2, "eval_steps": 20, "eval_fraction": 0.1, "lr": 1e-3}
     made |= {"model": str(STARTER), "data": "", "seed": seed, "max_length": 64} | config
@@ -208,7 +209,8 @@ def common(folder: Path, seed: int, made: dict[str, Any]) -> dict[str, Any]:
 
 def train(kind: Any, folder: Path, seed: int, model: Path | None = None, **parts: Any) -> None:
     """Run a TRL trainer with our recorder, from the format-trained starter where no model is given."""
-    from recipes.training import load_model, load_tokenizer, recorder
+    from recipes.recorder import recorder
+    from recipes.training import load_model, load_tokenizer
 
     job = Job(folder)
     start = model or formatted_starter(folder.parent)

@@ -118,7 +118,8 @@ def starved(config: Config, job: Job) -> dict[str, Any]:
     from datasets import Dataset, IterableDataset
     from trl import SFTConfig, SFTTrainer
 
-    from recipes.training import load_model, load_tokenizer, prepare_machine, recorder
+    from recipes.recorder import recorder
+    from recipes.training import load_model, load_tokenizer, prepare_machine
 
     prepare_machine()
     rows = read_lines(Path(config.data))[:400]

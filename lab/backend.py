@@ -57,12 +57,14 @@ class JobState:
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that a job can have, here or rented. `bytes` are its GPU's, or its RAM; `price` is dollars an hour."""
+    """A machine that a job can have, here or rented. `bytes` are a GPU's, or its RAM; `price` is dollars an hour."""
 
     name: str
     device: Device
     bytes: int
     price: float | None  # None is unknown
+    accelerators: int = 1  # that a job may use
+    why: str = ""  # it was chosen, where nobody had named it
 
     @property
     def here(self) -> bool:
@@ -89,6 +91,10 @@ class Backend(Protocol):
     @abstractmethod
     def machines(self) -> Mapping[str, Machine]:
         """What can be rented, by name. Raises LabError."""
+
+    @abstractmethod
+    def waits(self, session: Path) -> float | None:
+        """Seconds until the machine here would be free for a job of a session, whose folder it is; None when nobody knows."""
 
     @abstractmethod
     def launch(self, spec: JobSpec) -> None:

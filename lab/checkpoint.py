@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 
 from lab.backend import Point, read_points
-from recipes.training import COMPLETE, step_of
+from recipes.recorder import COMPLETE, step_of
 
 ONLY_TO_RESUME = ("optimizer", "scheduler", "rng_state", "scaler", "trainer_state", "training_args", COMPLETE)
 # The first that was logged says which step was best; the losses of GRPO say nothing.

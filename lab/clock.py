@@ -48,23 +48,26 @@ class Room:
         return self.left - self.taken - self.kept
 
 
-def room(views: Views, now: datetime, price: float | None = 0.0) -> Room | None:
+def room(views: Views, now: datetime, price: float | None = 0.0, alone: bool = False) -> Room | None:
     """The time that one more training job may use; None without a cap. Jobs run one at a time, so their times add up.
 
-    On a machine that costs money, `price` dollars an hour, the dollars that are left are time, too.
+    On a machine that costs money, `price` dollars an hour, the dollars that are left are time, too. A job that is `alone`
+    on a rented one waits for no other: they share the dollars, and the hours of all jobs where these have a cap.
     """
-    caps = [cap for cap in (views.left_s(now), _affordable_s(views, now, price)) if cap is not None]
+    alone = alone and views.budget.job_hours is None
+    spoken = views.committed_dollars(now) if alone else 0.0
+    caps = [cap for cap in (views.left_s(now), _affordable_s(views, now, price, spoken)) if cap is not None]
     if not caps:
         return None
     left = min(caps)
     kept = evaluation_s(views, "dev") + evaluation_s(views, "heldout")  # to choose by, and to close with
-    return Room(left, views.committed_s(now), kept)
+    return Room(left, 0.0 if alone else views.committed_s(now), kept)
 
 
-def _affordable_s(views: Views, now: datetime, price: float | None) -> float | None:
-    """Run time that the dollars which are left pay for; None without a cap or a known price."""
+def _affordable_s(views: Views, now: datetime, price: float | None, spoken: float) -> float | None:
+    """Run time that the dollars which are left, and not `spoken` for, pay for; None without a cap or a known price."""
     cap = views.budget.dollars
-    return None if cap is None or not price else (cap - views.dollars(now)) / price * 3600
+    return None if cap is None or not price else (cap - views.dollars(now) - spoken) / price * 3600
 
 
 def evaluation_s(views: Views, split: Split) -> float:

@@ -8,13 +8,22 @@ from typing import Any
 from lab.models import parameters, sizes
 from lab.preflight import CHARACTERS
 from recipes.catalogue import RECIPES
-from recipes.memory import RUNTIME, Device, Shape, needed
+from recipes.memory import RUNTIME, Device, Shape, needed_each
 
 
-def demand(recipe: str, config: dict[str, Any], device: Device, shape: Shape | None = None) -> int:
+def demand(
+    recipe: str,
+    config: dict[str, Any],
+    device: Device,
+    shape: Shape | None = None,
+    accelerators: int = 1,
+    room: int = 0,
+) -> int:
     """Bytes at its peak, by the estimate of recipes.memory; of an evaluation its weights, of a person's script 0.
 
-    `shape` is the model's, where somebody has asked the Hub for it.
+    Args:
+        shape: The model's, where somebody has asked the Hub for it.
+        accelerators: Those of the machine, of `room` bytes each: what is told is the need of each.
     """
     folder = Path(str(config.get("model", "")))  # of a Hub model that is on this disk, too: see lab.hub
     shape = shape or _shape(folder)
@@ -25,8 +34,9 @@ def demand(recipe: str, config: dict[str, Any], device: Device, shape: Shape | N
         return RUNTIME[device] + 4 * (size or shape.parameters)  # the judge works in float32
     if recipe not in RECIPES or recipe == "script":
         return 0
-    full = {name: field.default for name, field in RECIPES[recipe].model_fields.items()} | config
-    return needed(shape, full, _tokens(full), device, RECIPES[recipe].METHOD, size)
+    kind = RECIPES[recipe]
+    full = {name: field.default for name, field in kind.model_fields.items()} | config
+    return needed_each(shape, full, _tokens(full), device, kind.METHOD, size, accelerators, room, kind.LEAST)
 
 
 def _shape(folder: Path) -> Shape | None:

@@ -27,7 +27,7 @@ from lab.integrity import Index
 from lab.judge import same, score_of, seal_of, verdict_on
 from lab.machine import memory, this_machine
 from lab.models import config_of, parameters, sizes, token_counter, where
-from lab.place import choose
+from lab.place import Wait, choose
 from lab.preflight import Space, preflight, wrong_columns
 from lab.publish import Press, What
 from lab.supervisor import found, spec_of
@@ -36,7 +36,6 @@ from lab.workspace import Workspace
 from recipes.benchmarks import Split
 from recipes.catalogue import RECIPES  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
 from recipes.job import problems
-from recipes.memory import Device
 from record.events import Event, Expectation, Launched, Noted
 from record.journal import Journal
 from record.log import Log
@@ -132,7 +131,7 @@ class Lab:
             raise BadInput(f"{hours:g} hours is no time to train in; give more than 0.")
         name = self._next(recipe)
         full = self.checked(recipe, config)
-        place = self.place(machine, recipe, full)
+        place = self.place(machine, recipe, full, hours, call)
         full |= {"trackio_project": self.views.opened.session, "trackio_run": name}  # type: ignore[union-attr]
         rows, source = read_rows(Path(full["data"])), script.read(full)
         left = self.room(place)
@@ -167,22 +166,37 @@ class Lab:
         full = {"seed": self._seed(), **config, "model": str(model), "data": str(given)}
         return _checked(RECIPES[recipe], full | self._named(recipe, config))
 
-    def place(self, asked: str, recipe: str, config: dict[str, Any]) -> Machine:
+    def place(
+        self, asked: str, recipe: str, config: dict[str, Any], hours: float = EVAL_HOURS, call: str = ""
+    ) -> Machine:
         """The machine of a job (see lab.place). Raises LabError."""
-        device = config.get("device", "auto")
+        device, now = config.get("device", "auto"), datetime.now(UTC)
         name = this_machine(device)
         here = Machine(name, *memory(device), self._backend.price(name))
-        capped = self.views.budget.dollars is not None and device == "auto"
+        cap = self.views.budget.dollars if device == "auto" else None
+        dollars = None if cap is None else cap - self.views.dollars(now) - self.views.committed_dollars(now)
 
-        def needs(device: Device) -> int:
-            return demand(recipe, config, device, sizes(config_of(config["model"], self._hub) or {}))
+        def needs(machine: Machine) -> int:
+            shape = sizes(config_of(config["model"], self._hub) or {})
+            return demand(recipe, config, machine.device, shape, machine.accelerators, machine.bytes)
 
-        return choose(asked, needs, here, self._backend.machines, capped)
+        wait = self._wait(recipe, config, hours, call) if asked == "auto" and dollars is not None else Wait()
+        return choose(asked, needs, here, self._backend.machines, dollars, hours, wait)
+
+    def _wait(self, recipe: str, config: dict[str, Any], hours: float, call: str) -> Wait:
+        """What a training job would have before it here. Raises LabError for rows that cannot be read."""
+        left, said = self.views.left_s(datetime.now(UTC)), self.views.asked.get(call.partition(".")[0])
+        here = said is not None and (said.dollars or 0.0) <= (self.cost(hours) or 0.0)  # as the person has allowed it
+        queue = self._backend.waits(self.folder) if left is not None and recipe in RECIPES and not here else 0.0
+        if not queue:
+            return Wait(queue)
+        takes = self.estimate(recipe, config, read_rows(Path(config["data"])))
+        return Wait(queue, takes.seconds if takes else None, left)
 
     def room(self, machine: Machine | None = None) -> Room | None:
         """The time that one more training job may use now, on this machine unless it is another; None without a cap."""
         price = machine.price if machine else self._backend.price(this_machine())
-        return room(self.views, datetime.now(UTC), price)
+        return room(self.views, datetime.now(UTC), price, machine is not None and not machine.here)
 
     def cost(self, hours: float, machine: Machine | None = None) -> float | None:
         """Dollars that training for so long costs at most; no more time is given than is left. None where nobody knows the price."""
@@ -367,7 +381,7 @@ def _space(config: dict[str, Any], hub: Hub, place: Machine) -> Space | None:
     """What a job has to fit into."""
     model = config["model"]
     shape = sizes(config_of(model, hub) or {})
-    return Space(place.device, place.bytes, shape, parameters(model)) if shape else None
+    return Space(place.device, place.bytes, shape, parameters(model), place.accelerators) if shape else None
 
 
 def _serious(job: Job) -> int:

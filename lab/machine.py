@@ -1,4 +1,8 @@
-"""What this machine is called in facts and reports, and how much memory a trainer has on it, or finds free."""
+"""What this machine is called in facts and reports, and how much memory a trainer has on it, or finds free.
+
+Of several GPUs the first is used, here as in recipes.training: trainers that share a model talk by ports of their own
+choice, which lab.confine keeps shut. On rented machines they use all.
+"""
 
 import subprocess
 from contextlib import suppress

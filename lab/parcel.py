@@ -19,8 +19,10 @@ CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 SOMETIMES = {"nf4": "bitsandbytes==0.50.2"}
 
 
-def pack(spec: JobSpec, folder: Path) -> dict[str, str]:
+def pack(spec: JobSpec, folder: Path, accelerators: int = 1) -> dict[str, str]:
     """Fill a folder with all that the job needs, by hard links where the disk lets us.
+
+    `accelerators` are those of its machine, all of which it is to use.
 
     Returns the models of the Hub that it is to find mounted, by the setting that names each. Raises OSError, Refused.
     """
@@ -43,7 +45,8 @@ def pack(spec: JobSpec, folder: Path) -> dict[str, str]:
         _link(file, folder / "code" / file.relative_to(ROOT), own)
     (folder / "code" / "requirements.txt").write_text("\n".join(requirements(spec.config)) + "\n")
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "job.json").write_text(json.dumps({"recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt}))
+    about = {"recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt, "accelerators": accelerators}
+    (folder / "job.json").write_text(json.dumps(about))
     return mounted
 
 

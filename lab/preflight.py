@@ -10,7 +10,7 @@ from lab.diagnose import TRUNCATED_STOP, TRUNCATED_WARN
 from lab.findings import Finding
 from lab.integrity import Index
 from recipes import sft
-from recipes.memory import Device, Shape, needed, rungs
+from recipes.memory import USABLE, Device, Shape, needed_each, rungs
 from recipes.rows import leaves
 from recipes.training import TrainingConfig
 from record.words import duration
@@ -20,7 +20,7 @@ REPEATED_WARN = 0.30  # share of rows that are copies of another [H]
 CONFLICTING_INFO = 0.05  # share of rows whose prompt has several completions [H]
 DISK_WARN, DISK_STOP = 2**30, 256 * 2**20  # bytes free
 TOO_LONG = "does not fit into the time that is left"  # how a refusal for time reads
-USABLE, UNSURE = 0.9, 1.15  # of the memory, what a job may plan with [H]; how far off an estimate may be
+UNSURE = 1.15  # how far off an estimate of memory may be
 CHARACTERS = 3  # a token, where nobody can count them; English has about 4 [H]
 LORA = {"lora_rank": 16}
 LR_RANGE = (1e-7, 3e-2)  # outside it nothing is learned, or nothing stays finite [H]
@@ -31,9 +31,10 @@ class Space:
     """A model, and the memory that a trainer has for it."""
 
     device: Device
-    bytes: int
+    bytes: int  # of each accelerator
     shape: Shape
     size: int | None = None  # parameters, where the model's files lie on this disk
+    accelerators: int = 1
 
 
 def preflight(
@@ -175,15 +176,19 @@ def no_memory(
     length = _tokens(rows, full, count_tokens)
 
     def needs(**settings: Any) -> int:
-        return needed(space.shape, full | settings, length, space.device, recipe.METHOD, space.size)
+        return needed_each(
+            space.shape, full | settings, length, space.device, recipe.METHOD, space.size,
+            space.accelerators, space.bytes, recipe.LEAST,
+        )  # fmt: skip
 
     room, choices = space.bytes * USABLE, list(rungs(full))
     fit = next((choice for choice in choices if needs(**choice) <= room), None)
     if fit == choices[0]:
         return None
+    many = f"{space.accelerators} × " if space.accelerators > 1 else ""
     what = (
-        f"Training takes about {gib(needs())} with rows of {length} tokens, "
-        f"and this machine has {gib(space.bytes)} of {'GPU memory' if space.device == 'cuda' else 'memory'}."
+        f"Training takes about {many}{gib(needs())} with rows of {length} tokens, "
+        f"and this machine has {many}{gib(space.bytes)} of {'GPU memory' if space.device == 'cuda' else 'memory'}."
     )
     evidence = {"needs_bytes": needs(), "has_bytes": space.bytes, "length": length}
     if fit:

@@ -52,6 +52,16 @@ class Queue:
                 write_json(ticket, holder | {"began": time.time()})
         return ahead
 
+    def ahead(self, session: Path) -> list[Holder]:
+        """The live jobs that would go before a new one of this session, the next first. Takes no ticket."""
+        if not self._folder.is_dir():
+            return []
+        with self._locked():
+            line = self._line()
+            used = self._used(line)
+            own = used.get(str(session), max(used.values(), default=0.0))
+        return [holder for _, holder in line if "began" in holder or used[_session(holder)] <= own]
+
     def place(self, ticket: Path) -> int:
         """How many live jobs go before this one; 0 means go."""
         return len(self.before(ticket))

@@ -15,7 +15,7 @@ SIZES = {
 
 
 class PriceList:
-    """Every flavour with one GPU or none. What has several would train on one of them."""
+    """Every flavour with GPUs or without."""
 
     def __init__(self) -> None:
         self._machines: dict[str, Machine] = {}
@@ -32,11 +32,12 @@ class PriceList:
 
 def _machine(told: Any) -> Machine | None:
     gpu, unit = told.accelerator, UNITS.get(told.unit_label)
-    if gpu and (gpu.type != "gpu" or int(gpu.quantity) != 1):
+    if gpu and gpu.type != "gpu":
         return None
-    size = _bytes(gpu.vram if gpu else told.ram)
+    many = int(gpu.quantity) if gpu else 1
+    size = _bytes(gpu.vram) // many if gpu else _bytes(told.ram)  # vram is of all of them together [H]
     price = None if unit is None else round(told.unit_cost_usd * unit, 4)
-    return Machine(RENTED + told.name, "cuda" if gpu else "cpu", size, price) if size else None
+    return Machine(RENTED + told.name, "cuda" if gpu else "cpu", size, price, many) if size else None
 
 
 def _bytes(text: str) -> int:

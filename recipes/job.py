@@ -6,6 +6,9 @@
     heartbeat                   touched every two seconds while the process lives
     checkpoints/, model/        where the recipe makes them
 
+Of several processes that train together (recipes.processes) the first alone writes; result.json says why the first that
+failed did.
+
 Exit codes: 0 done, 1 crashed (traceback on stderr), 2 bad config (one sentence on stderr), 143 stopped by SIGTERM.
 """
 
@@ -19,10 +22,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
+
+from recipes import processes
 
 HEARTBEAT_SECONDS = 2.0
 OUT_OF_MEMORY = ("CUDA out of memory", "OutOfMemoryError", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
@@ -42,14 +48,20 @@ class ConfigError(ValueError):
 class Job:
     """One job's folder, and whether somebody has asked it to stop."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, accelerators: int = 1):
+        """`accelerators` are its machine's, which it may use all."""
         self.folder = folder
+        self.accelerators = accelerators
+        self.launched = processes.world() > 1  # as one of several
+        self.first = processes.rank() == 0
         self.metrics = folder / "metrics.jsonl"
         self.stopping = False
         self._saves_first = False
 
     def log(self, step: int, steps: int, **values: float) -> None:
         """Append one line of metrics and flush it."""
+        if not self.first:
+            return
         line = {"step": step, "steps": steps, "at": round(time.time(), 3)} | {k: visible(v) for k, v in values.items()}
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
@@ -57,7 +69,8 @@ class Job:
     def rewind(self, step: int) -> list[dict[str, Any]]:
         """Forget the metrics after `step`, and a torn last line; returns the lines that stay."""
         kept = [line for line in read_lines(self.metrics) if line["step"] <= step]
-        write_whole(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        if self.first:
+            write_whole(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
         return kept
 
     def latest(self) -> dict[str, Any]:
@@ -85,16 +98,22 @@ class Job:
 
 
 def run(main: Callable[[Any, Job], dict[str, Any]], config_type: type[ConfigT]) -> NoReturn:
-    """Run a recipe on `sys.argv[1]`, a config.json; its folder is the job's. Always leaves a result.json, and exits."""
-    if len(sys.argv) != 2:
-        fail(None, "config", "Say which config to run: python -m recipes.NAME FOLDER/config.json.")
+    """Run a recipe on `sys.argv[1]`, a config.json; its folder is the job's. Always leaves a result.json, and exits.
+
+    `sys.argv[2]` is the number of accelerators that the machine has for it; 1 where it is left out.
+    """
+    given = sys.argv[1:]
+    if len(given) not in (1, 2) or not all(map(str.isdigit, given[1:])):
+        fail(None, "config", "Say which config to run: python -m recipes.NAME FOLDER/config.json [ACCELERATORS].")
     gc.set_threshold(700, 10, 1000)  # looking for garbage in what torch and TRL import was 0.8 s of a start
-    path = Path(sys.argv[1]).absolute()
-    job = Job(path.parent)
-    (job.folder / "result.json").unlink(missing_ok=True)  # of an earlier run that was stopped
+    path = Path(given[0]).absolute()
+    job = Job(path.parent, *map(int, given[1:]))
+    if not job.launched:
+        (job.folder / "result.json").unlink(missing_ok=True)  # of an earlier run that was stopped
     config = parse(path, config_type, job)
     signal.signal(signal.SIGTERM, job.on_sigterm)
-    beat(job.folder / "heartbeat")
+    if job.first:
+        beat(job.folder / "heartbeat")
     try:
         result = main(config, job)
     except Stopped:
@@ -104,7 +123,8 @@ def run(main: Callable[[Any, Job], dict[str, Any]], config_type: type[ConfigT]) 
     except Exception as error:
         traceback.print_exc()
         fail(job, "memory" if out_of_memory(error) else "crash", sentence(error))
-    write_json(job.folder / "result.json", {"ok": True} | result)
+    if job.first:
+        write_json(job.folder / "result.json", {"ok": True} | result)
     sys.exit(0)
 
 
@@ -132,8 +152,9 @@ def _problem(one: Any) -> str:
 def fail(job: Job | None, kind: str, error: str) -> NoReturn:
     """Say it on stderr and, where there is a folder, in result.json; then exit with the code of this kind."""
     print(error, file=sys.stderr, flush=True)
-    if job is not None:
-        write_json(job.folder / "result.json", {"ok": False, "error": error, "kind": kind})
+    if job is not None and not (job.folder / "result.json").exists():
+        with suppress(FileExistsError, FileNotFoundError):  # another process fails at the same moment
+            write_json(job.folder / "result.json", {"ok": False, "error": error, "kind": kind})
     sys.exit({"config": BAD_CONFIG, "stopped": TERMINATED}.get(kind, CRASHED))
 
 

@@ -13,6 +13,7 @@ from recipes.training import Parts, fit, read_rows
 class Config(Limited):
     SHAPE = Labelled
     METHOD = "KTO"
+    LEAST = 2
     PROBED = "cut"
     SHOWN = ("rewards/margins", "eval_rewards/margins")
 

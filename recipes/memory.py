@@ -11,6 +11,7 @@ from typing import Any, Literal
 Device = Literal["cpu", "cuda"]
 
 MIB = 2**20
+USABLE = 0.9  # of the memory, what a job may plan with [H]
 # Without a model. cpu: Python, torch and TRL 1.16, measured; cuda: the context [H].
 RUNTIME = {"cpu": 490 * MIB, "cuda": 600 * MIB}
 PEFT = 100 * MIB  # its import on top, measured
@@ -72,7 +73,13 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
 
 
 def needed(
-    shape: Shape, settings: Mapping[str, Any], length: int, device: Device, method: str = "SFT", size: int | None = None
+    shape: Shape,
+    settings: Mapping[str, Any],
+    length: int,
+    device: Device,
+    method: str = "SFT",
+    size: int | None = None,
+    shards: int = 1,
 ) -> int:
     """Bytes at the peak of a training step.
 
@@ -81,6 +88,7 @@ def needed(
         length: Tokens of the longest row.
         method: A recipe's METHOD.
         size: Parameters, where the files of the model say so.
+        shards: Over how many accelerators FSDP spreads weights, gradients and moments: what one of them needs then.
     """
     size, rank = size or shape.parameters, settings["lora_rank"]
     half = device == "cuda" and rank > 0  # see load_model: only a base that is not trained is kept in bfloat16
@@ -88,11 +96,59 @@ def needed(
     trained = shape.adapter(rank) if rank else size
     fixed = models * (weights(shape, size, settings.get("quantize") == "nf4", 2 if half else 4)) + 8 * trained
     kept, working = _activations(shape, settings, length, device, method)
-    gradients = 4 * trained
+    gradients = 4 * trained // shards
+    if shards > 1:  # and what is gathered while it is worked on: the ends, a layer, and the next one
+        ends = (1 if shape.tied else 2) * shape.words * shape.hidden
+        fixed = fixed // shards + (2 if half else 4) * (ends + 2 * (size - ends) // shape.layers)
     # they grow while the activations go; with accumulation those of the pass before are there all the time
     peak = gradients + kept if settings["grad_accumulation"] > 1 else max(gradients, kept)
     runtime = RUNTIME[device] + (PEFT if rank and device == "cpu" else 0)
     return runtime + fixed + peak + working
+
+
+def share(batch: int, times: int, most: int, least: int = 1) -> tuple[int, int, int]:
+    """(processes, rows a pass of each, passes): together as many rows a step as `batch` × `times`.
+
+    As many processes as divide that, `most` at most; then as few passes as the rows of one allow. A pass has at least
+    `least` rows.
+    """
+    for count in range(most, 1, -1):
+        own, rest = divmod(batch * times, count)
+        sizes = (size for size in range(min(batch, own), least - 1, -1) if own % size == 0)
+        if not rest and (size := next(sizes, None)):
+            return count, size, own // size
+    return 1, batch, times
+
+
+def sharded(shape: Shape, settings: Mapping[str, Any], method: str, room: int, size: int | None = None) -> bool:
+    """Whether weights, gradients and moments need more than a GPU of `room` bytes: several then share them (FSDP).
+
+    Those of four bits are never shared: accelerate 1.15 leaves them out.
+    """
+    least = {**settings, "batch_size": 1, "grad_accumulation": 1}
+    return settings.get("quantize") != "nf4" and needed(shape, least, 1, "cuda", method, size) > USABLE * room
+
+
+def needed_each(
+    shape: Shape,
+    settings: Mapping[str, Any],
+    length: int,
+    device: Device,
+    method: str,
+    size: int | None,
+    accelerators: int,
+    room: int,
+    least: int = 1,
+) -> int:
+    """`needed` on each of a machine's accelerators, which have `room` bytes each; `least` rows make a pass."""
+    count, batch, times = share(settings["batch_size"], settings["grad_accumulation"], accelerators, least)
+    own = {**settings, "batch_size": batch, "grad_accumulation": times}
+    if count == 1:
+        return needed(shape, own, length, device, method, size)
+    if sharded(shape, settings, method, room, size):
+        return needed(shape, own, length, device, method, size, count)
+    trained = shape.adapter(settings["lora_rank"]) if settings["lora_rank"] else size or shape.parameters
+    return needed(shape, own, length, device, method, size) + 4 * trained  # the buckets in which gradients are summed
 
 
 def weights(shape: Shape, size: int, quantized: bool, each: int) -> int:

@@ -51,7 +51,8 @@ def sample(config: Config, job: Job, rows: list[dict[str, Any]]) -> list[dict[st
     size = max(1, config.sample_batch // config.samples)  # prompts
     done = read_lines(file)
     done = done if len(done) == len(rows) else done[: len(done) // size * size]
-    write_whole(file, "".join(map(as_line, done)))
+    if job.first:
+        write_whole(file, "".join(map(as_line, done)))
     if len(done) < len(rows):
         prepare_machine(config.device)
         model, tokenizer = load_model(config.model, half=False).eval(), load_tokenizer(config.model)

@@ -1,7 +1,7 @@
 """What stands beside a trainer on a rented machine: `python -m recipes.remote PLACE [NAME=PATH ...]`.
 
-PLACE is a mounted folder that outlives the machine. In it come job.json ({"recipe", "hours", "attempt"}), config.json and the files
-that it names, after HERE instead of the folder's own name; NAME=PATH is a setting that is mounted elsewhere. The trainer
+PLACE is a mounted folder that outlives the machine. In it come job.json ({"recipe", "hours", "attempt",
+"accelerators"}), config.json and the files that it names, after HERE instead of the folder's own name; NAME=PATH is a setting that is mounted elsewhere. The trainer
 works on the machine's own disk, since a mount is slow and may have no locks. Back into PLACE/out go its last
 checkpoints while it runs, and at the end all that it leaves but those, with exit.json at last: {"state", "code", "attempt", "seconds", "files"}.
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.job import write_json
-from recipes.training import COMPLETE
+from recipes.recorder import COMPLETE
 
 MARK = "@ml-intern "
 HERE = "@PLACE@"
@@ -75,7 +75,7 @@ def main(place: Path, mounted: dict[str, str]) -> int:
     _restore(out, work)
     write_json(work / "config.json", config)
     started, kills = time.time(), _oom_kills()
-    command = [sys.executable, "-m", f"recipes.{job['recipe']}", str(work / "config.json")]
+    command = [sys.executable, "-m", f"recipes.{job['recipe']}", str(work / "config.json"), str(job["accelerators"])]
     trainer = subprocess.Popen(command, cwd=work, start_new_session=True)
     teller, why = Teller(work), None
     while trainer.poll() is None:

@@ -8,30 +8,21 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from recipes import probe
+from recipes import probe, processes
 from recipes import rows as shapes
 from recipes.job import ConfigError, Job, peak_rss_mb, write_json
+from recipes.memory import shape_of, sharded, share
+from recipes.recorder import COMPLETE, recorder, step_of
 from recipes.seal import file_hash
-from recipes.weights import context_of, has_bfloat16, load_model, load_tokenizer, lora, merged, save_whole
+from recipes.weights import context_of, has_bfloat16, load_model, load_tokenizer, lora, merged, save_whole, saved
 
-COMPLETE = "complete"  # written last into a checkpoint: without it a kill came first
 MOST_THREADS = 16  # more do not help models that anybody trains on a CPU
-# The trainer's own totals, which are not curves.
-NOT_METRICS = (
-    "profiling/",
-    "train_",
-    "total_flos",
-    "eval_runtime",
-    "eval_samples_per",
-    "eval_steps_per",
-    "eval_num_tokens",
-)
 
 
 class TrainingConfig(BaseModel):
@@ -44,6 +35,7 @@ class TrainingConfig(BaseModel):
     TASK: ClassVar[str] = "CAUSAL_LM"  # PEFT's name of what the model does
     PROBED: ClassVar[Literal["", "cut", "left out", "sampled"]] = ""  # what becomes of long texts; "": not measured
     SHOWN: ClassVar[tuple[str, ...]] = ()  # metrics whose last value belongs into result.json
+    LEAST: ClassVar[int] = 1  # rows of a pass
 
     model: str  # a folder or a Hub id
     data: str  # JSONL
@@ -51,7 +43,7 @@ class TrainingConfig(BaseModel):
     lr: float = Field(1e-3, gt=0)  # for the starter (0.9M); a model of 100M or more wants 1e-5 to 5e-5, LoRA 2e-4
     epochs: float = Field(1.0, gt=0)
     max_steps: PositiveInt | None = None  # wins over epochs
-    batch_size: PositiveInt = 64  # rows a device; 64 short rows keep two cores busy
+    batch_size: PositiveInt = 64  # rows a pass, those of all devices together; 64 short rows keep two cores busy
     grad_accumulation: PositiveInt = 1
     warmup_steps: int = Field(10, ge=0)
     schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
@@ -141,44 +133,45 @@ def look_at_rows(trainer: Any, rows: list[dict[str, Any]], steps: int) -> dict[s
 
 
 def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: Look = look_at_rows) -> dict[str, Any]:
-    """Train on these rows, and leave model/ and preflight.json in the job's folder; returns the result."""
-    started = time.time()
-    device = prepare_machine(config.device)
+    """Train on these rows, and leave model/ and preflight.json in the job's folder; returns the result.
+
+    With several accelerators this process becomes the launcher of those that train (see recipes.processes).
+    """
+    started, asked = time.time(), config
+    device = prepare_machine(config.device)  # before torch is imported
+    from transformers import set_seed
+
     checkpoint = resume_point(job.folder / "checkpoints")
     resumed_from = step_of(checkpoint) if checkpoint else 0
     job.rewind(resumed_from)
     tokens_before = job.latest().get("num_tokens", 0.0)
-
-    def before_step_one(steps: int) -> None:
-        seen = probe.foretold(measured, config, steps, len(train), len(held))
-        write_json(job.folder / "preflight.json", look(trainer, train, steps) | seen)
-
+    count, config = shared(config, job.accelerators)
     tokenizer = load_tokenizer(config.model)
     train, held = shapes.split(
         [shapes.as_chat(row) for row in rows] if tokenizer.chat_template else rows, config.eval_fraction, config.seed
     )
     config = config.sized(train + held, tokenizer, context_of(config.model))
-    lengths = config.lengths(train, tokenizer)
-
-    def small(config: Any, rows: list[dict[str, Any]], more: dict[str, Any], callbacks: list[Any]) -> Any:
-        set_seed(config.seed)
-        shared = arguments(config, job.folder, device, False) | more
-        return build(Parts(config, device, tokenizer, rows, [], shared, callbacks, lengths))
-
-    from transformers import set_seed
-
-    file = job.folder / "preflight.json"
-    measured = probe.again(file) if checkpoint else probe.measure(config, train, tokenizer, device, small)
+    parts = Parts(config, device, tokenizer, train, held, {}, [], config.lengths(train, tokenizer))
+    measured = foreseen(parts, job, build, count, checkpoint is not None)
     config = config.model_copy(update=measured.get("fitted", {}))
     set_seed(config.seed)  # a new head is drawn at random
+
+    def before_step_one(steps: int) -> None:
+        seen = look(trainer, train, steps) | probe.foretold(
+            measured, config, steps, len(train) // count, len(held) // count
+        )
+        if job.first:
+            write_json(job.folder / "preflight.json", seen)
+
     callbacks = [recorder(job, before_step_one, tokens_before)]
-    shared = arguments(config, job.folder, device, bool(held))
-    trainer = build(Parts(config, device, tokenizer, train, held, shared, callbacks, lengths))
+    trainer = build(
+        replace(parts, config=config, arguments=arguments(config, job.folder, device, bool(held)), callbacks=callbacks)
+    )
     job.saves_before_stopping()
     steps, trained_for = trained(trainer, checkpoint)
     job.stop_if_asked()
-    model = merged(trainer.model) if config.lora_rank else trainer.model
-    save_whole(model.bfloat16() if device == "cuda" else model, tokenizer, job.folder / "model")
+    if job.first:
+        save_whole(whole(trainer, config, device, steps), tokenizer, job.folder / "model")
     final = job.latest()
     return {
         "steps": steps,
@@ -191,7 +184,65 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
         "peak_rss_mb": peak_rss_mb(),
         "device": device,
         "resumed_from": resumed_from,
-    }
+    } | (said_of(asked, config, count, job.accelerators) if job.accelerators > 1 else {})
+
+
+def foreseen(parts: Parts, job: Job, build: Build, count: int, resumes: bool) -> dict[str, Any]:
+    """What the probe measures on one accelerator, or an earlier attempt's did; {} for a model that none can hold.
+
+    Does not return where `count` processes are to train: this one becomes their launcher, and finds them the measured.
+    """
+    file = job.folder / "preflight.json"
+    if resumes or job.launched:
+        measured = probe.again(file)
+    elif count > 1 and too_large(parts.config, parts.device):
+        measured = {}
+    else:
+        measured = probe.measure(parts.config, parts.train, parts.tokenizer, parts.device, small(parts, job, build))
+    if count > 1 and not job.launched:
+        write_json(file, measured)
+        half = parts.device == "cuda" and has_bfloat16()
+        processes.start(count, too_large(parts.config, parts.device), parts.device, half, max(1, cores() // count))
+    return measured
+
+
+def small(parts: Parts, job: Job, build: Build) -> probe.Build:
+    """How the probe builds its trainers."""
+    from transformers import set_seed
+
+    def made(config: Any, rows: list[dict[str, Any]], more: dict[str, Any], callbacks: list[Any]) -> Any:
+        set_seed(config.seed)
+        given = arguments(config, job.folder, parts.device, False) | more
+        return build(replace(parts, config=config, train=rows, held=[], arguments=given, callbacks=callbacks))
+
+    return made
+
+
+def shared(config: Any, accelerators: int) -> tuple[int, Any]:
+    """How many processes train, and the config of one of them: a step has as many rows as the config says."""
+    count, batch, times = share(config.batch_size, config.grad_accumulation, accelerators, config.LEAST)
+    return count, config.model_copy(update={"batch_size": batch, "grad_accumulation": times})
+
+
+def too_large(config: Any, device: str) -> bool:
+    """Whether weights, gradients and optimizer do not fit on one GPU; what nobody can estimate is taken to fit."""
+    if device == "cpu":
+        return False
+    import torch
+    from transformers import AutoConfig
+
+    try:
+        shape = shape_of(AutoConfig.from_pretrained(config.model).to_dict())
+    except (OSError, ValueError):  # loading the model will say it
+        return False
+    return shape is not None and sharded(shape, config.model_dump(), config.METHOD, torch.cuda.mem_get_info()[1])
+
+
+def said_of(asked: Any, config: Any, count: int, accelerators: int) -> dict[str, Any]:
+    """For the result: how the rows of a step were spread, and over how many of the accelerators."""
+    rows = asked.batch_size * asked.grad_accumulation
+    own = {"batch_size": config.batch_size, "grad_accumulation": config.grad_accumulation, "rows_a_step": rows}
+    return {"accelerators": accelerators, "processes": count, "sharded": processes.is_sharded(), "of_each": own}
 
 
 def trained(trainer: Any, checkpoint: Path | None) -> tuple[int, float]:
@@ -200,10 +251,20 @@ def trained(trainer: Any, checkpoint: Path | None) -> tuple[int, float]:
     What a kill leaves after the last step is only loaded: transformers 5.23 would take one step more.
     """
     if checkpoint and is_last(checkpoint):
-        trainer._load_from_checkpoint(str(checkpoint))
+        if not processes.is_sharded():  # see `whole`
+            trainer._load_from_checkpoint(str(checkpoint))
         return step_of(checkpoint), 0.0
     output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return output.global_step, output.metrics["train_runtime"]
+
+
+def whole(trainer: Any, config: Any, device: str, steps: int) -> Any:
+    """The trained model; of one that is in pieces, from its last checkpoint, which is whole."""
+    if processes.is_sharded():
+        folder = Path(trainer.args.output_dir) / f"checkpoint-{steps}"
+        return saved(folder, config, trainer.model.config, device == "cuda")
+    model = merged(trainer.model) if config.lora_rank else trainer.model
+    return model.bfloat16() if device == "cuda" else model
 
 
 def read_rows(config: Any) -> list[dict[str, Any]]:
@@ -266,9 +327,11 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
 
 
 def prepare_machine(device: str = "auto") -> str:
-    """Quiet libraries, threads that fit the container; returns "cuda" or "cpu". A GPU is hidden for "cpu"."""
+    """Quiet libraries, threads that fit the container; returns "cuda" or "cpu". One process sees one GPU, or none for "cpu"."""
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif processes.world() == 1:  # transformers would put rows of each batch on all that it sees
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers would warn on every batch
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two jobs that spin on the same cores stop each other
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # a job tells nobody that it runs
@@ -298,67 +361,6 @@ def resume_point(checkpoints: Path) -> Path | None:
     return next((folder for folder in reversed(found) if folder.exists()), None)
 
 
-def step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
-
-
 def is_last(checkpoint: Path) -> bool:
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     return state["global_step"] >= state["max_steps"]
-
-
-def unmark(checkpoints: Path, limit: int | None) -> None:
-    """Take COMPLETE off what the next save will delete: a kill in the middle of that leaves half of it."""
-    found = sorted(checkpoints.glob("checkpoint-*"), key=step_of)
-    for folder in found[: -(limit - 1)] if limit else []:
-        (folder / COMPLETE).unlink(missing_ok=True)
-
-
-def recorder(job: Job, before_step_one: Callable[[int], None], tokens_before: float = 0.0) -> Any:
-    """A callback that writes metrics.jsonl, marks complete checkpoints, and stops after a save on SIGTERM.
-
-    `before_step_one` is called with the total number of steps once the trainer knows it.
-    `tokens_before` is added to TRL's `num_tokens`, which starts at zero again after a resume; trainers that generate
-    keep it in their state, which is resumed. The last step is evaluated, whatever `eval_steps` says, and what is saved
-    is logged: a resume knows nothing of the loss and the tokens since the last log. A NaN loss shows only where the
-    trainer runs with `logging_nan_inf_filter=False`.
-    """
-    from transformers import TrainerCallback
-
-    class Recorder(TrainerCallback):
-        def __init__(self):
-            self.tokens, self.since, self.offset = tokens_before, time.time(), tokens_before
-
-        def on_train_begin(self, args, state, control, **kwargs):
-            before_step_one(state.max_steps)
-            self.offset = 0.0 if state.num_input_tokens_seen else tokens_before
-            self.since = time.time()
-
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            if not logs or "train_runtime" in logs:
-                return
-            kept = {k: v for k, v in logs.items() if is_metric(k, v)}
-            if "num_tokens" in kept:
-                kept["num_tokens"] += self.offset
-                now = time.time()
-                kept["tokens_per_second"] = round((kept["num_tokens"] - self.tokens) / max(now - self.since, 1e-6), 1)
-                self.tokens, self.since = kept["num_tokens"], now
-            job.log(state.global_step, state.max_steps, **kept)
-
-        def on_step_end(self, args, state, control, **kwargs):
-            if job.stopping:
-                control.should_save = control.should_training_stop = True
-            elif state.global_step >= state.max_steps and args.eval_strategy != "no":
-                control.should_evaluate = True
-            if control.should_save:
-                control.should_log = True
-                unmark(job.folder / "checkpoints", args.save_total_limit)
-
-        def on_save(self, args, state, control, **kwargs):
-            (job.folder / "checkpoints" / f"checkpoint-{state.global_step}" / COMPLETE).touch()
-
-    return Recorder()
-
-
-def is_metric(name: str, value: Any) -> bool:
-    return isinstance(value, (int, float)) and not name.startswith(NOT_METRICS)

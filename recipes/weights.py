@@ -12,6 +12,8 @@ from typing import Any
 
 from recipes.job import ConfigError
 
+HEADS = {"CAUSAL_LM": "CausalLM", "SEQ_CLS": "SequenceClassification", "TOKEN_CLS": "TokenClassification"}  # PEFT's
+
 
 def load_tokenizer(model: str) -> Any:
     """The model's tokenizer, with a pad token. Raises ConfigError where there is none, or none with an EOS token."""
@@ -92,7 +94,8 @@ def nf4(device: str) -> dict[str, Any]:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16 if device == "cuda" and has_bfloat16() else torch.float32,
     )
-    return {"quantization_config": config, "device_map": {"": 0 if device == "cuda" else "cpu"}}
+    own = int(os.environ.get("LOCAL_RANK", "0"))  # see recipes.processes
+    return {"quantization_config": config, "device_map": {"": own if device == "cuda" else "cpu"}}
 
 
 def merged(model: Any) -> Any:
@@ -104,6 +107,17 @@ def merged(model: Any) -> Any:
     with TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return PeftModel.from_pretrained(model.unload().dequantize(), folder).merge_and_unload()
+
+
+def saved(checkpoint: Path, config: Any, like: Any, half: bool) -> Any:
+    """The whole model of a trainer's checkpoint, its adapter merged; `like` is the configuration of the trained model."""
+    head = HEADS[config.TASK]
+    if not config.lora_rank:
+        return load_model(str(checkpoint), half, head)
+    from peft import PeftModel
+
+    base = load_model(config.model, half, head, config=like)
+    return PeftModel.from_pretrained(base, str(checkpoint)).merge_and_unload()
 
 
 def save_whole(model: Any, tokenizer: Any, folder: Path) -> None:

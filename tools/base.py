@@ -49,6 +49,7 @@ class Tool(SmolTool):
 
 
 def where(machine: Machine) -> str:
-    """A rented machine and its price, for a person who is asked."""
+    """A rented machine, its price, and why it was chosen, for a person who is asked."""
     price = "an unknown price" if machine.price is None else f"${machine.price:g} an hour"
-    return f"It would run on {machine.name}, at {price}."
+    many = f" with {machine.accelerators} GPUs" if machine.accelerators > 1 else ""
+    return f"It would run on {machine.name}{many}, at {price}{f': {machine.why}' if machine.why else ''}."

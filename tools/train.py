@@ -41,7 +41,7 @@ class Train(Tool):
             recipe: Which to run, and its rows: "sft" (prompt, completion), "chat" (messages), "dpo" or "reward" (prompt, chosen, rejected), "kto" (prompt, completion, label), "prm" (prompt, steps, labels), "cpt" (text); "grpo", "rejection" and "distill" sample their own answers to the rows of prepare_data; "script" runs a Python file of the workspace, config["script"], on rows of any shape. read_skill recipes has their settings.
             hours: Stop the job after this many hours of run time.
             kill: When to give the job up, e.g. {"metric": "eval_loss", "step": 50, "above": 2.0}: it is ended when the metric's first value from that step on is above the limit or not finite.
-            machine: "local", a flavour of Hugging Face Jobs such as "t4-small" or "a100-large" (these cost money, so the session needs a cap of dollars), or "auto": here, and rented only where it does not fit here.
+            machine: "local", a flavour of Hugging Face Jobs such as "t4-small" or "a100-large" (these cost money, so the session needs a cap of dollars), or "auto": here, and rented only where it does not fit here, or would wait here past the session's end.
         """
         return as_text(self.lab.train(recipe, config, hours, idea, self.call, expected_gain, kill, machine))
 
@@ -55,7 +55,8 @@ def rented(lab: Lab, arguments: dict[str, Any]) -> Machine | None:
     """The machine that a job of these arguments would rent; None where it runs here, or cannot run: it will say why."""
     recipe = arguments.get("recipe", "sft")
     try:
-        machine = lab.place(arguments.get("machine", "auto"), recipe, lab.checked(recipe, arguments["config"]))
+        full = lab.checked(recipe, arguments["config"])
+        machine = lab.place(arguments.get("machine", "auto"), recipe, full, arguments.get("hours", HOURS))
     except LabError:
         return None
     return None if machine.here else machine

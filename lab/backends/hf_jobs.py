@@ -67,6 +67,9 @@ class HFJobs:
         with in_words("the machines of Hugging Face Jobs"):
             return self._prices.machines(self._api())
 
+    def waits(self, session: Path) -> float | None:
+        return 0.0
+
     def price(self, machine: str) -> float | None:
         known = self.machines().get(machine)
         return known.price if known else None
@@ -123,10 +126,11 @@ class HFJobs:
 
         for name in ("result.json", "log.txt"):
             (spec.folder / name).unlink(missing_ok=True)
+        machine = self._prices.machines(api)[spec.machine]
         with TemporaryDirectory(prefix=".parcel-", dir=spec.folder) as parcel:
-            models = pack(spec, Path(parcel))
+            models = pack(spec, Path(parcel), machine.accelerators)
             volumes = [upload(api, owner, Path(parcel), place), *_mounts(models)]
-        command = _command(models, self._prices.machines(api)[spec.machine].device == "cpu")
+        command = _command(models, machine.device == "cpu")
         write_json(about_file(spec.folder), {"attempt": spec.attempt, "unsure": True})
         try:
             return api.run_job(

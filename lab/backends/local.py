@@ -15,14 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from lab.backend import JobSpec, JobState, Machine, Point, own_file, read_json, write_json
 from lab.backends.folder import SENTENCE, log_tail, metrics, result, why
-from lab.backends.runner import LOG, cancel_file, holds_machine, launching, run_file
+from lab.backends.runner import LOG, cancel_file, eta, holds_machine, holds_ticket, launching, run_file
 from lab.demand import demand
 from lab.errors import LabError
 from lab.machine import memory as machine
 from lab.machine import ram
-from lab.preflight import USABLE
 from lab.processes import alive, identity, send
+from lab.queue import Queue
 from lab.reach import Reach
+from recipes.memory import USABLE
 
 # Settings that name what a trainer reads: the judge alone reads the vault.
 READS = {"evaluate": ("model", "items")}
@@ -50,6 +51,9 @@ class LocalBackend:
 
     def machines(self) -> dict[str, Machine]:
         return {}
+
+    def waits(self, session: Path) -> float | None:
+        return eta(Queue(self._queue, holds_ticket).ahead(session))
 
     def launch(self, spec: JobSpec) -> None:
         """Start the job, unless this very attempt was started before, whatever became of it. Raises LabError when the disk refuses."""

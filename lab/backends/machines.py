@@ -21,6 +21,9 @@ class Machines:
     def price(self, machine: str) -> float | None:
         return self._named(machine).price(machine)
 
+    def waits(self, session: Path) -> float | None:
+        return self._local.waits(session)
+
     def launch(self, spec: JobSpec) -> None:
         self._named(spec.machine).launch(spec)
 

@@ -59,7 +59,7 @@ def _in_turn(folder: Path, queue: Queue, ticket: Path) -> bool:
     while ahead := queue.before(ticket):
         if _unwanted(folder):
             return False
-        write_json(folder / "place.json", {"place": len(ahead), "eta_s": _eta(ahead)})
+        write_json(folder / "place.json", {"place": len(ahead), "eta_s": eta(ahead)})
         time.sleep(min(1.0, POLL * len(ahead)))  # who stands far back looks less often
     return True
 
@@ -82,7 +82,7 @@ def _has_memory(folder: Path, job: dict, patience: float = PATIENCE) -> bool:
     return True
 
 
-def _eta(ahead: list[Holder]) -> float | None:
+def eta(ahead: list[Holder]) -> float | None:
     """Seconds until all of these are done; None when nobody knows it of one of them."""
     total = 0.0
     for holder in ahead:

@@ -16,7 +16,7 @@ from lab.errors import NotThere
 from lab.lab import Lab
 from lab.reach import scratch
 from lab.supervisor import Supervisor
-from recipes.training import COMPLETE
+from recipes.recorder import COMPLETE
 from record.events import Call, Ended, Found, Launched, Promoted, Replied
 from record.journal import Journal
 from tests.scripted import open_lab

@@ -17,7 +17,7 @@ from lab.checkpoint import best_step, keep_best
 from lab.errors import Refused
 from lab.ladder import ablation, next_rung
 from lab.pulse import Pulse
-from recipes.training import COMPLETE
+from recipes.recorder import COMPLETE
 from tests.conftest import until
 
 RECORDED = sorted(RUNS.glob("*.jsonl"))

@@ -19,15 +19,20 @@ from agent.sessions import Request, open_session
 from lab.backend import JobSpec, Machine, read_json
 from lab.backends.ear import Ear
 from lab.backends.hf_jobs import HFJobs, about_file
+from lab.backends.runner import holds_ticket
 from lab.errors import BadInput, LabError, Refused, Stopped
 from lab.machine import ram
 from lab.parcel import pack, requirements
-from lab.place import choose
+from lab.place import Wait, choose
+from lab.processes import identity
+from lab.queue import Queue
 from recipes.remote import MARK
+from record.events import Asked
 from tests.conftest import until
 from tests.hub import Hub, serve
 from tests.scripted import open_lab
 from tools.scores import Evaluate
+from tools.train import Train
 
 GIB = 2**30
 
@@ -234,6 +239,8 @@ OFFERS = {
         Machine("hf-jobs cpu-basic", "cpu", 16 * GIB, 0.01),
         Machine("hf-jobs t4-small", "cuda", 16 * GIB, 0.4),
         Machine("hf-jobs l4x1", "cuda", 24 * GIB, 0.8),
+        Machine("hf-jobs a10g-largex2", "cuda", 24 * GIB, 3.0, 2),
+        Machine("hf-jobs a100-large", "cuda", 80 * GIB, 4.0),
         Machine("hf-jobs mystery", "cuda", 900 * GIB, None),
     )
 }
@@ -253,14 +260,87 @@ OFFERS = {
     ],
 )
 def test_a_job_runs_here_or_where_it_fits_for_the_least(asked: str, needs: int, capped: bool, name: str):
-    assert choose(asked, lambda device: needs, HERE, lambda: OFFERS, capped).name == name
+    assert choose(asked, lambda machine: needs, HERE, lambda: OFFERS, 9.0 if capped else None).name == name
+
+
+@pytest.mark.parametrize(
+    ("gibs", "name"), [(30, "a10g-largex2"), (60, "a100-large")]  # 30 in two halves fits into 24, and 60 does not
+)  # fmt: skip
+def test_several_gpus_are_rented_where_they_are_the_cheapest_that_hold_it(gibs: int, name: str):
+    def needs(machine: Machine) -> int:
+        return gibs * GIB // machine.accelerators
+
+    found = choose("auto", needs, HERE, lambda: OFFERS, 9.0)
+    assert found.name == f"hf-jobs {name}" and "a job may have 14.4 GiB here" in found.why
+
+
+@pytest.mark.parametrize(
+    ("queue", "takes", "left", "dollars", "name"),
+    [
+        (600.0, 1200.0, 1500.0, 9.0, "hf-jobs t4-small"),
+        (600.0, 1200.0, 1800.0, 9.0, "local CPU, 2 cores"),  # it just comes in time
+        (1600.0, None, 1500.0, 9.0, "hf-jobs t4-small"),  # it would not even begin
+        (600.0, None, 1500.0, 9.0, "local CPU, 2 cores"),
+        (0.0, 1200.0, 600.0, 9.0, "local CPU, 2 cores"),  # nobody is before it: no other machine is said to be faster
+        (None, 1200.0, 600.0, 9.0, "local CPU, 2 cores"),
+        (600.0, 1200.0, None, 9.0, "local CPU, 2 cores"),
+        (600.0, 1200.0, 1500.0, 0.1, "local CPU, 2 cores"),  # 20 min at $0.4 an hour are $0.13
+        (600.0, 1200.0, 1500.0, None, "local CPU, 2 cores"),
+    ],
+)
+def test_a_job_that_would_come_too_late_here_goes_where_it_begins_at_once(queue, takes, left, dollars, name):
+    found = choose("auto", lambda machine: 4 * GIB, HERE, lambda: OFFERS, dollars, 1.0, Wait(queue, takes, left))
+    assert found.name == name
+    if takes and not found.here:
+        assert found.why == (
+            "it would wait about 10.0 min for the machine here and then takes about 20.0 min, "
+            "and 25.0 min of the session are left"
+        )
+
+
+def test_whoever_is_asked_is_told_why_it_would_not_wait_and_nothing_is_rented_that_was_not_shown(
+    hub: Hub, settings, tmp_path: Path
+):
+    env = settings.job_env | {"HF_ENDPOINT": hub.url}
+    settings = replace(settings, keys={"HF_TOKEN": hub.people.add("ada").token}, job_env=env)
+    lab, _, journal = open_lab(settings, open_session(settings, Request(task="chains", hours=0.5, dollars=1.0)))
+    lab.prepare("rows", "task", 200, 0.5)
+    asked = {"config": {"data": "data/rows.jsonl"}, "idea": "", "expected_gain": 0.1, "hours": 0.2}
+    tool = Train(lab)
+    assert tool.note(asked) == "" and not tool.price(asked)
+    before = {"job": str(tmp_path / "other" / "jobs" / "sft-1"), "runner": identity(os.getpid()), "takes_s": 3600.0}
+    ticket = Queue(settings.queue, holds_ticket).enter(before)
+    assert tool.note(asked).startswith(
+        "It would run on hf-jobs t4-small, at $0.4 an hour: it would wait about 60.0 min"
+    )
+    assert tool.price(asked) == pytest.approx(0.2 * 0.4)
+    journal.append(Asked(call="c1", name="train", arguments=asked, reason="", dollars=0.0))  # it was to run here
+    place = lab.place("auto", "sft", lab.checked("sft", asked["config"]), 0.2, "c1")
+    assert place.here and not lab.place("auto", "sft", lab.checked("sft", asked["config"]), 0.2, "c2").here
+    Queue(settings.queue, holds_ticket).leave(ticket)
+    assert tool.note(asked) == ""
+
+
+@pytest.mark.slow
+def test_a_flavour_with_two_accelerators_trains_on_both(hub: Hub, rented: HFJobs, tmp_path: Path):
+    assert rented.machines()["hf-jobs a100x4"] == Machine("hf-jobs a100x4", "cuda", 80 * GIB, 10.0, 4)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"{i}+1=", "completion": str(i + 1)}) + "\n" for i in range(64)))
+    model = str(Path("starter/model").resolve())
+    spec = spec_in(tmp_path, model=model, data=str(rows), max_steps=4, batch_size=8, log_steps=1)
+    rented.launch(replace(spec, machine="hf-jobs a10g-largex2"))
+    assert end_of(rented, spec.folder).state == "done", rented.log_tail(spec.folder)
+    result = rented.result(spec.folder)
+    assert result["processes"] == 2 and result["of_each"]["batch_size"] == 4
+    assert [point.step for point in rented.metrics(spec.folder, 0)[0] if "loss" in point.values] == [1, 2, 3, 4]
+    assert (spec.folder / "model" / "model.safetensors").is_file()
 
 
 def test_a_machine_that_is_not_there_or_not_paid_for_is_refused():
     with pytest.raises(BadInput, match=r"no machine 't5'; use auto, local, or one of cpu-basic, t4-small"):
-        choose("t5", lambda device: 0, HERE, lambda: OFFERS, True)
+        choose("t5", lambda machine: 0, HERE, lambda: OFFERS, 9.0)
     with pytest.raises(Refused, match="no cap of dollars"):
-        choose("t4-small", lambda device: 0, HERE, lambda: OFFERS, False)
+        choose("t4-small", lambda machine: 0, HERE, lambda: OFFERS, None)
 
 
 def test_a_parcel_has_what_the_job_needs_and_nothing_else(tmp_path: Path):

@@ -16,7 +16,7 @@ from lab.backends.runner import _unwanted, run_file
 from lab.checkpoint import _link_files, keep_best
 from lab.processes import identity
 from lab.tasks import write_rows
-from recipes.training import COMPLETE
+from recipes.recorder import COMPLETE
 from record.events import Launched
 from tests.conftest import until
 from tests.scripted import open_lab

@@ -126,6 +126,22 @@ def test_time_on_the_machine_counts_and_not_the_number_of_jobs(tmp_path: Path):
     assert ran[:6] == ["long0", "short0", "short1", "short2", "short3", "long1"]  # 4 * 30 > 100
 
 
+def test_what_a_new_job_would_wait_for_is_known_before_it_takes_a_ticket(tmp_path: Path):
+    people = People(tmp_path)
+
+    def ahead(session: str) -> list[str]:
+        return [Path(one["job"]).name for one in people.queue.ahead(tmp_path / session)]
+
+    assert ahead("b") == []
+    people.wants("a", "a0")
+    people.wants("a", "a1")
+    assert people.queue.before(people.made["a0"]) == []
+    assert ahead("a") == ahead("b") == ["a0", "a1"]  # a newcomer begins level with the most
+    people.wants("b", "b0")
+    people.passes("a0", 60)
+    assert ahead("b") == ["a0", "b0"] and ahead("a") == ["a0", "b0", "a1"]  # by now a has had more than b
+
+
 def test_a_stream_of_newcomers_locks_nobody_out(tmp_path: Path):
     people = People(tmp_path)
     people.wants("old", "old0")
@@ -227,10 +243,10 @@ def test_the_start_is_the_sum_of_what_stands_before_and_unknown_where_one_is(tmp
     metrics(tmp_path / "a", (10, 80.0), (50, 0.0))  # 2 s a step, 50 to go
     began = {"began": time.time() - 90}
     ahead = [{"job": str(tmp_path / "a"), "takes_s": None, **began}, {"job": "b", "takes_s": 30.0}]
-    assert runner._eta(ahead) == pytest.approx(100 + 30, abs=2)
-    assert runner._eta([*ahead, {"job": "c", "takes_s": None}]) is None
-    assert runner._eta([{"job": str(tmp_path / "no"), "takes_s": 100.0, **began}]) == pytest.approx(10, abs=2)
-    assert runner._eta([{"job": str(tmp_path / "no"), "takes_s": 50.0, **began}]) is None  # it should be over
+    assert runner.eta(ahead) == pytest.approx(100 + 30, abs=2)
+    assert runner.eta([*ahead, {"job": "c", "takes_s": None}]) is None
+    assert runner.eta([{"job": str(tmp_path / "no"), "takes_s": 100.0, **began}]) == pytest.approx(10, abs=2)
+    assert runner.eta([{"job": str(tmp_path / "no"), "takes_s": 50.0, **began}]) is None  # it should be over
 
 
 @pytest.mark.parametrize(

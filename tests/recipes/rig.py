@@ -48,9 +48,9 @@ def run_sft(folder: Path, rows: int = 200, **config: Any) -> dict[str, Any]:
     return run("sft", folder, sft_rows(rows), **SMALL | config)
 
 
-def start(recipe: str, config: Path) -> subprocess.Popen:
+def start(recipe: str, config: Path, accelerators: int = 1) -> subprocess.Popen:
     """The recipe as a launcher starts it."""
-    command = [sys.executable, "-m", f"recipes.{recipe}", str(config)]
+    command = [sys.executable, "-m", f"recipes.{recipe}", str(config), str(accelerators)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

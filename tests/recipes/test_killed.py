@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from recipes.job import read_lines
-from recipes.training import COMPLETE, unmark
+from recipes.recorder import COMPLETE, unmark
 from tests.recipes.forked import start
 from tests.recipes.rig import SMALL, with_rows
 from tests.recipes.test_resume import weights

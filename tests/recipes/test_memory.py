@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from recipes.memory import MIB, RUNTIME, SLACK, Shape, needed, rungs, shape_of
+from recipes.memory import MIB, RUNTIME, SLACK, Shape, needed, needed_each, rungs, shape_of, sharded
 from tests.recipes.rig import STARTER
 
 PLAIN = {"batch_size": 8, "grad_accumulation": 1, "gradient_checkpointing": False, "lora_rank": 0}
@@ -78,3 +78,23 @@ def test_each_rung_needs_less_and_keeps_the_rows_of_a_step():
     assert all(more > less for more, less in pairwise(sizes))
     assert [step["batch_size"] for step in rungs(settings | {"gradient_checkpointing": True})] == [12, 6, 3, 1]
     assert sizes[0] > 1000 * MIB
+
+
+def test_several_gpus_hold_a_share_each_of_what_one_cannot():
+    """Qwen2.5-0.5B has 16 bytes a parameter in weights, gradients and moments, 8 GB: more than a GPU of 6, less than one of 16."""
+    plain, size, gib = PLAIN | {"batch_size": 8}, shape().parameters, 2**30
+    assert sharded(shape(), plain, "SFT", 6 * gib)
+    assert not sharded(shape(), plain, "SFT", 16 * gib)
+    assert not sharded(shape(), plain | {"lora_rank": 8}, "SFT", 6 * gib)
+    assert not sharded(
+        shape(), plain | {"lora_rank": 8, "quantize": "nf4"}, "SFT", 2**20
+    )  # accelerate leaves those out
+
+    def each(count: int, room: int) -> int:
+        return needed_each(shape(), plain, 1, "cuda", "SFT", None, count, room)
+
+    states = each(1, 6 * gib) - each(4, 6 * gib)  # of 16 bytes, one process of four keeps a quarter, and gathers some
+    gathered = 4 * (151_936 * 896 + 2 * (size - 151_936 * 896) / 24)
+    assert states == pytest.approx(0.75 * 16 * size - gathered, rel=0.02)
+    whole = needed(shape(), PLAIN | {"batch_size": 2}, 1, "cuda")
+    assert each(4, 16 * gib) - whole == 4 * size  # data parallel: all of it, and the buckets of the gradients
