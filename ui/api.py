@@ -170,7 +170,7 @@ def one(log: Seen, shelf: OurShelf) -> dict[str, Any]:
     return shelf.ask(log, state)
 
 
-@session_api.get("/kept", include_in_schema=False)
+@session_api.get("/kept")
 def kept_there(settings: Ours, log: Seen) -> Kept:
     """Whether the session is kept on the Hub."""
     return kept(settings, log.path.parent)
