@@ -7,6 +7,7 @@ after a crash: nothing is then started twice.
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -176,9 +177,10 @@ class Lab:
         cap = self.views.budget.dollars if device == "auto" else None
         dollars = None if cap is None else cap - self.views.dollars(now) - self.views.committed_dollars(now)
 
+        shape = cache(lambda: sizes(config_of(config["model"], self._hub) or {}))  # the Hub is asked once at most
+
         def needs(machine: Machine) -> int:
-            shape = sizes(config_of(config["model"], self._hub) or {})
-            return demand(recipe, config, machine.device, shape, machine.accelerators, machine.bytes)
+            return demand(recipe, config, machine.device, shape(), machine.accelerators, machine.bytes)
 
         wait = self._wait(recipe, config, hours, call) if asked == "auto" and dollars is not None else Wait()
         return choose(asked, needs, here, self._backend.machines, dollars, hours, wait)
