@@ -21,10 +21,15 @@ class Limited(TrainingConfig):
         """With a limit that cuts nothing which the model can read."""
         if self.max_length:
             return self
-        texts = sorted((_text(row, tokenizer) for row in rows), key=len)[-COUNTED:]
-        longest = max(len(tokenizer(text)["input_ids"]) for text in texts)
+        some = sorted(rows, key=_characters)[-COUNTED:]
+        longest = max(len(tokenizer(_text(row, tokenizer))["input_ids"]) for row in some)
         limit = ceil((longest + 1) / STEP) * STEP  # 1: a stop token that the trainer adds
         return self.model_copy(update={"max_length": min(limit, context or limit)})
+
+
+def _characters(row: Mapping[str, Any]) -> int:
+    answers = (len(str(row[name])) for name in ("completion", "chosen", "rejected", "steps", "messages") if name in row)
+    return len(str(row.get("prompt", ""))) + max(answers)
 
 
 def _text(row: Mapping[str, Any], tokenizer: Any) -> str:
