@@ -5,7 +5,7 @@ padding not counted, by the wall's clock and by the processor's, which counts wh
 less. "bare TRL" is an SFTTrainer with the settings of ours and nothing of ours; "TRL's defaults" is SFTConfig() in
 float32. Forecasts: one process for each of twelve random models and settings; memory before anything is loaded
 against the peak of its steps and of the whole process, and the time that the probe foretells against the time that
-training then takes, which means something on a quiet machine only.
+training then takes, by both clocks: by the wall's it means something on a quiet machine only.
 """
 
 import argparse
@@ -16,19 +16,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 from agent.settings import ROOT
-from recipes import sft
+from recipes import probe, sft
 from recipes.job import Job, peak_rss_mb
 from recipes.memory import MIB, RUNTIME, needed, shape_of
 from recipes.training import arguments, load_tokenizer, prepare_machine
 
 STARTER = ROOT / "starter" / "model"
 GOAL, GOAL_MIXED, GOAL_OFF = 0.98, 1.5, 0.15
+STEPS, TIMED = 100, 3  # of a forecast's job, and of them those by which its time is foretold (recipes.probe)
 STEADY = {"epochs": 1.0, "eval_fraction": 0.0, "save_steps": 10_000, "log_steps": 1, "max_length": 256}
 SHORT, MIXED = (60, 60), (8, 250)  # numbers a row; one is about a token
 WORDS = 320  # the starter's
@@ -179,13 +182,13 @@ def forecast(number: int) -> dict[str, float]:
         assert shape
         _drawn(LlamaForCausalLM, made, model)
         fed = rows(300, (length // 4, length - 8))
-        settings: dict[str, Any] = {"model": str(model), "max_length": length, "batch_size": batch, "max_steps": 100}
+        settings: dict[str, Any] = {"model": str(model), "max_length": length, "batch_size": batch, "max_steps": STEPS}
         settings |= {"eval_fraction": 0.0, "save_steps": 10_000} | more
         told = config(Path(home) / "job", fed, **settings)
         cut = told.passes(told.lengths(fed, load_tokenizer(told.model)), "cpu")
-        result = sft.train(told, Job(Path(home) / "job"), fed)
+        with taken() as spent, stopped() as steps:
+            sft.train(told, Job(Path(home) / "job"), fed)
         seen = json.loads((Path(home) / "job" / "preflight.json").read_text())
-        trained = result["tokens"] / result["tokens_per_second"]
     longest = length if told.packing else seen["length_max"]
     one = {"batch_size": batch // cut, "grad_accumulation": told.grad_accumulation * cut}
     expected = needed(shape, told.model_dump() | one, longest, "cpu")
@@ -195,8 +198,29 @@ def forecast(number: int) -> dict[str, float]:
         "peak": seen["peak_mb"] - RUNTIME["cpu"] / MIB,
         "job": peak_rss_mb(),
         "eta": seen["eta_s"],
-        "took": trained,
+        "took": spent["wall"],
+        "eta_processor": seen["eta_s"] / seen["usual_s"] * median(steps),
+        "took_processor": spent["processor"],
     }
+
+
+@contextmanager
+def stopped() -> Iterator[list[float]]:
+    """Seconds of the processor's clock that the usual steps of the probe took, which it stops by the wall's."""
+    looks: list[tuple[float, float]] = []
+    steps: list[float] = []
+
+    def look() -> float:
+        looks.append((time.perf_counter(), time.process_time()))
+        return looks[-1][0]
+
+    probe.time, kept = SimpleNamespace(perf_counter=look), probe.time  # type: ignore[assignment]
+    try:
+        yield steps
+    finally:
+        probe.time = kept
+    spans = [(end[0] - start[0], end[1] - start[1]) for start, end in pairwise(looks)][::2]
+    steps += [processor for _, processor in spans[2 : 2 + TIMED]]
 
 
 def _drawn(kind: Any, made: Any, folder: Path) -> None:
@@ -210,10 +234,11 @@ def _drawn(kind: Any, made: Any, folder: Path) -> None:
 
 def forecasts() -> str:
     lines = [
-        "| case | M parameters | foretold MiB | peak of a step | off | job's peak MiB | off | foretold s | took s | off |"
+        "| case | M parameters | foretold MiB | peak of a step | off | job's peak MiB | off "
+        "| foretold s | took s | off | off by the processor's |"
     ]
-    lines += ["|" + "---|" * 10]
-    memory, total, times = [], [], []
+    lines += ["|" + "---|" * 11]
+    memory, total, times, processor = [], [], [], []
     for number, (sizes, length, batch, more) in enumerate(CASES):
         child = subprocess.run(
             [sys.executable, "-m", "benchmarks.training", "--case", str(number)],
@@ -224,10 +249,11 @@ def forecasts() -> str:
         whole = (got["foretold"] + RUNTIME["cpu"] / MIB) / got["job"] - 1
         total.append(whole)
         times.append(got["eta"] / got["took"] - 1)
+        processor.append(got["eta_processor"] / got["took_processor"] - 1)
         name = f"{sizes[0]} × {sizes[1]}, {batch} × {length}{''.join(f', {k} {v}' for k, v in more.items())}"
         lines.append(
             f"| {name} | {got['parameters'] / 1e6:.1f} | {got['foretold']:.0f} | {got['peak']:.0f} | {memory[-1]:+.0%} "
-            f"| {got['job']:.0f} | {whole:+.0%} | {got['eta']:.1f} | {got['took']:.1f} | {times[-1]:+.0%} |"
+            f"| {got['job']:.0f} | {whole:+.0%} | {got['eta']:.1f} | {got['took']:.1f} | {times[-1]:+.0%} | {processor[-1]:+.0%} |"
         )
         print(lines[-1], file=sys.stderr, flush=True)
     return "\n".join(
@@ -236,7 +262,8 @@ def forecasts() -> str:
             "",
             _within("memory of a step, runtime left out", memory),
             _within("memory of the job", total),
-            _within("time", times),
+            _within("time by the wall's clock", times),
+            _within("time by the processor's clock", processor),
         ]
     )
 
