@@ -21,7 +21,7 @@ from lab.backend import Point, own_file, read_points
 FILE = "hardware.jsonl"
 EVERY = 15.0  # seconds between two points that say it
 MOST = 600  # readings that are kept: the mean is of the last ten minutes, where points come more seldom
-ODD = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
+ODD = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
 GB = 1e9  # bytes
 SILENT = 10.0  # seconds without an event, which comes each second, after which a stream is over: it does not end with the job
 
@@ -57,7 +57,7 @@ class Gauge:
 
     def mark(self, lines: bytes) -> None:
         """New lines of metrics.jsonl: the last of them has the means of all readings since `mark` last used some."""
-        if time.monotonic() < self._taken + self._every or not self._readings:
+        if not lines or not self._readings or time.monotonic() < self._taken + self._every:
             return
         with suppress(*ODD):
             last = json.loads(lines.splitlines()[-1])

@@ -59,7 +59,7 @@ class HFJobs:
         self._prices = PriceList()
         self._lock = threading.Lock()
         self._ears: dict[Path, Ear] = {}  # of the jobs that are looked at
-        self._looking = False
+        self._looking, self._thread = False, threading.current_thread()
         self._tries: dict[Path, tuple[float, float, str]] = {}  # of a launch that failed: not before, pause, why
 
     def machines(self) -> dict[str, Machine]:
@@ -178,9 +178,10 @@ class HFJobs:
         """The listener of a job; there is one from now on until it has ended."""
         with self._lock:
             ear = self._ears.setdefault(folder, Ear(folder))
-            if not self._looking:
+            if not (self._looking and self._thread.is_alive()):  # one that died must not leave the jobs unwatched
                 self._looking = True
-                threading.Thread(target=self._look_on, name="hf jobs", daemon=True).start()
+                self._thread = threading.Thread(target=self._look_on, name="hf jobs", daemon=True)
+                self._thread.start()
         return ear
 
     def _look_on(self) -> None:
