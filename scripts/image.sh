@@ -24,6 +24,9 @@ if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
     root=$(mktemp -d)
     mirror=$(sed -n 's/^URIs: *//p; s/^deb \([^ ]*\).*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
     debootstrap --variant=minbase --include=python3-dev,python3-venv,python3-pip,ca-certificates bookworm "$root" "$mirror"
+    # as in the real one, no downloaded package stays, of these or of later ones
+    rm -f "$root"/var/cache/apt/archives/*.deb
+    echo 'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };' >"$root/etc/apt/apt.conf.d/docker-clean"
     container=$(buildah from scratch)
     buildah add -q "$container" "$root" /
     buildah config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
