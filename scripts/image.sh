@@ -24,9 +24,13 @@ if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
     root=$(mktemp -d)
     mirror=$(sed -n 's/^URIs: *//p; s/^deb \([^ ]*\).*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
     debootstrap --variant=minbase --include=python3-dev,python3-venv,python3-pip,ca-certificates bookworm "$root" "$mirror"
-    # as in the real one, no downloaded package stays, of these or of later ones
-    rm -f "$root"/var/cache/apt/archives/*.deb
-    echo 'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };' >"$root/etc/apt/apt.conf.d/docker-clean"
+    # as in the real one, nothing that apt downloads or caches stays, now or in later steps
+    rm -f "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb
+    cat >"$root/etc/apt/apt.conf.d/docker-clean" <<'END'
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+END
     container=$(buildah from scratch)
     buildah add -q "$container" "$root" /
     buildah config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
