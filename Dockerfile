@@ -8,17 +8,19 @@ RUN pip wheel --no-deps --wheel-dir /wheels "$(grep ^pycosat= requirements.lock)
 
 FROM python:3.11-slim
 
+# What a Space's Dev Mode asks for: these programs beside make, and the code in /app, which belongs to uid 1000.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends git make \
+    && apt-get install -y --no-install-recommends bash curl git git-lfs make procps wget \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 1000 user
+    && useradd --create-home --uid 1000 user \
+    && install --directory --owner=user /app
 USER user
 ENV HOME=/home/user \
-    PATH=/home/user/app/.venv/bin:$PATH \
+    PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PIP_NO_CACHE_DIR=1 \
     ML_INTERN_HOST=0.0.0.0
-WORKDIR /home/user/app
+WORKDIR /app
 
 # The layers that change least come first: torch, then everything that is pinned, then our own files.
 # On Linux x86-64 the index's default wheel is the CUDA build. For an image without a GPU build with

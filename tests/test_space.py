@@ -1,6 +1,8 @@
 """What the Hub reads of a Space, and what it would run."""
 
 import re
+import subprocess
+from pathlib import Path
 
 import yaml
 
@@ -47,6 +49,18 @@ def test_the_image_runs_as_uid_1000_with_no_secret_in_its_build():
     assert re.search(r"useradd .*--uid 1000", text) and "\nUSER user\n" in text
     assert "PIP_NO_CACHE_DIR=1" in text, "what pip downloads would lie in a layer beside what it installs"
     assert not re.search(r"(?i)(token|secret|password|api_key)\s*=", text)
+
+
+def test_dev_mode_finds_its_programs_and_every_file_in_app_which_belongs_to_the_user():
+    """As the Hub's documentation of Dev Mode asks for; a file left out would be a deletion in a commit made there."""
+    text = (ROOT / "Dockerfile").read_text()
+    installed = set(re.findall(r"--no-install-recommends (.*) \\\n", text)[0].split())
+    assert {"bash", "curl", "git", "git-lfs", "procps", "wget"} <= installed
+    assert "install --directory --owner=user /app\n" in text and "\nWORKDIR /app\n" in text
+    assert "PATH=/app/.venv/bin:$PATH" in text and text.rstrip().endswith('CMD ["python", "app.py"]')
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    ignored = [line.removeprefix("**/") for line in (ROOT / ".dockerignore").read_text().split()]
+    assert not [name for name in tracked if set(Path(name).parts) & set(ignored)]
 
 
 def test_every_requirement_is_pinned_and_locked_at_the_same_version():
