@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Literal
 
+from agent.kept import TOKEN
 from agent.providers import KEYS, BrainError, check_driver
 from agent.sessions import MIN_FREE
 from agent.settings import Settings
@@ -100,7 +101,10 @@ def _storage(settings: Settings) -> Check:
         return Check("storage", "ok", "Sessions stay on this machine.")
     if settings.home.is_relative_to("/data"):
         return Check("storage", "ok", "Sessions stay on the Space's volume.")
-    return Check("storage", "warn", "Sessions are lost when the Space restarts.", "Mount a volume at /data.")
+    if settings.mirror and TOKEN in settings.keys:
+        return Check("storage", "ok", "A restart wipes the disk; sessions are kept in your repository on the Hub.")
+    what = "A restart wipes the disk, and sessions are not kept on the Hub."
+    return Check("storage", "warn", what, "Sign in, or set HF_TOKEN; ML_INTERN_MIRROR must not be off.")
 
 
 def _guard() -> Check:

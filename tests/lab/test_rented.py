@@ -106,6 +106,7 @@ def test_a_curve_says_how_the_machine_is_used_each_few_seconds_and_once(tmp_path
     gauge = Gauge(tmp_path, every=0)
     gauge.read([event])
     gauge.mark(b"no line of metrics\n")
+    gauge.mark(b"")
     gauge.mark(rows[-1].encode())
     assert metrics(tmp_path, 0)[0][-1].values == {"loss": 1.0, "cpu_util": 50.0, "memory_gb": 2.0}
 

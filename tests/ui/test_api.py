@@ -1,6 +1,8 @@
 """The REST door against real files: what it appends, what it tells, what it keeps to itself."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,6 +12,7 @@ from record.events import Closed, Decided, Ended, Halted, Opened, Said
 from tests.ui import story
 from tests.ui.conftest import Site
 from ui.apidoc import document
+from ui.firstrun import _storage
 
 
 def test_say_stop_and_decide_append_one_fact_each(site: Site, http: httpx.Client):
@@ -158,6 +161,15 @@ def test_the_first_run_check_names_what_is_missing_and_what_to_do(http: httpx.Cl
     assert list(checks) == ["model", "Hub token", "hardware", "disk", "storage", "confinement"]
     assert checks["model"]["state"] == "warn" and "ANTHROPIC_API_KEY" in checks["model"]["fix"]
     assert checks["Hub token"]["state"] == "warn" and "HF_TOKEN" in checks["Hub token"]["fix"]
+
+
+def test_the_first_run_check_says_where_a_spaces_sessions_are_kept(site: Site):
+    on_a_space = replace(site.settings, space="ada/ml-intern", home=Path("/home/user/.ml-intern"), mirror="{user}/kept")
+    told = _storage(on_a_space)
+    assert told.state == "warn" and "HF_TOKEN" in told.fix
+    assert _storage(replace(on_a_space, keys={"HF_TOKEN": "hf_x"})).state == "ok"
+    assert _storage(replace(on_a_space, keys={"HF_TOKEN": "hf_x"}, mirror="")).state == "warn"
+    assert _storage(replace(on_a_space, home=Path("/data/ml-intern"))).state == "ok"
 
 
 def test_the_page_of_documentation_is_the_servers_own(site: Site):
