@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -27,14 +28,20 @@ def begun(folder: Path, since: float) -> bool:
     return (folder / "heartbeat").exists() and (folder / "heartbeat").stat().st_mtime > since
 
 
+def newer(path: Path, since: float) -> bool:
+    """Whether it is there, and was made since: a trainer deletes, too."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime > since
+    return False
+
+
 def half_saved(folder: Path, since: float) -> bool:
-    made = (path for path in (folder / "checkpoints").glob("checkpoint-*") if path.stat().st_mtime > since)
+    made = (path for path in (folder / "checkpoints").glob("checkpoint-*") if newer(path, since))
     return any(not (path / COMPLETE).exists() for path in made)
 
 
 def trained(folder: Path, since: float) -> bool:
-    made = (folder / name for name in (".model.tmp", "model"))
-    return any(path.exists() and path.stat().st_mtime > since for path in made)
+    return any(newer(folder / name, since) for name in (".model.tmp", "model"))
 
 
 def reached(step: int) -> Moment:
