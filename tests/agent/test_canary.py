@@ -121,6 +121,7 @@ def _facts(path: Path) -> Log:
     return log
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_keys(settings, environment):
     with chat_server([says("", call) for call in CALLS] + [says("Nothing more to do.")]) as server:
         options = ("--task", "chains", "--driver", "openai/m", "--tokens", "100000", "--output", "jsonl")
@@ -142,6 +143,7 @@ def test_a_run_keeps_its_keys(settings, environment):
     assert not spy.caught
 
 
+@pytest.mark.slow
 def test_a_page_and_its_worker_keep_their_keys(settings, environment):
     port = free_port()
     at = f"http://127.0.0.1:{port}"

@@ -137,6 +137,7 @@ def test_the_budget_ends_a_session_with_exit_code_3_and_a_report(settings):
     assert "ended by its budget" in report.stdout.lower() and "nothing is claimed" in report.stdout
 
 
+@pytest.mark.slow
 def test_a_provider_that_fails_is_exit_code_4_and_resume_goes_on_when_it_is_back(settings):
     script = [fails(401, "bad key"), says("I am back."), says("Still here.")]
     with chat_server(script) as server:
@@ -210,6 +211,7 @@ def test_a_stop_ends_a_session_that_nobody_drives_and_its_job(settings, new_sess
     assert not alive(trainer)
 
 
+@pytest.mark.slow
 def test_chat_prints_each_fact_once(settings):
     with chat_server([says("Hello."), says("What now?")]) as server:
         base = {"ML_INTERN_API_BASE": server.base}

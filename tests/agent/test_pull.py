@@ -98,6 +98,7 @@ def lose(settings: Settings, folder: Path) -> None:
     shutil.rmtree(settings.home)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_its_checkpoint_on_a_new_machine(
     hub: Hub, server: Settings, space: Settings, new_session
 ):

@@ -59,6 +59,7 @@ def ada(seconds: float) -> Grant:
     return Grant("ada", TOKEN, time.time() + seconds, ("jobs",))
 
 
+@pytest.mark.slow
 def test_a_session_stands_still_without_its_persons_token_and_goes_on_with_the_next(wallet, working, session_of):
     before = session_of("ada")
     assert not before.wait(lambda views: views.replied, 1.5)  # not signed in since a restart
@@ -130,6 +131,7 @@ def test_a_new_key_is_used_from_the_next_answer_on_and_never_stored(settings):
     assert "and-of-the-morning" not in session_log(old, session).path.read_text()
 
 
+@pytest.mark.slow
 def test_the_jobs_of_a_session_that_stands_still_go_on_and_are_watched(wallet, session_of):
     wallet.give(ada(-1))
     journal = session_of("ada")

@@ -167,6 +167,7 @@ def test_a_run_without_a_page_tells_its_end_and_tries_three_times(settings):
     assert len(at.bodies) == 3 and "out of budget: the wall clock budget" in text and "http" not in text
 
 
+@pytest.mark.slow
 def test_a_server_that_is_silent_or_gone_holds_up_nothing(settings):
     with chat(60.0, 60.0, 60.0) as at:
         started = time.monotonic()

@@ -106,6 +106,7 @@ def test_a_rented_job_is_watched_live_adopted_resumed_after_a_kill_and_brings_it
     assert not any(settings.keys["HF_TOKEN"].encode() in data for data in sent.values())
 
 
+@pytest.mark.slow
 def test_one_that_was_cancelled_keeps_the_last_checkpoint_that_had_left_its_machine(
     hub: Hub, rented: HFJobs, tmp_path: Path
 ):

@@ -68,6 +68,7 @@ def trained(tmp_path_factory) -> Iterator[Trained]:
         yield Trained(lab, journal, jobs, rows, end_of(lab, jobs[0]))
 
 
+@pytest.mark.slow
 def test_a_job_is_launched_once_watched_to_its_end_and_its_curve_is_in_the_log(trained):
     status, facts = trained.status, list(trained.journal.log)
     assert trained.jobs == ["sft-1", "sft-1"]  # the same call, after a crash
@@ -110,6 +111,7 @@ def test_another_recipe_runs_on_the_same_rows_with_the_sessions_task_for_its_rew
         lab.train("distill", {"data": "data/rows.jsonl", "teacher": "grpo-7"}, 1.0, "", "c2", gain=0.1)
 
 
+@pytest.mark.slow
 def test_a_killed_trainer_is_found_and_goes_on_from_its_checkpoint(lab_of):
     lab, journal = lab_of()
     job = lab.train("sft", config(max_steps=60), 1.0, "an idea", call="c1", gain=0.1)["job"]
@@ -136,6 +138,7 @@ def test_a_cancelled_job_and_a_job_past_its_hours_end(lab_of):
     assert end_of(lab, short)["state"] == "timeout"
 
 
+@pytest.mark.slow
 def test_a_diverging_run_is_stopped_with_its_finding(lab_of):
     lab, _ = lab_of()
     job = lab.train("sft", config(max_steps=400, lr=1e6, max_grad_norm=1e9), 1.0, "far too fast", call="c1", gain=0.1)[
@@ -324,6 +327,7 @@ def test_a_forecast_that_cannot_be_is_refused_in_one_sentence(lab_of, gain, kill
     assert not journal.views.jobs
 
 
+@pytest.mark.slow
 def test_a_job_past_its_own_kill_criterion_saves_and_is_ended_and_says_so(lab_of):
     lab, journal = lab_of()
     kill = {"metric": "loss", "step": 4, "above": 0.001}  # no loss of this model gets there in 4 steps

@@ -46,6 +46,7 @@ def spoken(folder: Path, template: str | None) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_every_turn_of_the_assistant_is_learned_and_nothing_else(tmp_path):
     model = spoken(tmp_path / "model", MARKS)
     result = run("chat", tmp_path / "job", ROWS, model=model, **SHORT, max_steps=30)

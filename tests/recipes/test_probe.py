@@ -67,6 +67,7 @@ def test_memory_and_time_are_measured_before_step_one(measured):
     assert "fitted" not in seen
 
 
+@pytest.mark.slow
 def test_nothing_of_it_stays(measured, tmp_path):
     """The same job, told to be too short to be measured, ends in the same weights and the same curve."""
     folder, _ = measured
@@ -81,6 +82,7 @@ def test_nothing_of_it_stays(measured, tmp_path):
     assert metric(folder, "num_tokens") == metric(tmp_path, "num_tokens")
 
 
+@pytest.mark.slow
 def test_a_few_rows_are_learned_by_heart_and_a_loss_that_does_not_fall_is_said(measured, tmp_path, monkeypatch):
     def said(folder) -> dict[str, str]:
         return {f.rule: f.level for f in diagnose([], JobSpec("j", "sft", {}, folder), preflight(folder))}

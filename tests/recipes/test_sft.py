@@ -54,6 +54,7 @@ def test_preflight_sees_truncation_and_the_lost_stop_token(tmp_path):
     assert seen["length_max"] > 30
 
 
+@pytest.mark.slow
 def test_sigterm_saves_a_checkpoint_and_says_stopped(tmp_path):
     process = start("sft", sft_folder(tmp_path, **LONG | {"max_steps": 5_000, "save_steps": 5_000}))
     wait_for(tmp_path / "metrics.jsonl")

@@ -350,6 +350,7 @@ def test_somebody_else_commits_in_between_and_nothing_of_theirs_is_lost(hub: Hub
     assert log_there(hub, "aaa") == mine.path.read_bytes() and log_there(hub, "bbb") == other.path.read_bytes()
 
 
+@pytest.mark.slow
 def test_an_hour_of_trouble_ends_with_all_there_and_no_storm(hub: Hub, tmp_path: Path):
     """Every kind of fault, one after the other, while facts and files keep coming; then fair weather."""
     log = session(tmp_path)

@@ -122,6 +122,7 @@ def test_a_server_that_restarted_meanwhile_goes_on_where_the_viewer_was(restarts
         assert seqs(viewer.wait(MEANWHILE - 1)) == list(range(past + 2, past + MEANWHILE + 1))
 
 
+@pytest.mark.slow
 def test_a_log_that_was_broken_for_a_while_is_followed_again(site: Site, visit):
     name, log = site.session(story.beginning)
     page = visit(f"{site.url}/?session={name}")

@@ -460,6 +460,7 @@ def test_a_provider_that_names_other_addresses_is_not_asked(tmp_path):
     server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_person_signs_in_and_again_and_out(two: Two, visit):
     page = visit(two.space.url)
 

@@ -54,6 +54,7 @@ def away(tmp_path) -> Iterator:
         yield hub
 
 
+@pytest.mark.slow
 def test_a_token_is_nowhere_to_be_seen_and_no_restart_loses_a_session(settings, away):
     port, said = free_port(), []
     turns = [says("", CALLS[0])] + [says("Nothing more to do.")] * 20  # the first looks for keys wherever it can

@@ -185,6 +185,7 @@ def test_a_pane_that_nobody_sees_is_drawn_when_it_is_seen(site: Site, visit):
     assert "0.640" in page.locator(".tiles").inner_text()
 
 
+@pytest.mark.slow
 def test_new_points_reach_a_plot_of_thousands(site: Site, visit):
     name, log = site.session(lambda session: many(session, 6, 5000))
     page = visit(f"{site.url}/?session={name}")
@@ -319,6 +320,7 @@ def test_a_job_whose_folder_leads_out_is_not_touched(site: Site, http: httpx.Cli
     assert not cancel_file(tmp_path).exists()
 
 
+@pytest.mark.slow
 def test_a_report_that_is_written_again_and_one_that_failed_once_are_read_again(site: Site, visit):
     name, log = site.session(lively)
     report = log.path.parent / "report.md"
