@@ -142,6 +142,26 @@ def ready(folder: Path) -> JobSpec:
     return spec_in(folder, data=str(folder / "rows.jsonl"), model=str(folder / "none"))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_one_who_watches_and_dies_is_followed_by_another(hub: Hub, tmp_path: Path):
+    """An error that nobody foresaw ended the thread, and with it every rented job was looked at no more."""
+    api, broken = HfApi(endpoint=hub.url, token=hub.people.add("ada").token), False
+
+    def client() -> HfApi:
+        return 1 // 0 if broken else api  # type: ignore[return-value]
+
+    hub.jobs.stuck = True
+    rented, spec = HFJobs(client, look=0.05, saving=0.1), spec_in(tmp_path)
+    rented.launch(spec)
+    assert rented.state(spec.folder).state == "queued"
+    watcher, broken = rented._thread, True
+    watcher.join(10)
+    assert not watcher.is_alive()
+    broken = False
+    hub.jobs.runs[json.loads(about_file(spec.folder).read_text())["id"]].settle("CANCELED")
+    assert end_of(rented, spec.folder).state == "cancelled"
+
+
 def test_a_sign_in_that_has_only_what_it_makes_has_a_bucket_of_its_own(hub: Hub, tmp_path: Path):
     """The other one was made with a token of the settings page, by huggingface_hub or by us."""
     HfApi(endpoint=hub.url, token=hub.people.add("ada").token).create_bucket("ada/jobs-artifacts", private=True)
