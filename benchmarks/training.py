@@ -5,7 +5,9 @@ padding not counted, by the wall's clock and by the processor's, which counts wh
 less. "bare TRL" is an SFTTrainer with the settings of ours and nothing of ours; "TRL's defaults" is SFTConfig() in
 float32. Forecasts: one process for each of twelve random models and settings; memory before anything is loaded
 against the peak of its steps and of the whole process, and the time that the probe foretells against the time that
-training then takes, by both clocks: by the wall's it means something on a quiet machine only.
+training then takes, by both clocks: by the wall's it means something on a quiet machine only. What the machine itself
+allows is said beside it: how often three steps in a row of the job itself, all that a forecast has seen of its like,
+would have foretold the whole of it.
 """
 
 import argparse
@@ -102,17 +104,28 @@ def _trl(fed: list[dict[str, str]], **settings: Any) -> Speed:
 
 
 @contextmanager
-def taken() -> Iterator[dict[str, float]]:
-    """Seconds of the training in between, of the wall's clock and of the processor's; of the last one where there are several."""
-    from transformers import Trainer
+def taken() -> Iterator[dict[str, Any]]:
+    """Seconds of the training in between, of the wall's clock and of the processor's; of the last one where there are several.
 
-    spent: dict[str, float] = {}
+    `ends` are the wall's when training began and after each step.
+    """
+    from transformers import Trainer, TrainerCallback
+
+    spent: dict[str, Any] = {}
     inner = Trainer._inner_training_loop
 
-    def timed(*args: Any, **more: Any) -> Any:
+    class Stamps(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            spent["ends"] = [time.perf_counter()]
+
+        def on_step_end(self, args, state, control, **kwargs):
+            spent["ends"].append(time.perf_counter())
+
+    def timed(trainer: Any, *args: Any, **more: Any) -> Any:
+        trainer.add_callback(Stamps())
         wall, processor = time.perf_counter(), time.process_time()
         try:
-            return inner(*args, **more)
+            return inner(trainer, *args, **more)
         finally:
             spent.update(wall=time.perf_counter() - wall, processor=time.process_time() - processor)
 
@@ -201,7 +214,15 @@ def forecast(number: int) -> dict[str, float]:
         "took": spent["wall"],
         "eta_processor": seen["eta_s"] / seen["usual_s"] * median(steps),
         "took_processor": spent["processor"],
+        "steady": steady(spent["ends"]),
     }
+
+
+def steady(ends: list[float]) -> float:
+    """The share of all TIMED steps in a row whose median foretells the job they belong to as well as the goal wants."""
+    steps = [later - sooner for sooner, later in pairwise(ends)]
+    told = [median(steps[at : at + TIMED]) * len(steps) for at in range(len(steps) - TIMED + 1)]
+    return sum(abs(one / sum(steps) - 1) <= GOAL_OFF for one in told) / len(told)
 
 
 @contextmanager
@@ -235,10 +256,10 @@ def _drawn(kind: Any, made: Any, folder: Path) -> None:
 def forecasts() -> str:
     lines = [
         "| case | M parameters | foretold MiB | peak of a step | off | job's peak MiB | off "
-        "| foretold s | took s | off | off by the processor's |"
+        "| foretold s | took s | off | off by the processor's | three steps of its own within 15% |"
     ]
-    lines += ["|" + "---|" * 11]
-    memory, total, times, processor = [], [], [], []
+    lines += ["|" + "---|" * 12]
+    memory, total, times, processor, own = [], [], [], [], []
     for number, (sizes, length, batch, more) in enumerate(CASES):
         child = subprocess.run(
             [sys.executable, "-m", "benchmarks.training", "--case", str(number)],
@@ -250,10 +271,11 @@ def forecasts() -> str:
         total.append(whole)
         times.append(got["eta"] / got["took"] - 1)
         processor.append(got["eta_processor"] / got["took_processor"] - 1)
+        own.append(got["steady"])
         name = f"{sizes[0]} × {sizes[1]}, {batch} × {length}{''.join(f', {k} {v}' for k, v in more.items())}"
         lines.append(
             f"| {name} | {got['parameters'] / 1e6:.1f} | {got['foretold']:.0f} | {got['peak']:.0f} | {memory[-1]:+.0%} "
-            f"| {got['job']:.0f} | {whole:+.0%} | {got['eta']:.1f} | {got['took']:.1f} | {times[-1]:+.0%} | {processor[-1]:+.0%} |"
+            f"| {got['job']:.0f} | {whole:+.0%} | {got['eta']:.1f} | {got['took']:.1f} | {times[-1]:+.0%} | {processor[-1]:+.0%} | {own[-1]:.0%} |"
         )
         print(lines[-1], file=sys.stderr, flush=True)
     return "\n".join(
@@ -264,6 +286,7 @@ def forecasts() -> str:
             _within("memory of the job", total),
             _within("time by the wall's clock", times),
             _within("time by the processor's clock", processor),
+            f"three steps of the jobs themselves would have foretold {sum(own):.1f} of {len(own)}",
         ]
     )
 

@@ -22,7 +22,7 @@ def keep_best(folder: Path, points: Sequence[Point]) -> int | None:
     Called before the trainer is asked to stop: what it saves then may take the place of an older checkpoint. Nothing
     happens where the job has a model already, and to an adapter, which is no model by itself.
     """
-    found = {step: path for step, path in _checkpoints(folder).items() if (path / COMPLETE).exists()}
+    found = whole(folder)
     step = best_step(points, sorted(found))
     if step is None or (folder / "model").exists() or not (found[step] / "config.json").exists():
         return None
@@ -42,11 +42,16 @@ def keep_best(folder: Path, points: Sequence[Point]) -> int | None:
 def spare(folder: Path) -> list[Path]:
     """Checkpoints of a job that is over which are neither its best nor its last complete one; none where none is complete."""
     found = _checkpoints(folder)
-    whole = sorted(step for step, path in found.items() if (path / COMPLETE).exists())
-    if not whole or len(found) <= 2 or (folder / "checkpoints").is_symlink():
+    steps = sorted(whole(folder))
+    if not steps or len(found) <= 2 or (folder / "checkpoints").is_symlink():
         return []
-    kept = {best_step(read_points(folder / "metrics.jsonl", 0)[0], whole), whole[-1]}
+    kept = {best_step(read_points(folder / "metrics.jsonl", 0)[0], steps), steps[-1]}
     return [path for step, path in sorted(found.items()) if step not in kept]
+
+
+def whole(folder: Path) -> dict[int, Path]:
+    """A job's complete checkpoints by their steps: what a resume can begin with."""
+    return {step: path for step, path in _checkpoints(folder).items() if (path / COMPLETE).exists()}
 
 
 def _checkpoints(folder: Path) -> dict[int, Path]:

@@ -23,10 +23,12 @@ COMPLETE = ".fetched"  # written last into a fetched model
 KEPT = (".safetensors", ".json", ".model", ".txt", ".jinja")  # weights, configs, tokenizers
 
 BUSY = (408, 412, 429, 500, 502, 503, 504)  # 412: another call of ours has committed meanwhile; look again
+REPOSITORIES = "write or contribute-repos access, or another name"
+JOBS = "the right to run jobs (job.write; the scope jobs of a sign-in)"
 WHY = {
     401: "the Hub does not know this HF_TOKEN; set another",
     402: "it wants to be paid for; see https://huggingface.co/settings/billing",
-    403: "this HF_TOKEN may not do it; give it write or contribute-repos access, or another name",
+    403: "this HF_TOKEN may not do it; give it {right}",
     404: "the Hub has no such place, or hides it from this HF_TOKEN; give another name",
 }
 
@@ -44,11 +46,12 @@ def client(token: str | None, env: Mapping[str, str]) -> Any:
 
 
 @contextmanager
-def in_words(what: str, later: Collection[int] = BUSY) -> Iterator[None]:
+def in_words(what: str, later: Collection[int] = BUSY, right: str = REPOSITORIES) -> Iterator[None]:
     """What the Hub's client raises when it is asked for `what`, in one sentence.
 
     Args:
         later: Statuses that are no refusal.
+        right: What a token needs for it.
 
     Raises:
         Refused: The Hub says no.
@@ -66,9 +69,10 @@ def in_words(what: str, later: Collection[int] = BUSY) -> Iterator[None]:
     ) as error:  # RuntimeError: an upload's, around its cause
         said = error if isinstance(error, HfHubHTTPError) else error.__cause__
         status = said.response.status_code if isinstance(said, HfHubHTTPError) else 0
+        known = WHY.get(status, "").format(right=right)
         if status and status not in later:
-            raise Refused(f"The Hub refuses {what}: {WHY.get(status) or first_line(said)}.") from error
-        why = f"The Hub cannot be reached for {what} ({WHY.get(status) or first_line(error)})"
+            raise Refused(f"The Hub refuses {what}: {known or first_line(said)}.") from error
+        why = f"The Hub cannot be reached for {what} ({known or first_line(error)})"
         raise LabError(f"{why}; try again later, nothing is done twice.") from error
     except (
         ValueError

@@ -14,7 +14,7 @@ from typing import Any
 
 from lab import disk, forecast, guards, ladder
 from lab.backend import RENTED, Backend, JobSpec, JobState, Point, pace_eta, read_json
-from lab.checkpoint import keep_best
+from lab.checkpoint import keep_best, whole
 from lab.diagnose import diagnose
 from lab.errors import LabError
 from lab.findings import Finding
@@ -176,11 +176,13 @@ class Supervisor:
         )
         if stopped or not _killed(job, state):
             return (ended,)
+        saved = max(whole(spec.folder), default=None)
+        start = "the beginning: it had no checkpoint yet" if saved is None else f"its last checkpoint, of step {saved}"
         finding = Finding(
             "warn",
             "trainer_killed",
             f"The trainer was killed by signal {state.signal} at step {job.step}.",
-            f"It starts again from its last checkpoint. If it repeats, memory may be short. {ladder.next_rung(job.recipe, job.config)[1]}",
+            f"It starts again from {start}. If it repeats, memory may be short. {ladder.next_rung(job.recipe, job.config)[1]}",
             {"signal": state.signal, "step": job.step, "attempt": job.attempt},
         )
         again = Launched(

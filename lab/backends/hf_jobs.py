@@ -25,7 +25,7 @@ from lab.backends.gauge import events
 from lab.backends.runner import cancel_file, launching
 from lab.checkpoint import keep_best
 from lab.errors import LabError, Refused
-from lab.hub import BUSY, in_words
+from lab.hub import BUSY, JOBS, in_words
 from lab.parcel import CPU_WHEELS, pack
 from lab.rented import PriceList
 from lab.supervisor import ATTEMPTS
@@ -64,7 +64,7 @@ class HFJobs:
 
     def machines(self) -> dict[str, Machine]:
         """What can be rented, by name. Raises LabError where the Hub does not say."""
-        with in_words("the machines of Hugging Face Jobs"):
+        with in_words("the machines of Hugging Face Jobs", right=JOBS):
             return self._prices.machines(self._api())
 
     def waits(self, session: Path) -> float | None:
@@ -95,7 +95,9 @@ class HFJobs:
                 raise LabError(said)
             write_json(about_file(folder), {"attempt": spec.attempt, "unsure": unsure})
             try:
-                with in_words(f"the job {spec.job}", (*BUSY, 401)):  # a token that has ended: the next one sends it
+                with in_words(
+                    f"the job {spec.job}", (*BUSY, 401), JOBS
+                ):  # a token that has ended: the next one sends it
                     self._send(spec)
             except (LabError, OSError) as error:
                 if isinstance(error, Refused) and not read_json(about_file(folder)).get("unsure"):

@@ -192,7 +192,7 @@ def test_the_hub_may_fail_in_any_way_and_there_is_one_job(hub: Hub, rented: HFJo
     assert end_of(rented, spec.folder).reason == "it was deleted on the Hub"
 
 
-@pytest.mark.parametrize("status, said", [(402, "billing"), (403, "may not do it")])
+@pytest.mark.parametrize("status, said", [(402, "billing"), (403, "give it the right to run jobs")])
 def test_a_refusal_of_the_hub_ends_a_job_before_it_began(hub: Hub, rented: HFJobs, tmp_path: Path, status, said):
     spec = spec_in(tmp_path, data=str(tmp_path / "rows.jsonl"), model=str(tmp_path))
     (tmp_path / "rows.jsonl").touch()

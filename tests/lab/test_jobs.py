@@ -120,9 +120,11 @@ def test_a_killed_trainer_is_found_and_goes_on_from_its_checkpoint(lab_of):
     os.kill(read_json(run_file(folder))["trainer"][0], signal.SIGKILL)
     status = lab.wait(job, 120)  # comes back for the finding
     assert [f["rule"] for f in status["findings"]] == ["trainer_killed"]
+    said = status["findings"][0]["advice"]
     status = lab.wait(job, 120)
     assert (status["state"], status["attempt"], status["step"]) == ("done", 2, 60)
     assert status["result"]["resumed_from"] in (10, 20, 30, 40, 50)
+    assert f"from its last checkpoint, of step {status['result']['resumed_from']}." in said
     facts = list(journal.log)
     steps = [f.step for f in facts if isinstance(f, Progressed) and "loss" in f.values]
     assert steps == sorted(set(steps))  # no step twice

@@ -373,6 +373,7 @@ def test_a_trainer_that_the_kernel_killed_for_memory_is_not_started_again(settin
     assert starved.findings[0].evidence["settings"] == {"batch_size": 4, "grad_accumulation": 2}
     assert (starved.attempt, starved.state) == (1, "failed")
     assert (killed.attempt, [found.rule for found in killed.findings]) == (2, ["trainer_killed"])
+    assert "from the beginning: it had no checkpoint yet" in killed.findings[0].advice
 
 
 @pytest.fixture
