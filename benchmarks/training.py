@@ -29,7 +29,8 @@ from agent.settings import ROOT
 from recipes import probe, sft
 from recipes.job import Job, peak_rss_mb
 from recipes.memory import MIB, RUNTIME, needed, shape_of
-from recipes.training import arguments, load_tokenizer, prepare_machine
+from recipes.training import arguments, prepare_machine
+from recipes.weights import in_half, load_tokenizer
 
 STARTER = ROOT / "starter" / "model"
 GOAL, GOAL_MIXED, GOAL_OFF = 0.98, 1.5, 0.15
@@ -198,13 +199,13 @@ def forecast(number: int) -> dict[str, float]:
         settings: dict[str, Any] = {"model": str(model), "max_length": length, "batch_size": batch, "max_steps": STEPS}
         settings |= {"eval_fraction": 0.0, "save_steps": 10_000} | more
         told = config(Path(home) / "job", fed, **settings)
-        cut = told.passes(told.lengths(fed, load_tokenizer(told.model)), "cpu")
+        cut, half = told.passes(told.lengths(fed, load_tokenizer(told.model)), "cpu"), in_half(told, "cpu")
         with taken() as spent, stopped() as steps:
             sft.train(told, Job(Path(home) / "job"), fed)
         seen = json.loads((Path(home) / "job" / "preflight.json").read_text())
     longest = length if told.packing else seen["length_max"]
     one = {"batch_size": batch // cut, "grad_accumulation": told.grad_accumulation * cut}
-    expected = needed(shape, told.model_dump() | one, longest, "cpu")
+    expected = needed(shape, told.model_dump() | one, longest, "cpu", half=half)
     return {
         "parameters": shape.parameters,
         "foretold": (expected - RUNTIME["cpu"]) / MIB,

@@ -65,6 +65,7 @@ class Machine:
     price: float | None  # None is unknown
     accelerators: int = 1  # that a job may use
     why: str = ""  # it was chosen, where nobody had named it
+    half: bool = True  # it computes in bfloat16
 
     @property
     def here(self) -> bool:

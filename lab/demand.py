@@ -5,25 +5,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lab.backend import Machine
 from lab.models import parameters, sizes
 from lab.preflight import CHARACTERS
 from recipes.catalogue import RECIPES
-from recipes.memory import RUNTIME, Device, Shape, needed_each
+from recipes.memory import RUNTIME, Shape, halves, needed_each
 
 
-def demand(
-    recipe: str,
-    config: dict[str, Any],
-    device: Device,
-    shape: Shape | None = None,
-    accelerators: int = 1,
-    room: int = 0,
-) -> int:
+def demand(recipe: str, config: dict[str, Any], machine: Machine, shape: Shape | None = None) -> int:
     """Bytes at its peak, by the estimate of recipes.memory; of an evaluation its weights, of a person's script 0.
 
     Args:
+        machine: What is told is the need of each of its accelerators.
         shape: The model's, where somebody has asked the Hub for it.
-        accelerators: Those of the machine, of `room` bytes each: what is told is the need of each.
     """
     folder = Path(str(config.get("model", "")))  # of a Hub model that is on this disk, too: see lab.hub
     shape = shape or _shape(folder)
@@ -31,12 +25,24 @@ def demand(
         return 0
     size = parameters(folder)
     if recipe == "evaluate":
-        return RUNTIME[device] + 4 * (size or shape.parameters)  # the judge works in float32
+        return RUNTIME[machine.device] + 4 * (size or shape.parameters)  # the judge works in float32
     if recipe not in RECIPES or recipe == "script":
         return 0
     kind = RECIPES[recipe]
     full = {name: field.default for name, field in kind.model_fields.items()} | config
-    return needed_each(shape, full, _tokens(full), device, kind.METHOD, size, accelerators, room, kind.LEAST)
+    half = halves(machine.device, machine.half, size or shape.parameters, kind.PROBED == "sampled")
+    return needed_each(
+        shape,
+        full,
+        _tokens(full),
+        machine.device,
+        kind.METHOD,
+        size,
+        machine.accelerators,
+        machine.bytes,
+        kind.LEAST,
+        half,
+    )
 
 
 def _shape(folder: Path) -> Shape | None:

@@ -26,7 +26,7 @@ from lab.forecast import expectation
 from lab.hub import Hub, Token
 from lab.integrity import Index
 from lab.judge import same, score_of, seal_of, verdict_on
-from lab.machine import memory, this_machine
+from lab.machine import has_bfloat16, memory, this_machine
 from lab.models import config_of, parameters, sizes, token_counter, where
 from lab.place import Wait, choose
 from lab.preflight import Space, preflight, wrong_columns
@@ -173,14 +173,14 @@ class Lab:
         """The machine of a job (see lab.place). Raises LabError."""
         device, now = config.get("device", "auto"), datetime.now(UTC)
         name = this_machine(device)
-        here = Machine(name, *memory(device), self._backend.price(name))
+        here = Machine(name, *memory(device), self._backend.price(name), half=has_bfloat16(device))
         cap = self.views.budget.dollars if device == "auto" else None
         dollars = None if cap is None else cap - self.views.dollars(now) - self.views.committed_dollars(now)
 
         shape = cache(lambda: sizes(config_of(config["model"], self._hub) or {}))  # the Hub is asked once at most
 
         def needs(machine: Machine) -> int:
-            return demand(recipe, config, machine.device, shape(), machine.accelerators, machine.bytes)
+            return demand(recipe, config, machine, shape())
 
         wait = self._wait(recipe, config, hours, call) if asked == "auto" and dollars is not None else Wait()
         return choose(asked, needs, here, self._backend.machines, dollars, hours, wait)
@@ -383,7 +383,7 @@ def _space(config: dict[str, Any], hub: Hub, place: Machine) -> Space | None:
     """What a job has to fit into."""
     model = config["model"]
     shape = sizes(config_of(model, hub) or {})
-    return Space(place.device, place.bytes, shape, parameters(model), place.accelerators) if shape else None
+    return Space(place, shape, parameters(model)) if shape else None
 
 
 def _serious(job: Job) -> int:

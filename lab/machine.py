@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from recipes.memory import MIB, Device
+from recipes.memory import MIB, Device, cpu_halves
 
 CGROUP = Path("/sys/fs/cgroup")  # version 2: what a container may use, and what became of it
 
@@ -26,6 +26,14 @@ def memory(device: str = "auto") -> tuple[Device, int]:
     """Where a trainer keeps its tensors, and how many bytes are there: of the first GPU, or of the container's RAM."""
     gpu = _gpu() if device == "auto" else None
     return ("cuda", gpu[1]) if gpu else ("cpu", ram())
+
+
+def has_bfloat16(device: str = "auto") -> bool:
+    """Whether a trainer computes in it here: GPUs from Ampere on do, and one that does not say; see recipes.memory."""
+    gpu = _gpu() if device == "auto" else None
+    with suppress(ValueError):
+        return float(gpu[2]) >= 8.0 if gpu else cpu_halves()
+    return True
 
 
 def ram() -> int:
@@ -62,10 +70,12 @@ def _number(file: Path, name: str = "") -> int | None:
 
 
 @cache
-def _gpu() -> tuple[str, int] | None:
-    """Name and bytes of the first GPU; None where there is none, nvidia-smi failed, or did not answer."""
-    said = _asked("name,memory.total")
-    return (said[0], int(said[1]) * MIB) if said else None
+def _gpu() -> tuple[str, int, str] | None:
+    """Name, bytes and compute capability of the first GPU; None where there is none, nvidia-smi failed, or did not answer."""
+    if not (said := _asked("name,memory.total")):
+        return None
+    able = _asked("compute_cap,memory.total")
+    return said[0], int(said[1]) * MIB, able[0] if able else ""
 
 
 def _asked(query: str) -> list[str] | None:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lab.backend import Machine
 from lab.clock import MARGIN, Count, Estimate, Room
 from lab.diagnose import TRUNCATED_STOP, TRUNCATED_WARN
 from lab.findings import Finding
 from lab.integrity import Index
 from recipes import sft
-from recipes.memory import USABLE, Device, Shape, needed_each, rungs
+from recipes.memory import USABLE, Shape, halves, needed_each, rungs
 from recipes.rows import leaves
 from recipes.training import TrainingConfig
 from record.words import duration
@@ -28,13 +29,11 @@ LR_RANGE = (1e-7, 3e-2)  # outside it nothing is learned, or nothing stays finit
 
 @dataclass(frozen=True)
 class Space:
-    """A model, and the memory that a trainer has for it."""
+    """A model, and the machine that a trainer has for it."""
 
-    device: Device
-    bytes: int  # of each accelerator
+    machine: Machine
     shape: Shape
     size: int | None = None  # parameters, where the model's files lie on this disk
-    accelerators: int = 1
 
 
 def preflight(
@@ -173,24 +172,25 @@ def no_memory(
     if space is None:
         return None
     full = {name: field.default for name, field in recipe.model_fields.items()} | config
-    length = _tokens(rows, full, count_tokens)
+    length, on = _tokens(rows, full, count_tokens), space.machine
+    half = halves(on.device, on.half, space.size or space.shape.parameters, recipe.PROBED == "sampled")
 
     def needs(**settings: Any) -> int:
         return needed_each(
-            space.shape, full | settings, length, space.device, recipe.METHOD, space.size,
-            space.accelerators, space.bytes, recipe.LEAST,
+            space.shape, full | settings, length, on.device, recipe.METHOD, space.size,
+            on.accelerators, on.bytes, recipe.LEAST, half,
         )  # fmt: skip
 
-    room, choices = space.bytes * USABLE, list(rungs(full))
+    room, choices = on.bytes * USABLE, list(rungs(full))
     fit = next((choice for choice in choices if needs(**choice) <= room), None)
     if fit == choices[0]:
         return None
-    many = f"{space.accelerators} × " if space.accelerators > 1 else ""
+    many = f"{on.accelerators} × " if on.accelerators > 1 else ""
     what = (
         f"Training takes about {many}{gib(needs())} with rows of {length} tokens, "
-        f"and this machine has {many}{gib(space.bytes)} of {'GPU memory' if space.device == 'cuda' else 'memory'}."
+        f"and this machine has {many}{gib(on.bytes)} of {'GPU memory' if on.device == 'cuda' else 'memory'}."
     )
-    evidence = {"needs_bytes": needs(), "has_bytes": space.bytes, "length": length}
+    evidence = {"needs_bytes": needs(), "has_bytes": on.bytes, "length": length}
     if fit:
         changed = ", ".join(f"{name} = {value}" for name, value in fit.items() if value != full[name])
         advice = f"Use {changed}: the same rows a step in about {gib(needs(**fit))}."

@@ -37,7 +37,8 @@ def _machine(told: Any) -> Machine | None:
     many = int(gpu.quantity) if gpu else 1
     size = _bytes(gpu.vram) // many if gpu else _bytes(told.ram)  # vram is of all of them together [H]
     price = None if unit is None else round(told.unit_cost_usd * unit, 4)
-    return Machine(RENTED + told.name, "cuda" if gpu else "cpu", size, price, many) if size else None
+    half = bool(gpu) and "T4" not in told.name.upper()  # of a processor nobody says it; other GPUs there are newer
+    return Machine(RENTED + told.name, "cuda" if gpu else "cpu", size, price, many, half=half) if size else None
 
 
 def _bytes(text: str) -> int:

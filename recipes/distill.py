@@ -54,7 +54,7 @@ def build(parts: Parts) -> Any:
         temperature=config.temperature,
         beta=config.divergence,
     )
-    model, teacher = parts.load(), load_model(config.teacher or config.model, parts.device == "cuda")
+    model, teacher = parts.load(), load_model(config.teacher or config.model, parts.frozen)
     if model.config.vocab_size != teacher.config.vocab_size:
         sizes = f"{teacher.config.vocab_size} and {model.config.vocab_size}"
         raise ConfigError(f"Teacher and student have vocabularies of {sizes} tokens; they must share one.")

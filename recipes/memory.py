@@ -6,6 +6,8 @@ It does not know mixtures of experts, vision towers or answers that are sampled,
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 Device = Literal["cpu", "cuda"]
@@ -21,6 +23,9 @@ SLACK = {"cpu": 1.45, "cuda": 1.0}
 # What a layer keeps a token, in bytes times (hidden width, width between): transformers 5.23's Llama, read off with
 # torch.autograd.graph.saved_tensors_hooks. A count by hand of its float32 gives the same: two norms keep 3 widths each,
 # attention q, k, v, what it sums to and that once more turned round, the MLP 4 of its own. bfloat16 is autocast's.
+HALF_FROM = 8_000_000  # parameters from which bfloat16 saves a CPU a quarter of a step or more: docs/performance.md
+COMPILED = 64 * MIB  # what oneDNN keeps for bfloat16, measured with prepare_machine's limit
+HALF_FLAGS = {"avx512_bf16", "amx_bf16"}  # of /proc/cpuinfo
 KEPT = {"float32": (44, 16), "bfloat16": (39, 8), "bfloat16 LoRA": (31, 8)}
 HEAD_TOKENS, HEAD_WORDS, HEAD_COPIES = 4096, 32768, 8  # TRL 1.16 never makes all logits: tiles of this size, and copies
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, 8 for a block of 64, and 32 for 256 blocks (QLoRA, 2305.14314, section 3)
@@ -72,6 +77,22 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
     return Shape(kind, layers, hidden, inner, wide * heads, few, words, bool(config.get("tie_word_embeddings", True)))
 
 
+@cache
+def cpu_halves() -> bool:
+    """Whether this machine's processor computes in bfloat16."""
+    try:
+        return bool(HALF_FLAGS & set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split()))
+    except OSError:
+        return False
+
+
+def halves(device: Device, able: bool, size: int, sampled: bool) -> bool:
+    """Whether training computes in bfloat16, its weights and optimizer aside (autocast): what is `able` to does, but a
+    CPU only where that pays. A model that samples its answers there reads all weights for a few tokens at a time.
+    """
+    return able and (device == "cuda" or (size >= HALF_FROM and not sampled))
+
+
 def needed(
     shape: Shape,
     settings: Mapping[str, Any],
@@ -80,6 +101,7 @@ def needed(
     method: str = "SFT",
     size: int | None = None,
     shards: int = 1,
+    half: bool | None = None,
 ) -> int:
     """Bytes at the peak of a training step.
 
@@ -89,17 +111,25 @@ def needed(
         method: A recipe's METHOD.
         size: Parameters, where the files of the model say so.
         shards: Over how many accelerators FSDP spreads weights, gradients and moments: what one of them needs then.
+        half: Whether it computes in bfloat16 (see `halves`); None for what is usual, which is a GPU does.
     """
     size, rank = size or shape.parameters, settings["lora_rank"]
-    half = device == "cuda" and rank > 0  # see load_model: only a base that is not trained is kept in bfloat16
+    half = device == "cuda" if half is None else half
+    small = (
+        half and device == "cuda" and rank > 0
+    )  # see Parts.load: only a base that is not trained is kept in bfloat16
     models = 1 if rank and method != "distillation" else MODELS.get(method, 1)
     trained = shape.adapter(rank) if rank else size
-    fixed = models * (weights(shape, size, settings.get("quantize") == "nf4", 2 if half else 4)) + 8 * trained
-    kept, working = _activations(shape, settings, length, device, method)
+    fixed = models * (weights(shape, size, settings.get("quantize") == "nf4", 2 if small else 4)) + 8 * trained
+    fixed += (
+        2 * size if half and not small and shards == 1 else 0
+    )  # autocast's copies of the weights; FSDP gathers them
+    fixed += COMPILED if half and device == "cpu" else 0
+    kept, working = _activations(shape, settings, length, device, method, half)
     gradients = 4 * trained // shards
     if shards > 1:  # and what is gathered while it is worked on: the ends, a layer, and the next one
         ends = (1 if shape.tied else 2) * shape.words * shape.hidden
-        fixed = fixed // shards + (2 if half else 4) * (ends + 2 * (size - ends) // shape.layers)
+        fixed = fixed // shards + (2 if small else 4) * (ends + 2 * (size - ends) // shape.layers)
     # they grow while the activations go; with accumulation those of the pass before are there all the time
     peak = gradients + kept if settings["grad_accumulation"] > 1 else max(gradients, kept)
     runtime = RUNTIME[device] + (PEFT if rank and device == "cpu" else 0)
@@ -120,13 +150,22 @@ def share(batch: int, times: int, most: int, least: int = 1) -> tuple[int, int, 
     return 1, batch, times
 
 
-def sharded(shape: Shape, settings: Mapping[str, Any], method: str, room: int, size: int | None = None) -> bool:
+def sharded(
+    shape: Shape,
+    settings: Mapping[str, Any],
+    method: str,
+    room: int,
+    size: int | None = None,
+    half: bool | None = None,
+) -> bool:
     """Whether weights, gradients and moments need more than a GPU of `room` bytes: several then share them (FSDP).
 
     Those of four bits are never shared: accelerate 1.15 leaves them out.
     """
     least = {**settings, "batch_size": 1, "grad_accumulation": 1}
-    return settings.get("quantize") != "nf4" and needed(shape, least, 1, "cuda", method, size) > USABLE * room
+    return (
+        settings.get("quantize") != "nf4" and needed(shape, least, 1, "cuda", method, size, half=half) > USABLE * room
+    )
 
 
 def needed_each(
@@ -139,16 +178,19 @@ def needed_each(
     accelerators: int,
     room: int,
     least: int = 1,
+    half: bool | None = None,
 ) -> int:
     """`needed` on each of a machine's accelerators, which have `room` bytes each; `least` rows make a pass."""
     count, batch, times = share(settings["batch_size"], settings["grad_accumulation"], accelerators, least)
     own = {**settings, "batch_size": batch, "grad_accumulation": times}
     if count == 1:
-        return needed(shape, own, length, device, method, size)
-    if sharded(shape, settings, method, room, size):
-        return needed(shape, own, length, device, method, size, count)
+        return needed(shape, own, length, device, method, size, half=half)
+    if sharded(shape, settings, method, room, size, half):
+        return needed(shape, own, length, device, method, size, count, half)
     trained = shape.adapter(settings["lora_rank"]) if settings["lora_rank"] else size or shape.parameters
-    return needed(shape, own, length, device, method, size) + 4 * trained  # the buckets in which gradients are summed
+    return (
+        needed(shape, own, length, device, method, size, half=half) + 4 * trained
+    )  # the buckets in which gradients are summed
 
 
 def weights(shape: Shape, size: int, quantized: bool, each: int) -> int:
@@ -158,12 +200,11 @@ def weights(shape: Shape, size: int, quantized: bool, each: int) -> int:
 
 
 def _activations(
-    shape: Shape, settings: Mapping[str, Any], length: int, device: Device, method: str
+    shape: Shape, settings: Mapping[str, Any], length: int, device: Device, method: str, half: bool
 ) -> tuple[int, int]:
     """Bytes kept for the backward pass, and bytes in use only while one layer or the head is worked on."""
     tokens = settings["batch_size"] * TEXTS.get(method, 1) * length
-    half = ("bfloat16 LoRA" if settings["lora_rank"] else "bfloat16") if device == "cuda" else "float32"
-    a_width, a_inner = KEPT[half]
+    a_width, a_inner = KEPT[("bfloat16 LoRA" if settings["lora_rank"] else "bfloat16") if half else "float32"]
     layer = SLACK[device] * tokens * (a_width * max(shape.hidden, shape.heads) + a_inner * shape.inner)
     head = min(tokens, HEAD_TOKENS) * min(shape.words, HEAD_WORDS) * 4 * HEAD_COPIES
     if not settings["lora_rank"]:

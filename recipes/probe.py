@@ -19,7 +19,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from recipes.job import out_of_memory, peak_rss_mb, visible
-from recipes.memory import Shape, needed, rungs, shape_of
+from recipes.memory import needed, rungs
+from recipes.weights import in_half, shape_in
 
 STEPS = 3  # usual rows, so that AdamW has its moments; the longest, for memory; usual ones again, for the time
 FROM = 10 * STEPS  # steps of a job that is measured: the probe costs a tenth of it at most
@@ -87,7 +88,7 @@ def foretold(measured: dict[str, Any], config: Any, steps: int, rows: int, held:
 def _choices(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str) -> list[Any]:
     """The config, and those that need less. A CPU's kernel kills who takes too much, so there the estimate goes first."""
     made = [one for rung in rungs(config.model_dump()) if (one := _with(config, rung))]
-    shape = None if device == "cuda" else _shape(config.model)
+    shape = None if device == "cuda" else shape_in(config.model)
     if not shape:
         return made
     from psutil import virtual_memory
@@ -95,8 +96,10 @@ def _choices(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: st
     room = virtual_memory().available / LEFT_OUT
     longest = max(len(tokenizer(_text(row, config))["input_ids"]) for row in _longest(rows, 8, config, tokenizer))
     length = longest + config.max_new_tokens if config.PROBED == "sampled" else min(longest, config.max_length)
-    lengths = config.lengths(rows, tokenizer)
-    needs = (needed(shape, one.model_dump() | _pass(one, lengths), length, "cpu", config.METHOD) for one in made)
+    lengths, half = config.lengths(rows, tokenizer), in_half(config, device)
+    needs = (
+        needed(shape, one.model_dump() | _pass(one, lengths), length, "cpu", config.METHOD, half=half) for one in made
+    )
     first = next((at for at, need in enumerate(needs) if need <= room), len(made) - 1)
     return made[first:]
 
@@ -104,15 +107,6 @@ def _choices(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: st
 def _pass(config: Any, lengths: list[int]) -> dict[str, int]:
     cut = config.passes(lengths, "cpu")
     return {"batch_size": config.batch_size // cut, "grad_accumulation": config.grad_accumulation * cut}
-
-
-def _shape(model: str) -> Shape | None:
-    from transformers import AutoConfig
-
-    try:
-        return shape_of(AutoConfig.from_pretrained(model).to_dict())
-    except (OSError, ValueError):  # loading the model will say it
-        return None
 
 
 def _with(config: Any, rung: dict[str, Any]) -> Any:

@@ -17,10 +17,21 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from recipes import probe, processes
 from recipes import rows as shapes
 from recipes.job import ConfigError, Job, peak_rss_mb, write_json
-from recipes.memory import shape_of, sharded, share
+from recipes.memory import sharded, share
 from recipes.recorder import COMPLETE, recorder, step_of
 from recipes.seal import file_hash
-from recipes.weights import context_of, has_bfloat16, load_model, load_tokenizer, lora, merged, save_whole, saved
+from recipes.weights import (
+    context_of,
+    has_bfloat16,
+    in_half,
+    load_model,
+    load_tokenizer,
+    lora,
+    merged,
+    save_whole,
+    saved,
+    shape_in,
+)
 
 MOST_THREADS = 16  # more do not help models that anybody trains on a CPU
 
@@ -107,8 +118,13 @@ class Parts:
     callbacks: list[Any]
     lengths: list[int]  # tokens of some of the rows that it will train on; [] where a recipe does not know them
 
+    @property
+    def frozen(self) -> bool:
+        """Whether weights that are not trained are kept in bfloat16."""
+        return self.device == "cuda" and has_bfloat16("cuda")
+
     def load(self, head: str = "CausalLM", **more: Any) -> Any:
-        return load_model(self.config.model, self.device == "cuda" and self.config.lora_rank > 0, head, **more)
+        return load_model(self.config.model, self.frozen and self.config.lora_rank > 0, head, **more)
 
     def common(self) -> dict[str, Any]:
         """What every trainer of TRL takes."""
@@ -183,6 +199,7 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
         "tokens_per_second": round((final.get("num_tokens", 0.0) - tokens_before) / max(trained_for, 1e-6), 1),
         "peak_rss_mb": peak_rss_mb(),
         "device": device,
+        "precision": "bfloat16" if in_half(config, device) else "float32",
         "resumed_from": resumed_from,
     } | (said_of(asked, config, count, job.accelerators) if job.accelerators > 1 else {})
 
@@ -201,7 +218,7 @@ def foreseen(parts: Parts, job: Job, build: Build, count: int, resumes: bool) ->
         measured = probe.measure(parts.config, parts.train, parts.tokenizer, parts.device, small(parts, job, build))
     if count > 1 and not job.launched:
         write_json(file, measured)
-        half = parts.device == "cuda" and has_bfloat16()
+        half = in_half(parts.config, parts.device)
         processes.start(count, too_large(parts.config, parts.device), parts.device, half, max(1, cores() // count))
     return measured
 
@@ -229,13 +246,10 @@ def too_large(config: Any, device: str) -> bool:
     if device == "cpu":
         return False
     import torch
-    from transformers import AutoConfig
 
-    try:
-        shape = shape_of(AutoConfig.from_pretrained(config.model).to_dict())
-    except (OSError, ValueError):  # loading the model will say it
-        return False
-    return shape is not None and sharded(shape, config.model_dump(), config.METHOD, torch.cuda.mem_get_info()[1])
+    shape, room = shape_in(config.model), torch.cuda.mem_get_info()[1]
+    half = has_bfloat16(device)
+    return shape is not None and sharded(shape, config.model_dump(), config.METHOD, room, half=half)
 
 
 def said_of(asked: Any, config: Any, count: int, accelerators: int) -> dict[str, Any]:
@@ -306,7 +320,8 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
         "lr_scheduler_type": config.schedule,
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
-        "bf16": device == "cuda" and has_bfloat16(),
+        "bf16": in_half(config, device),
+        "use_cpu": device == "cpu",
         "seed": config.seed,
         "data_seed": config.seed,
         "logging_steps": config.log_steps,
@@ -334,6 +349,11 @@ def prepare_machine(device: str = "auto") -> str:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers would warn on every batch
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two jobs that spin on the same cores stop each other
+    for cache in (
+        "LRU_CACHE_CAPACITY",
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
+    ):  # torch's and oneDNN's of bfloat16 on a CPU:
+        os.environ.setdefault(cache, "32")  # a megabyte for each length of rows; with 1024, a leak
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # a job tells nobody that it runs
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # by name: the judge does without datasets' 1 s
     os.environ.setdefault("DATASETS_VERBOSITY", "error")

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from recipes.job import ConfigError
+from recipes.memory import Shape, cpu_halves, halves, shape_of
 
 HEADS = {"CAUSAL_LM": "CausalLM", "SEQ_CLS": "SequenceClassification", "TOKEN_CLS": "TokenClassification"}  # PEFT's
 
@@ -60,11 +61,29 @@ def context_of(model: str) -> int | None:
         return None
 
 
-def has_bfloat16() -> bool:
-    """Whether the GPU computes in it: from Ampere on. A T4 trains in float32, where nothing overflows."""
+def has_bfloat16(device: str) -> bool:
+    """Whether it computes in that: GPUs from Ampere on. A T4 trains in float32, where nothing overflows."""
+    if device == "cpu":
+        return cpu_halves()
     import torch
 
     return torch.cuda.get_device_capability() >= (8, 0)
+
+
+def shape_in(model: str) -> Shape | None:
+    """What its config.json says of its size; None where it cannot be read, or is no plain decoder's."""
+    from transformers import AutoConfig
+
+    try:
+        return shape_of(AutoConfig.from_pretrained(model).to_dict())
+    except (OSError, ValueError):  # loading the model will say it
+        return None
+
+
+def in_half(config: Any, device: Any) -> bool:
+    """Whether a job computes in bfloat16 (see recipes.memory.halves)."""
+    shape = shape_in(config.model) if device == "cpu" else None
+    return halves(device, has_bfloat16(device), shape.parameters if shape else 0, config.PROBED == "sampled")
 
 
 def lora(config: Any) -> Any:
@@ -92,7 +111,7 @@ def nf4(device: str) -> dict[str, Any]:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if device == "cuda" and has_bfloat16() else torch.float32,
+        bnb_4bit_compute_dtype=torch.bfloat16 if has_bfloat16(device) else torch.float32,
     )
     own = int(os.environ.get("LOCAL_RANK", "0"))  # see recipes.processes
     return {"quantization_config": config, "device_map": {"": own if device == "cuda" else "cpu"}}

@@ -18,8 +18,8 @@ from lab.backends.folder import SENTENCE, log_tail, metrics, result, why
 from lab.backends.runner import LOG, cancel_file, eta, holds_machine, holds_ticket, launching, run_file
 from lab.demand import demand
 from lab.errors import LabError
+from lab.machine import has_bfloat16, ram
 from lab.machine import memory as machine
-from lab.machine import ram
 from lab.processes import alive, identity, send
 from lab.queue import Queue
 from lab.reach import Reach
@@ -82,7 +82,8 @@ class LocalBackend:
             path.unlink(missing_ok=True)
         write_json(spec.folder / "config.json", spec.config)
         device, memory = ("cpu", ram()) if self._beside(spec) else machine()
-        needs = demand(spec.recipe, spec.config, device)
+        on = Machine(spec.machine, device, memory, None, half=has_bfloat16("auto" if device == "cuda" else "cpu"))
+        needs = demand(spec.recipe, spec.config, on)
         about = {"job": spec.job, "recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt}
         about |= {"takes_s": spec.takes_s, "device": device}
         about |= {"needs": needs if needs <= USABLE * memory else 0}  # no waiting gives a machine more than it has

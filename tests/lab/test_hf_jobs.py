@@ -324,7 +324,9 @@ def test_whoever_is_asked_is_told_why_it_would_not_wait_and_nothing_is_rented_th
 
 @pytest.mark.slow
 def test_a_flavour_with_two_accelerators_trains_on_both(hub: Hub, rented: HFJobs, tmp_path: Path):
-    assert rented.machines()["hf-jobs a100x4"] == Machine("hf-jobs a100x4", "cuda", 80 * GIB, 10.0, 4)
+    offers = rented.machines()
+    assert offers["hf-jobs a100x4"] == Machine("hf-jobs a100x4", "cuda", 80 * GIB, 10.0, 4)
+    assert not offers["hf-jobs t4-small"].half and not offers["hf-jobs cpu-basic"].half
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"{i}+1=", "completion": str(i + 1)}) + "\n" for i in range(64)))
     model = str(Path("starter/model").resolve())

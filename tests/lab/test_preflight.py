@@ -2,6 +2,7 @@
 
 import pytest
 
+from lab.backend import Machine
 from lab.clock import Estimate, Room
 from lab.integrity import Index
 from lab.preflight import Space, preflight
@@ -127,7 +128,7 @@ def of_length(tokens):
 
 
 def memory(gibs, shape=SEVEN, tokens=500, config=SETTINGS, device="cuda", recipe=sft.Config):
-    space = Space(device, gibs * GIB, shape)
+    space = Space(Machine("local", device, gibs * GIB, None), shape)
     found = preflight(GOOD, config, Index([]), of_length(tokens), 10 * GIB, None, None, recipe, space)
     return next((finding for finding in found if finding.rule == "no_memory"), None)
 

@@ -14,7 +14,7 @@ import pytest
 from agent.settings import ROOT
 from agent.terminal import lines
 from lab import machine
-from lab.backend import JobSpec, JobState, left_s, read_json, write_json
+from lab.backend import JobSpec, JobState, Machine, left_s, read_json, write_json
 from lab.backends import runner
 from lab.backends.local import LocalBackend
 from lab.backends.runner import holds_ticket, run_file
@@ -23,10 +23,13 @@ from lab.models import STARTER
 from lab.processes import identity
 from lab.queue import Queue
 from lab.supervisor import _moved
+from recipes.memory import cpu_halves
 from record.events import Launched, Queued
 from record.views import Views
 from tests.conftest import until
 from tests.scripted import open_lab
+
+HERE = Machine("local CPU, 2 cores", "cpu", 16 * 2**30, None)
 
 DEAD = [2**22 + 1, 0.0]  # a pid beyond Linux' largest
 
@@ -322,9 +325,9 @@ def test_the_need_of_a_job_is_known_where_its_model_is(tmp_path: Path):
     data = tmp_path / "rows.jsonl"
     data.write_text(json.dumps({"prompt": "a" * 300, "completion": "b"}) + "\n")
     config = {"model": str(STARTER), "data": str(data), "batch_size": 8}
-    small, large = (demand("sft", config | {"batch_size": size}, "cpu") for size in (8, 64))
-    assert 2**28 < demand("evaluate", config, "cpu") < small < large
-    assert demand("sft", config | {"model": "nowhere"}, "cpu") == demand("script", config, "cpu") == 0
+    small, large = (demand("sft", config | {"batch_size": size}, HERE) for size in (8, 64))
+    assert 2**28 < demand("evaluate", config, HERE) < small < large
+    assert demand("sft", config | {"model": "nowhere"}, HERE) == demand("script", config, HERE) == 0
 
 
 def test_the_numbers_of_a_cgroup_are_read(tmp_path: Path):
@@ -381,7 +384,9 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine whose nvidia-smi says that it has a T4 with 900 MiB free."""
     program = tmp_path / "bin" / "nvidia-smi"
     program.parent.mkdir()
-    program.write_text('#!/bin/sh\ncase "$1" in *name*) echo "NVIDIA T4, 15360";; *) echo 900;; esac\n')
+    program.write_text(
+        '#!/bin/sh\ncase "$1" in *name*) echo "NVIDIA T4, 15360";; *cap*) echo "7.5, 15360";; *) echo 900;; esac\n'
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     machine._gpu.cache_clear()
@@ -392,6 +397,7 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_job_beside_the_gpu_waits_for_no_job_on_it_and_does_not_see_it(tmp_path: Path, gpu, settings):
     assert (machine.this_machine(), machine.memory()) == ("local NVIDIA T4", ("cuda", 15360 * 2**20))
     assert machine.free("cuda") == 900 * 2**20
+    assert not machine.has_bfloat16() and machine.has_bfloat16("cpu") == cpu_halves()
     backend, seen = LocalBackend(settings.home / "queue", settings.job_env), {}
     cpu = machine.this_machine("cpu")  # of a job whose setting says so
     for name in (cpu, machine.this_machine()):

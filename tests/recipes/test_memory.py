@@ -95,6 +95,7 @@ def test_several_gpus_hold_a_share_each_of_what_one_cannot():
 
     states = each(1, 6 * gib) - each(4, 6 * gib)  # of 16 bytes, one process of four keeps a quarter, and gathers some
     gathered = 4 * (151_936 * 896 + 2 * (size - 151_936 * 896) / 24)
-    assert states == pytest.approx(0.75 * 16 * size - gathered, rel=0.02)
+    copies = 2 * size  # in bfloat16, of autocast; what FSDP gathers takes their place
+    assert states == pytest.approx(0.75 * 16 * size + copies - gathered, rel=0.02)
     whole = needed(shape(), PLAIN | {"batch_size": 2}, 1, "cuda")
     assert each(4, 16 * gib) - whole == 4 * size  # data parallel: all of it, and the buckets of the gradients
