@@ -1,4 +1,5 @@
-"""A person's sessions, kept in their private dataset repository: what changed goes there in one commit a snapshot.
+"""A person's sessions, kept in their private dataset repository, or in a folder of a mounted bucket (record.shelf): what
+changed goes there in one commit a snapshot.
 
     sessions/<id>/…          the session's folder (see record.contents), and owner.json: which machine goes on with it
     traces/<id>.jsonl        the log for the Hub's viewer (record.export)
@@ -33,7 +34,8 @@ from record.export import trace
 from record.journal import Journal
 from record.log import Log, LogError
 from record.mark import mark, marked
-from record.remote import Remote, Trouble, by_session
+from record.remote import Trouble, by_session
+from record.shelf import Place
 from record.views import Views
 
 OWNER, DELETED = "owner.json", ".deleted"
@@ -115,7 +117,7 @@ class Mirror:
         most: Bytes of a session, beyond which the biggest weights and files are left out.
     """
 
-    def __init__(self, remote: Remote, sessions: Path, machine: str, pace: Pace | None = None, most: int = MOST):
+    def __init__(self, remote: Place, sessions: Path, machine: str, pace: Pace | None = None, most: int = MOST):
         self.pace = pace or Pace()
         self._remote, self._sessions, self._machine, self._most = remote, sessions, machine, most
         self._known: dict[str, _Session] = {}
@@ -207,7 +209,7 @@ class Mirror:
         """One commit at most; returns whether all was there before."""
         head = self._remote.head(make=self._head is None)
         if head is None:
-            raise Trouble(f"{self._remote.repo} was deleted; it is made again when ML Intern starts", person=True)
+            raise Trouble(f"{self._remote.repo} is gone; it is made again when ML Intern starts", person=True)
         if head != self._head:
             self._tree = {path: frozenset((name,)) for path, (_, name) in self._remote.files(head).items()}
             self._head = head
