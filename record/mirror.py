@@ -34,7 +34,7 @@ from record.export import trace
 from record.journal import Journal
 from record.log import Log, LogError
 from record.mark import mark, marked
-from record.remote import Trouble, by_session
+from record.remote import Remote, Trouble, by_session
 from record.shelf import Place
 from record.views import Views
 
@@ -353,20 +353,20 @@ class Mirror:
     def _shorten(self) -> None:
         """Make one commit of a long history, which nobody reads, unless another machine, or process of ours, may write:
         an owner at work commits more often than `dead`, by the Hub's own clock."""
-        made = self._remote.made
-        if len(made) < self._count_at:
+        remote = self._remote
+        if not isinstance(remote, Remote) or len(remote.made) < self._count_at:
             return
         count = self.pace.history
         try:
-            past = self._remote.history()
+            past = remote.history()
             recent = {name for name, at in past if at > past[0][1] - self.pace.dead}
             count = len(past)
-            if count >= self.pace.history and recent <= made:
-                self._remote.squash()
+            if count >= self.pace.history and recent <= remote.made:
+                remote.squash()
                 count = 1
         except Trouble as trouble:
-            LOGGER.warning("the history of %s stays as it is: %s", self._remote.repo, trouble)
-        self._count_at = len(made) + max(self.pace.history - count, self.pace.history // 10)
+            LOGGER.warning("the history of %s stays as it is: %s", remote.repo, trouble)
+        self._count_at = len(remote.made) + max(self.pace.history - count, self.pace.history // 10)
 
 
 def bury(session: Path) -> None:

@@ -49,7 +49,6 @@ class Shelf:
 
     def __init__(self, folder: Path, scratch: Path):
         self.repo, self.scratch = str(folder), scratch
-        self.made: set[str] = set()  # nothing has a history here
         self._indexes, self._files = folder / "sessions", folder / "files"
         self._known: dict[str, Index] = {}  # indexes that were whole when they were read
         self._broken: set[str] = set()  # indexes whose contents turned out not to be
@@ -126,10 +125,10 @@ class Shelf:
                     self._put(path, after[session][path][1], what, there[session])
             before = self._list()
             for session, index in after.items():
-                if at.pop(session, "") != self._newest(names := before.get(session, [])):
+                if (last := at.pop(session, "")) != self._newest(names := before.get(session, [])):
                     raise Trouble(f"somebody else has written {session} in {self.repo}")
                 if index:
-                    at[session] = self._seal(session, index, names)
+                    at[session] = self._seal(session, index, last, names)
                 else:
                     self._drop(session, names)
             for path in add:
@@ -139,14 +138,17 @@ class Shelf:
                     self._tidy(session)
         return "\n".join(sorted(at.values()))
 
-    def _seal(self, session: str, index: Index, before: list[str]) -> str:
-        """Write an index, and be sure of it: all that it names is there, and nobody else has written one meanwhile."""
+    def _seal(self, session: str, index: Index, last: str, before: list[str]) -> str:
+        """Write an index, and be sure of it: all that it names is there, and nobody else has finished one since the last.
+
+        If another writer is told that theirs is there, it was whole before ours was begun, and so we see it.
+        """
         data = json.dumps(index, indent=0).encode()
         when = max(int(time.time()), *(int(name.split(".")[-3]) + 1 for name in before), 0)
         name = f"{session}.{when:010d}.{_sum(data)}.json"
         _write(self._indexes / name, data)
-        whole = {content for _, content in index.values()} <= self._contents(session)
-        if not whole or {*self._list().get(session, [])} - {*before} != {name}:
+        now = self._list().get(session, [])
+        if not (name in now and self._are_there(session, index)) or last != self._newest([*filter(name.__ne__, now)]):
             (self._indexes / name).unlink(missing_ok=True)
             self._known.clear()  # what is known may be there no more
             raise Trouble(f"somebody else writes or deletes {session} in {self.repo} at the same time")
@@ -166,7 +168,7 @@ class Shelf:
                     named.update(content for _, content in index.values())
             for name in {*names} - {*kept}:
                 (self._indexes / name).unlink(missing_ok=True)
-            for content in self._contents(session) - named:
+            for content in self._contents(session).keys() - named:
                 (self._files / session / content).unlink(missing_ok=True)
 
     def _drop(self, session: str, names: list[str]) -> None:
@@ -196,7 +198,7 @@ class Shelf:
             data = (self._indexes / name).read_bytes()
             index = {str(path): (int(size), str(content)) for path, (size, content) in json.loads(data).items()}
             plain = all(path == os.path.normpath(path) and _session(path) == session for path in index)
-            if own in oids(data) and plain and {one for _, one in index.values()} <= self._contents(session):
+            if own in oids(data) and plain and self._are_there(session, index, sized=_age(name) < AT_REST):
                 self._known[name] = index
         return self._known.get(name)
 
@@ -210,10 +212,18 @@ class Shelf:
         self._known.pop(name, None)
         return Trouble(f"{path} is not in {self.repo} as it was sent; what was there before is taken", spoilt=True)
 
-    def _contents(self, session: str) -> set[str]:
-        with suppress(FileNotFoundError):
-            return {EMPTY, *filter(SUM.fullmatch, os.listdir(self._files / session))}
-        return {EMPTY}
+    def _contents(self, session: str) -> dict[str, os.DirEntry[str]]:
+        with suppress(FileNotFoundError), os.scandir(self._files / session) as found:
+            return {one.name: one for one in found if SUM.fullmatch(one.name)}
+        return {}
+
+    def _are_there(self, session: str, index: Index, sized: bool = False) -> bool:
+        """Whether all that an index names is; `sized`, as big as it was: a crash is not long ago."""
+        there = self._contents(session)
+        for size, content in index.values():
+            if content != EMPTY and (content not in there or (sized and there[content].stat().st_size != size)):
+                return False
+        return True
 
     def _named(self, session: str) -> set[str]:
         """Contents that an index counts on: they are not written over."""
