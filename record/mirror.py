@@ -197,6 +197,8 @@ class Mirror:
     def _failed(self, trouble: Trouble) -> None:
         self._failures += 1
         self._shy = trouble.refused and not self._shy
+        if trouble.spoilt:  # maybe what was sent ahead
+            self._ahead = Ahead(self._remote, self.pace.first)
         wait = min(self.pace.longest, self.pace.first * 2 ** (self._failures - 1))
         wait = max(self.pace.longest if trouble.person else wait, trouble.wait_s)
         self._not_before = time.monotonic() + wait

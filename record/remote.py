@@ -26,7 +26,7 @@ class Trouble(Exception):
         wait_s: How long it asks us to wait.
         person: Somebody must act.
         refused: It does not take just this, however often it is sent.
-        spoilt: Part of a snapshot was lost there; from now on the one before it is the newest.
+        spoilt: Part of what was sent is lost there; from now on the newest is what is whole.
     """
 
     def __init__(

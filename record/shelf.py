@@ -148,10 +148,11 @@ class Shelf:
         name = f"{session}.{when:010d}.{_sum(data)}.json"
         _write(self._indexes / name, data)
         now = self._list().get(session, [])
-        if not (name in now and self._are_there(session, index)) or last != self._newest([*filter(name.__ne__, now)]):
+        lost = not self._are_there(session, index)
+        if lost or name not in now or last != self._newest([*filter(name.__ne__, now)]):
             (self._indexes / name).unlink(missing_ok=True)
             self._known.clear()  # what is known may be there no more
-            raise Trouble(f"somebody else writes or deletes {session} in {self.repo} at the same time")
+            raise Trouble(f"somebody else writes or deletes {session} in {self.repo} at the same time", spoilt=lost)
         self._known[name] = index
         return name
 

@@ -44,6 +44,11 @@ def aged(folder: Folder, seconds: int) -> None:
         path.rename(path.with_name(f"{name}.{int(when) - seconds}.{rest}"))
 
 
+def written(folder: Folder) -> set[tuple[int, Path]]:
+    """Every file, with when it was written (ns)."""
+    return {(path.stat().st_mtime_ns, path) for path in folder.path.rglob("*") if path.is_file()}
+
+
 def grown(home: Path, folder: Folder) -> tuple[Log, bytes, bytes]:
     """A session with two snapshots: its log then, and now."""
     log, one = session(home), mirror_of(folder, home)
@@ -101,17 +106,17 @@ def test_a_kill_at_any_write_leaves_a_snapshot_whole(folder: Folder, tmp_path: P
     states, kills = [(log.path.read_bytes(), "0")], 0
     for at in range(1, 100):
         aged(folder, 1000)  # so that there is something to delete, too
-        known = {*folder.path.rglob("*")}
+        known = written(folder)
         log.append(Said(text=f"{at}"))
         note.write_text(f"{at}")
+        note.with_name(f"copy-{at}").write_text("the same")  # of which the snapshot before has one, too
         big.write_bytes(random.randbytes(mirror.BIG + 1) if at == 3 else b"")
         states.append((log.path.read_bytes(), f"{at}"))
         killed = dies(lambda: sent(mirror_of(folder, home)), at)
-        written = sorted({*folder.path.rglob("*.*")} - known, key=lambda path: path.stat().st_mtime_ns)
-        if tears and killed and written:  # and what was written last did not get there whole
-            os.truncate(written[-1], written[-1].stat().st_size // 2)
-        new = tmp_path / f"new-{at}"
-        got = fetched(folder, new)
+        new = [path for _, path in sorted(written(folder) - known)]
+        if tears and killed and new:  # and what was written last did not get there whole
+            os.truncate(new[-1], new[-1].stat().st_size // 2)
+        got = fetched(folder, tmp_path / f"new-{at}")
         assert got in states[-2:] if killed else got == states[-1]
         kills += killed
         sent(mirror_of(folder, home))
@@ -125,7 +130,9 @@ def test_a_kill_at_any_write_leaves_a_snapshot_whole(folder: Folder, tmp_path: P
     assert kills >= 6, "contents, an index, and what is deleted"
 
 
-@pytest.mark.parametrize("how", ["index-torn", "index-gone", "content-torn", "content-other", "content-gone"])
+@pytest.mark.parametrize(
+    "how", ["index-torn", "index-gone", "index-other", "content-torn", "content-other", "content-gone"]
+)
 def test_what_is_spoilt_is_noticed_and_what_was_there_before_is_fetched(folder: Folder, tmp_path: Path, how: str):
     log, before, now = grown(tmp_path, folder)
     assert fetched(folder, tmp_path / "whole") == (now, "second")
@@ -137,6 +144,8 @@ def test_what_is_spoilt_is_noticed_and_what_was_there_before_is_fetched(folder: 
         what = folder.path / "files" / AAA / new
     if how.endswith("gone"):
         what.unlink()
+    elif how == "index-other":
+        what.write_bytes(what.read_bytes().replace(b"note.txt", b"n0te.txt"))
     else:
         what.write_bytes(what.read_bytes()[:-1] + (b"" if how.endswith("torn") else b"\0"))
     assert fetched(folder, tmp_path / "new") == (before, "first")
@@ -198,10 +207,17 @@ def test_what_a_person_deletes_there_is_written_again(folder: Folder, tmp_path: 
     log, _, _ = grown(tmp_path, folder)
     one = mirror_of(folder, tmp_path)
     sent(one)
+    data = random.randbytes(mirror.BIG + 1)
+    (log.path.parent / "workspace" / "big.bin").write_bytes(data)
+    one.look()
+    ahead = folder.path / "files" / AAA / shelf._sum(data)
+    until(lambda: not one._ahead._thread or not one._ahead._thread.is_alive(), 10)
+    assert ahead.exists()
     for content in contents(folder):
-        (folder.path / "files" / AAA / content).unlink()
+        (ahead.with_name(content)).unlink()
     log.append(Said(text="and on"))
     sent(one)
+    assert ahead.read_bytes() == data
     assert log_there(folder) == log.path.read_bytes() and b"second" in files_of(folder).values()
 
 
