@@ -81,7 +81,7 @@ class Shelf:
                 if place.is_file() and content in oids(place):
                     continue
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.touch()
+                place.write_bytes(b"")
                 with suppress(FileNotFoundError):
                     shutil.copyfile(self._files / _session(path) / content, place)
                 if content not in oids(place):
