@@ -275,19 +275,16 @@ def _mirror(env: dict[str, str], home: Path, alone: bool) -> str:
 
     Elsewhere nobody expects an upload who has not asked for it.
     """
-    said = env.get("ML_INTERN_MIRROR") or ("on" if env.get("SPACE_ID") else "off")
-    if (
-        env.get("SPACE_ID")
-        and alone
-        and not env.get("ML_INTERN_MIRROR")
-        and is_bucket(VOLUME, Path(MOUNTS).read_text())
-    ):
+    said, space = env.get("ML_INTERN_MIRROR"), bool(env.get("SPACE_ID"))
+    if not said and space and alone and is_bucket(VOLUME, Path(MOUNTS).read_text()):
         return f"{VOLUME}/ml-intern"
+    said = said or ("on" if space else "off")
     name = {"on": "{user}/ml-intern-sessions", "off": ""}.get(said.lower(), said)
     if said.startswith("/"):
         name = str(Path(said).resolve())
-        there = os.access(name, os.W_OK) or (Path(name).parent.is_mount() and os.access(Path(name).parent, os.W_OK))
-        if not there or Path(name).is_relative_to(home):
+        above = os.path.dirname(name)
+        there = name if os.path.isdir(name) else above if os.path.ismount(above) else ""
+        if not os.access(there, os.W_OK) or any(Path(name).is_relative_to(ours) for ours in (home, ROOT)):
             hint = "name a folder outside ML_INTERN_HOME that is there and can be written, or a new one right below a mount"
             raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; {hint}.")
     elif not re.fullmatch(r"(([\w.-]+|\{user\})/)?[\w.-]+|", name):

@@ -265,6 +265,10 @@ def test_a_folder_can_be_the_mirror_where_it_can_be_written_and_one_person_is_he
     env = {"ML_INTERN_MIRROR": str(folder), "ML_INTERN_HOME": str(tmp_path / "home")}
     with pytest.raises(SettingsError, match="share'; name a folder outside ML_INTERN_HOME that is there"):
         read(env)
+    folder.touch()
+    with pytest.raises(SettingsError, match="that is there and can be written"):
+        read(env)
+    folder.unlink()
     folder.mkdir()
     assert read(env).shelf == folder and read(env | {"ML_INTERN_MIRROR": f"{folder}/"}).shelf == folder
     inside = tmp_path / "home" / "kept"

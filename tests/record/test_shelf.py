@@ -226,7 +226,7 @@ def test_of_two_machines_that_write_at_once_one_at_most_is_told_that_it_is_there
     sent(mirror_of(folder, tmp_path))
     path, told = f"sessions/{AAA}/owner.json", 0
     dice = random.Random(0)
-    for i in range(300):
+    for i in range(150):
         if i % 10 == 0:
             aged(folder, 1000)
         ours = [Shelf(folder.path, tmp_path / f"{n}") for n in range(3)]
