@@ -283,14 +283,14 @@ def _mirror(env: dict[str, str], home: Path, alone: bool) -> str:
     if said.startswith("/"):
         name = str(Path(said).resolve())
         above = os.path.dirname(name)
-        there = name if os.path.isdir(name) else above if os.path.ismount(above) else ""
+        there = name if os.path.isdir(name) else above if above != "/" and os.path.ismount(above) else ""
         if not os.access(there, os.W_OK) or any(Path(name).is_relative_to(ours) for ours in (home, ROOT)):
             hint = "name a folder outside ML_INTERN_HOME that is there and can be written, or a new one right below a mount"
             raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; {hint}.")
     elif not re.fullmatch(r"(([\w.-]+|\{user\})/)?[\w.-]+|", name):
         hint = "set it to off, on, the name of a dataset repository, or the whole path of a folder"
         raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; {hint}.")
-    if not alone and "/" in name and "{user}" not in name:
+    if not alone and "/" in name and ("{user}" not in name or name.startswith("/")):
         raise SettingsError(
             f"ML_INTERN_MIRROR is {said!r}, one for everybody who signs in; write {{user}} for its owner."
         )

@@ -276,8 +276,10 @@ def test_a_folder_can_be_the_mirror_where_it_can_be_written_and_one_person_is_he
     with pytest.raises(SettingsError, match="outside ML_INTERN_HOME"):
         read(env | {"ML_INTERN_MIRROR": str(inside)})
     many = {"SPACE_ID": "o/i", "SPACE_HOST": "o-i.hf.space", "OAUTH_CLIENT_ID": "x", "OAUTH_CLIENT_SECRET": "y"}
-    with pytest.raises(SettingsError, match="one for everybody who signs in"):
-        read(env | many)
+    (folder / "{user}").mkdir()
+    for place in (folder, folder / "{user}"):
+        with pytest.raises(SettingsError, match="one for everybody who signs in"):
+            read(env | many | {"ML_INTERN_MIRROR": str(place)})
     wallet = Wallet(replace(space, space="ada/intern", mirror=str(folder), home=tmp_path / "server"))
     assert wallet.settings_of("ada").shelf == folder and wallet.settings_of("ben").mirror == ""
 
