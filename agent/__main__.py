@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="the whole job on the starter model: no key, no GPU, no network")
     demo.add_argument("--seed", type=int, default=0, help="of data and training (default 0)")
     commands.add_parser("list", help="every session, newest first")
-    fetch = commands.add_parser("pull", help="fetch sessions that your mirror on the Hub has and this machine has not")
+    fetch = commands.add_parser("pull", help="fetch sessions that your mirror has and this machine has not")
     fetch.add_argument("session", nargs="?", default="", help="its id, or the beginning of it (default: all)")
     for name, what in (
         ("show", "where a session stands"),

@@ -181,8 +181,8 @@ def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int
     if output == "text":
         print(guard(landlock()), file=sys.stderr)
         if settings.mirror:
-            where = settings.mirror.replace("{user}", "YOU")
-            print(f"mirror: {where} on the Hub, private; ML_INTERN_MIRROR=off ends it", file=sys.stderr)
+            where = settings.shelf or f"{settings.mirror.replace('{user}', 'YOU')} on the Hub, private"
+            print(f"mirror: {where}; ML_INTERN_MIRROR=off ends it", file=sys.stderr)
     ended = threading.Event()
     printer = threading.Thread(target=_follow, args=(driven.log, after, output, ended), daemon=True)
     printer.start()

@@ -1,6 +1,6 @@
-"""Keep a person's sessions in their dataset repository on the Hub, from this process (see record.mirror).
+"""Keep a person's sessions in their dataset repository on the Hub, or in a folder, from this process (see record.mirror).
 
-On in a Space that has a token, elsewhere where ML_INTERN_MIRROR names a repository or says "on". Nothing else is sent.
+On in a Space that has a token or a bucket, elsewhere where ML_INTERN_MIRROR says so. Nothing else is sent.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import IO, Any, TypeVar
 
-from agent.kept import STATE, TOKEN
+from agent.kept import STATE, TOKEN, lacking
 from agent.sessions import not_theirs
 from agent.settings import Settings, SettingsError
 from lab.backend import write_json
@@ -24,6 +24,7 @@ from record.mirror import Mirror, Pace
 from record.pull import Pulled, pull
 from record.redact import redact_tree
 from record.remote import Remote, Trouble, told
+from record.shelf import Place, Shelf
 
 Done = TypeVar("Done")
 LOOK = 1.0  # seconds
@@ -38,23 +39,23 @@ class Mirroring:
         self._settings, self._pace = settings, pace or Pace()
         self._until = 0.0  # on the monotonic clock, once it has been told to stop
         self._told: dict[str, Any] = {}
-        self._remote: Remote | None = None
+        self._remote: Place | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._started = float("-inf")
 
     def start(self) -> None:
         """Fetch what is not here, and then keep the mirror. Does nothing where it is off."""
-        if self._settings.mirror and TOKEN not in self._settings.keys:
-            logging.getLogger(__name__).warning("nothing is mirrored yet: %s is not set", TOKEN)
+        if self._settings.mirror and (why := lacking(self._settings)):
+            logging.getLogger(__name__).warning("nothing is mirrored yet: %s", why)
         self.renew(self._settings)
 
     def renew(self, settings: Settings) -> None:
         """Go on with the token that the person has now; start, if it is the first."""
         self._settings = settings
-        if not settings.mirror or TOKEN not in settings.keys:
+        if lacking(settings):
             return
-        if self._remote:
+        if isinstance(self._remote, Remote):
             self._remote.renew(settings.keys[TOKEN])
         rested = time.monotonic() > self._started + self._pace.longest  # one that has died is not begun at once again
         if not (self._thread and self._thread.is_alive()) and rested and not self._stop.is_set():
@@ -80,7 +81,7 @@ class Mirroring:
             if remote := self._insist(lambda: connect(self._settings), self._tell):
                 self._keep(remote, machine(self._settings))
 
-    def _keep(self, remote: Remote, us: str) -> None:
+    def _keep(self, remote: Place, us: str) -> None:
         self._remote = remote
         threading.Thread(target=self._fetch, args=(remote, us), name="mirror-pull", daemon=True).start()
         mirror = Mirror(remote, self._settings.sessions, us, self._pace)
@@ -98,7 +99,7 @@ class Mirroring:
             with suppress(OSError):
                 write_json(self._settings.home / STATE, redact_tree(state, self._settings.secrets))
 
-    def _fetch(self, remote: Remote, us: str) -> None:
+    def _fetch(self, remote: Place, us: str) -> None:
         """Fetch what is not here, and look again while a session's owner may be gone; what is here need not wait for it."""
         said: dict[str, str] = {}
         refusal = partial(not_theirs, self._settings)
@@ -125,8 +126,10 @@ class Mirroring:
         return None
 
 
-def connect(settings: Settings, scratch: str = SCRATCH) -> Remote:
-    """A person's repository. Raises Trouble."""
+def connect(settings: Settings, scratch: str = SCRATCH) -> Place:
+    """A person's repository, or folder. Raises Trouble."""
+    if settings.shelf:
+        return Shelf(settings.shelf, settings.home / scratch)
     api = client(settings.keys[TOKEN], settings.job_env)
     repo = settings.mirror
     with told():
@@ -137,9 +140,10 @@ def connect(settings: Settings, scratch: str = SCRATCH) -> Remote:
 
 def fetch(settings: Settings, wanted: str = "") -> Pulled:
     """Fetch a person's sessions that are not here. Raises SettingsError."""
-    if not settings.mirror or TOKEN not in settings.keys:
+    if lacking(settings):
         what = "HF_TOKEN is not set" if settings.mirror else "The mirror is off"
-        raise SettingsError(f"{what}; set HF_TOKEN, and ML_INTERN_MIRROR to on or to the name of a dataset repository.")
+        hint = "set HF_TOKEN, and ML_INTERN_MIRROR to on or to the name of a dataset repository; or ML_INTERN_MIRROR to a folder"
+        raise SettingsError(f"{what}; {hint}.")
     try:
         refusal = partial(not_theirs, settings)
         return pull(connect(settings, "pulling"), settings.sessions, machine(settings), wanted, refusal=refusal)

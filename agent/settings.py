@@ -30,6 +30,7 @@ QUIET = {
 }
 # Beginnings of the names of file systems without file locks: a mounted bucket's, or another machine's.
 NO_LOCKS = ("fuse", "nfs", "cifs", "smb", "9p")
+VOLUME, MOUNTS = "/data", "/proc/mounts"  # where a Space has its storage
 # What a command or a trainer may see of our environment.
 JOB_NAMES = (
     "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
@@ -80,7 +81,8 @@ class Settings:
     oauth: Provider | None = None
     servers: tuple[ServerConfig, ...] = ()  # MCP servers whose tools a session gets
     url: str | None = None  # where people find the page, for links in messages
-    mirror: str = ""  # the dataset repository that keeps sessions, with "{user}" for its owner; "" is none
+    # what keeps sessions: a dataset repository, with "{user}" for its owner, or the whole path of a folder; "" is nothing
+    mirror: str = ""
 
     @property
     def sessions(self) -> Path:
@@ -90,6 +92,11 @@ class Settings:
     def queue(self) -> Path:
         """Who has the machine: one queue for all people."""
         return (self.shared or self.home) / "queue"
+
+    @property
+    def shelf(self) -> Path | None:
+        """The folder that keeps sessions; None where the Hub does, or nothing."""
+        return Path(self.mirror) if self.mirror.startswith("/") else None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -152,7 +159,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         oauth=oauth,
         servers=servers,
         url=env.get("ML_INTERN_URL") or site or None,
-        mirror=_mirror(env, alone=oauth is None),
+        mirror=_mirror(env, home, alone=oauth is None),
     )
 
 
@@ -192,9 +199,8 @@ def quiet_libraries() -> None:
 
 def _default_home(env: dict[str, str]) -> str:
     """A Space keeps its sessions on a disk at /data where there is one; a person in their home."""
-    mounts = Path("/proc/mounts")
-    if env.get("SPACE_ID") and os.access("/data", os.W_OK) and is_disk("/data", mounts.read_text()):
-        return "/data/ml-intern"
+    if env.get("SPACE_ID") and os.access(VOLUME, os.W_OK) and is_disk(VOLUME, Path(MOUNTS).read_text()):
+        return f"{VOLUME}/ml-intern"
     return str(Path(env.get("HOME") or Path.home()) / ".ml-intern")
 
 
@@ -220,9 +226,23 @@ def is_disk(folder: str, mounts: str) -> bool:
 
     A mounted bucket (FUSE or NFS) knows no file locks: our logs could not be appended, and sqlite would break on it.
     """
-    rows = [line.split() for line in mounts.splitlines()]
-    above = [row for row in rows if row[1] == "/" or f"{folder}/".startswith(f"{row[1]}/")]
-    return bool(above) and not max(above, key=lambda row: len(row[1]))[2].startswith(NO_LOCKS)
+    _, kind, _ = _mount(folder, mounts)
+    return bool(kind) and not kind.startswith(NO_LOCKS)
+
+
+def is_bucket(folder: str, mounts: str) -> bool:
+    """Whether something without file locks is mounted there, to write in, by the text of /proc/mounts."""
+    point, kind, options = _mount(folder, mounts)
+    return point == folder and kind.startswith(NO_LOCKS) and "rw" in options.split(",")
+
+
+def _mount(folder: str, mounts: str) -> tuple[str, str, str]:
+    """Where a folder is mounted, as which file system, and its options; of several at one place the last is seen."""
+    found = ("", "", "")
+    for _, point, kind, options, *_ in map(str.split, mounts.splitlines()):
+        if f"{folder}/".startswith(f"{point.rstrip('/')}/") and len(point) >= len(found[0]):
+            found = point, kind, options
+    return found
 
 
 def _prices(env: dict[str, str]) -> tuple[float, float] | None:
@@ -250,13 +270,27 @@ def _dollars(env: dict[str, str], name: str) -> float:
     return dollars
 
 
-def _mirror(env: dict[str, str], alone: bool) -> str:
-    """On in a Space, whose disk may be wiped; elsewhere nobody expects an upload who has not asked for it."""
-    said = env.get("ML_INTERN_MIRROR") or ("on" if env.get("SPACE_ID") else "off")
+def _mirror(env: dict[str, str], home: Path, alone: bool) -> str:
+    """On in a Space, whose disk may be wiped: in its owner's bucket, where there is one and nobody else's sessions are here.
+
+    Elsewhere nobody expects an upload who has not asked for it.
+    """
+    said, space = env.get("ML_INTERN_MIRROR"), bool(env.get("SPACE_ID"))
+    if not said and space and alone and is_bucket(VOLUME, Path(MOUNTS).read_text()):
+        return f"{VOLUME}/ml-intern"
+    said = said or ("on" if space else "off")
     name = {"on": "{user}/ml-intern-sessions", "off": ""}.get(said.lower(), said)
-    if not re.fullmatch(r"(([\w.-]+|\{user\})/)?[\w.-]+|", name):
-        raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; set it to off, on, or the name of a dataset repository.")
-    if not alone and "/" in name and "{user}" not in name:
+    if said.startswith("/"):
+        name = str(Path(said).resolve())
+        above = os.path.dirname(name)
+        there = name if os.path.isdir(name) else above if above != "/" and os.path.ismount(above) else ""
+        if not os.access(there, os.W_OK) or any(Path(name).is_relative_to(ours) for ours in (home, ROOT)):
+            hint = "name a folder outside ML_INTERN_HOME that is there and can be written, or a new one right below a mount"
+            raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; {hint}.")
+    elif not re.fullmatch(r"(([\w.-]+|\{user\})/)?[\w.-]+|", name):
+        hint = "set it to off, on, the name of a dataset repository, or the whole path of a folder"
+        raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; {hint}.")
+    if not alone and "/" in name and ("{user}" not in name or name.startswith("/")):
         raise SettingsError(
             f"ML_INTERN_MIRROR is {said!r}, one for everybody who signs in; write {{user}} for its owner."
         )

@@ -82,6 +82,7 @@ class Wallet:
             api_base=None,
             prices=None,
             servers=(),
+            mirror="" if whole.shelf else whole.mirror,  # the folder is the owner's
         )
 
     def everyone(self) -> list[Settings]:

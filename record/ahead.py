@@ -8,13 +8,14 @@ import time
 from typing import Any
 
 from record.contents import Piece, oids
-from record.remote import Remote, Trouble
+from record.remote import Trouble
+from record.shelf import Place
 
 
 class Ahead:
     """One at a time, in a thread of its own, the least recently tried first. `rest`: seconds of one after its failure."""
 
-    def __init__(self, remote: Remote, rest: float):
+    def __init__(self, remote: Place, rest: float):
         self._remote, self._rest = remote, rest
         self._done: dict[str, tuple[Piece, Any, frozenset[str]]] = {}
         self._wanted: dict[str, Piece] = {}

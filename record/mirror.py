@@ -1,4 +1,5 @@
-"""A person's sessions, kept in their private dataset repository: what changed goes there in one commit a snapshot.
+"""A person's sessions, kept in their private dataset repository, or in a folder of a mounted bucket (record.shelf): what
+changed goes there in one commit a snapshot.
 
     sessions/<id>/…          the session's folder (see record.contents), and owner.json: which machine goes on with it
     traces/<id>.jsonl        the log for the Hub's viewer (record.export)
@@ -34,6 +35,7 @@ from record.journal import Journal
 from record.log import Log, LogError
 from record.mark import mark, marked
 from record.remote import Remote, Trouble, by_session
+from record.shelf import Place
 from record.views import Views
 
 OWNER, DELETED = "owner.json", ".deleted"
@@ -115,7 +117,7 @@ class Mirror:
         most: Bytes of a session, beyond which the biggest weights and files are left out.
     """
 
-    def __init__(self, remote: Remote, sessions: Path, machine: str, pace: Pace | None = None, most: int = MOST):
+    def __init__(self, remote: Place, sessions: Path, machine: str, pace: Pace | None = None, most: int = MOST):
         self.pace = pace or Pace()
         self._remote, self._sessions, self._machine, self._most = remote, sessions, machine, most
         self._known: dict[str, _Session] = {}
@@ -195,6 +197,8 @@ class Mirror:
     def _failed(self, trouble: Trouble) -> None:
         self._failures += 1
         self._shy = trouble.refused and not self._shy
+        if trouble.spoilt:  # maybe what was sent ahead
+            self._ahead = Ahead(self._remote, self.pace.first)
         wait = min(self.pace.longest, self.pace.first * 2 ** (self._failures - 1))
         wait = max(self.pace.longest if trouble.person else wait, trouble.wait_s)
         self._not_before = time.monotonic() + wait
@@ -207,7 +211,7 @@ class Mirror:
         """One commit at most; returns whether all was there before."""
         head = self._remote.head(make=self._head is None)
         if head is None:
-            raise Trouble(f"{self._remote.repo} was deleted; it is made again when ML Intern starts", person=True)
+            raise Trouble(f"{self._remote.repo} is gone; it is made again when ML Intern starts", person=True)
         if head != self._head:
             self._tree = {path: frozenset((name,)) for path, (_, name) in self._remote.files(head).items()}
             self._head = head
@@ -351,20 +355,20 @@ class Mirror:
     def _shorten(self) -> None:
         """Make one commit of a long history, which nobody reads, unless another machine, or process of ours, may write:
         an owner at work commits more often than `dead`, by the Hub's own clock."""
-        made = self._remote.made
-        if len(made) < self._count_at:
+        remote = self._remote
+        if not isinstance(remote, Remote) or len(remote.made) < self._count_at:
             return
         count = self.pace.history
         try:
-            past = self._remote.history()
+            past = remote.history()
             recent = {name for name, at in past if at > past[0][1] - self.pace.dead}
             count = len(past)
-            if count >= self.pace.history and recent <= made:
-                self._remote.squash()
+            if count >= self.pace.history and recent <= remote.made:
+                remote.squash()
                 count = 1
         except Trouble as trouble:
-            LOGGER.warning("the history of %s stays as it is: %s", self._remote.repo, trouble)
-        self._count_at = len(made) + max(self.pace.history - count, self.pace.history // 10)
+            LOGGER.warning("the history of %s stays as it is: %s", remote.repo, trouble)
+        self._count_at = len(remote.made) + max(self.pace.history - count, self.pace.history // 10)
 
 
 def bury(session: Path) -> None:

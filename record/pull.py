@@ -16,7 +16,8 @@ from record.journal import Journal
 from record.log import Log, LogError
 from record.mark import mark
 from record.mirror import DELETED, OWNER
-from record.remote import Remote, Trouble, by_session
+from record.remote import Trouble, by_session
+from record.shelf import Place
 from record.views import Views
 
 Files = dict[str, tuple[int, str]]  # path: size, name
@@ -35,7 +36,7 @@ class Pulled:
 
 
 def pull(
-    remote: Remote, sessions: Path, machine: str, wanted: str = "", dead: float = 600.0, refusal: Refusal = lambda _: ""
+    remote: Place, sessions: Path, machine: str, wanted: str = "", dead: float = 600.0, refusal: Refusal = lambda _: ""
 ) -> Pulled:  # fmt: skip
     """Fetch sessions that are in a mirror and not here, the newest first; `wanted` is an id, or the beginning of one.
 
@@ -44,7 +45,7 @@ def pull(
     left: whoever may write in the repository can have made it. Raises Trouble or OSError, but for trouble with one session
     only after the others have been tried; what was fetched by then stays.
     """
-    pulled, failed = Pulled(), None
+    pulled, failed, again = Pulled(), None, False
     sessions.mkdir(parents=True, exist_ok=True)
     if (head := remote.head()) is None:
         return pulled
@@ -64,13 +65,16 @@ def pull(
             if trouble.person or trouble.wait_s:
                 raise
             remote.head()  # raises, where it is not this session's trouble
-            failed = trouble
+            failed, again = trouble, again or trouble.spoilt
             continue
         except _Leased as leased:
             pulled.left[draft.name], pulled.leased = str(leased), True
         except (LogError, ValueError, TypeError) as error:  # also JSON that is none
             pulled.left[draft.name] = str(error).replace(f"{draft / LOG}: ", "its log, ")[:300].rstrip(".")
         shutil.rmtree(draft.parents[1], ignore_errors=True)
+    if again:  # a snapshot that is spoilt has one before it
+        rest = pull(remote, sessions, machine, wanted, dead, refusal)
+        return Pulled([*pulled.fetched, *rest.fetched], rest.left, rest.leased)
     if failed:
         raise failed
     return pulled
@@ -81,7 +85,7 @@ class _Leased(Exception):
 
 
 def _fetch(
-    remote: Remote, head: str, files: Files, draft: Path, session: Path, machine: str, dead: float, refusal: Refusal
+    remote: Place, head: str, files: Files, draft: Path, session: Path, machine: str, dead: float, refusal: Refusal
 ) -> None:  # fmt: skip
     """One session, by way of a folder of ours. Raises Trouble, _Leased, and what `pulled.left` is for."""
     path = f"sessions/{session.name}/{OWNER}"
@@ -107,7 +111,7 @@ def _fetch(
         raise Trouble(f"{session.name} could not be laid down in {session.parent}: {error}") from error
 
 
-def _claim(remote: Remote, head: str, files: Files, add: dict[str, Any], name: str, machine: str) -> None:
+def _claim(remote: Place, head: str, files: Files, add: dict[str, Any], name: str, machine: str) -> None:
     """Commit whose it is now, if it is still what was fetched at `head`; others may commit what is theirs meanwhile."""
     while True:
         now = remote.head()

@@ -20,17 +20,20 @@ WHY = {
 
 
 class Trouble(Exception):
-    """The Hub did not do what it was asked, or did not say so.
+    """The Hub, or a folder in its place, did not do what it was asked, or did not say so.
 
     Args:
         wait_s: How long it asks us to wait.
         person: Somebody must act.
         refused: It does not take just this, however often it is sent.
+        spoilt: Part of what was sent is lost there; from now on the newest is what is whole.
     """
 
-    def __init__(self, why: str, wait_s: float = 0.0, person: bool = False, refused: bool = False):
+    def __init__(
+        self, why: str, wait_s: float = 0.0, person: bool = False, refused: bool = False, spoilt: bool = False
+    ):
         super().__init__(why)
-        self.wait_s, self.person, self.refused = wait_s, person, refused
+        self.wait_s, self.person, self.refused, self.spoilt = wait_s, person, refused, spoilt
 
 
 class Remote:

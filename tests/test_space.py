@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from agent.settings import ROOT, is_disk, read
+from agent.settings import ROOT, is_bucket, is_disk, read
 from record.card import KINDS
 
 
@@ -42,6 +42,17 @@ def test_sessions_lie_on_a_disk_and_never_on_a_mounted_bucket():
         assert is_disk("/data", f"{root}hf-mount /database {kind} rw 0 0\n"), "another folder's"
         assert not is_disk("/data", f"hf-mount / {kind} rw 0 0\n")
     assert not is_disk("/data", "")
+
+
+def test_a_bucket_is_what_is_mounted_at_data_without_locks_and_can_be_written():
+    root = "overlay / overlay rw 0 0\n"
+    for kind in ("fuse.hf-mount", "fuse", "nfs4"):
+        assert is_bucket("/data", f"{root}hf-mount /data {kind} rw,nosuid,nodev 0 0\n")
+        assert not is_bucket("/data", f"{root}hf-mount /data {kind} ro,nosuid 0 0\n"), "only to read"
+        assert not is_bucket("/data", f"{root}hf-mount /data/model {kind} rw 0 0\n"), "a folder below it"
+        assert not is_bucket("/data", f"hf-mount / {kind} rw 0 0\n"), "the whole disk"
+        assert not is_bucket("/data", f"{root}hf-mount /data {kind} rw 0 0\n/dev/sdb /data ext4 rw 0 0\n"), "hidden"
+    assert not is_bucket("/data", f"{root}/dev/nvme1n1 /data ext4 rw 0 0\n") and not is_bucket("/data", root)
 
 
 def test_the_image_runs_as_uid_1000_with_no_secret_in_its_build():

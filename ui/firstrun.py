@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Literal
 
-from agent.kept import TOKEN
+from agent.kept import lacking
 from agent.providers import KEYS, BrainError, check_driver
 from agent.sessions import MIN_FREE
 from agent.settings import Settings
@@ -101,8 +101,9 @@ def _storage(settings: Settings) -> Check:
         return Check("storage", "ok", "Sessions stay on this machine.")
     if settings.home.is_relative_to("/data"):
         return Check("storage", "ok", "Sessions stay on the Space's volume.")
-    if settings.mirror and TOKEN in settings.keys:
-        return Check("storage", "ok", "A restart wipes the disk; sessions are kept in your repository on the Hub.")
+    if not lacking(settings):
+        where = settings.shelf or "your repository on the Hub"
+        return Check("storage", "ok", f"A restart wipes the disk; sessions are kept in {where}.")
     what = "A restart wipes the disk, and sessions are not kept on the Hub."
     return Check("storage", "warn", what, "Sign in, or set HF_TOKEN; ML_INTERN_MIRROR must not be off.")
 

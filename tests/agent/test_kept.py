@@ -73,6 +73,32 @@ def test_what_the_mirror_does_is_what_people_are_told(hub: Hub, ada: Settings, n
     assert re.fullmatch(r"Kept on the Hub \d s ago\.", kept(ada, folder).said), "as it was, not as it is"
 
 
+def test_of_a_folder_it_is_said_where_it_is_and_nothing_of_the_hub(settings: Settings, new_session, tmp_path: Path):
+    folder = tmp_path / "share"
+    here = replace(settings, keys={}, mirror=str(folder))
+    session, journal = new_session(here)
+
+    def told(said: str) -> None:
+        until(lambda: re.fullmatch(said, kept(here, here.sessions / session).said), 20)
+
+    told(f"Whether this session is kept in {folder} is not known yet.")
+    folder.write_text("no folder")
+    mirroring = Mirroring(here, QUICK)
+    mirroring.start()
+    told(rf"Not kept in {folder}: the folder {folder} cannot be used: Not a directory; next try in 0 s\.")
+    folder.unlink()
+    told(rf"Kept in {folder} \d s ago\.")
+    journal.append(Halted(), Closed(outcome="stopped", reason=""))
+    told(rf"Kept in {folder}\.")
+    assert kept(here, here.sessions / session).where == ""
+    mirroring.stop(5)
+    other = replace(here, home=tmp_path / "other")
+    for at, command, words in ((other, "pull", f"{session}: fetched."), (here, "show", f"Kept in {folder}.\n")):
+        env = cli_environment(at) | {"ML_INTERN_MIRROR": str(folder)}
+        done = subprocess.run([sys.executable, "-m", "agent", command, session], cwd=ROOT, env=env, capture_output=True)
+        assert words in done.stdout.decode() and "Hub" not in done.stdout.decode()
+
+
 def test_a_session_of_another_machine_is_not_said_to_be_kept_from_here(ada: Settings, new_session):
     session, _ = new_session(ada)
     one = {"kept": 1.0, "done": None, "late": 0, "foreign": "laptop", "left_out": 0, "some": []}

@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from agent.mirroring import Mirroring, fetch
-from agent.sessions import not_theirs
+from agent.sessions import Request, not_theirs, open_session
 from agent.settings import ROOT, Settings, SettingsError, read
 from agent.steering import delete, halt
 from agent.wallet import Wallet
@@ -24,11 +24,14 @@ from lab.backends.runner import run_file
 from lab.models import STARTER
 from lab.processes import alive
 from lab.tasks import write_rows
+from record.contents import oids
 from record.events import Budget, Call, Closed, Goal, Halted, Launched, Opened, Progressed, Replied
 from record.journal import Journal
 from record.log import Log
 from record.mirror import Pace
 from record.views import Views
+from tests.chat.server import chat_server
+from tests.chat.turns import says, stalls
 from tests.conftest import cli_environment, forks, until
 from tests.hub import Hub, serve
 from tests.recipes.rig import sft_rows
@@ -130,6 +133,26 @@ def test_training_goes_on_from_its_checkpoint_on_a_new_machine(
         assert len([fact for fact in log if isinstance(fact, Replied) and fact.calls == (TRAIN,)]) == 1
         halt(log)
         until(lambda: again.views.settled, 60)
+
+
+def test_a_space_whose_disk_is_wiped_goes_on_from_its_bucket_without_a_token(server: Settings, tmp_path: Path):
+    """Its worker is killed while the model is asked, and the next one has nothing but the folder."""
+    turns = [says("", ("shell", {"command": "echo one >> done.txt"})), stalls(), says("Done."), *[says("Done.")] * 3]
+    with chat_server(turns) as chat:
+        server = replace(server, mirror=str(tmp_path / "bucket"), keys={}, api_base=chat.base)
+        space = Wallet(server).settings_of("ada")
+        session = open_session(space, Request(task="chains", driver="openai/m", person="ada"))
+        folder, indexes = space.sessions / session, tmp_path / "bucket" / "sessions"
+        with working(server):
+            until(lambda: len(chat.requests) == 2)
+            before = (folder / "events.jsonl").read_bytes()
+            until(lambda: [file for file in indexes.glob("*.json") if min(oids(before), key=len) in file.read_text()])
+        shutil.rmtree(server.home)
+        with working(server):
+            until(lambda: (folder / "events.jsonl").exists())
+            assert Journal(Log(folder / "events.jsonl")).wait(lambda views: views.settled, 60)
+    assert (folder / "events.jsonl").read_bytes().startswith(before)
+    assert (folder / "workspace" / "done.txt").read_text() == "one\n", "what was done is there, and is not done again"
 
 
 def test_the_command_line_fetches_what_is_not_here(hub: Hub, space: Settings, new_session, tmp_path: Path):
@@ -235,6 +258,30 @@ def test_a_session_that_names_files_of_others_is_not_laid_down_on_a_space(hub: H
     place = "sessions/s/events/000001.jsonl"
     api.upload_file(path_or_fileobj=log.path, path_in_repo=place, repo_id=REPO, repo_type="dataset")
     assert "is no file of its own" in fetch(space).left["s"] and not (space.sessions / "s").exists()
+
+
+def test_a_folder_can_be_the_mirror_where_it_can_be_written_and_one_person_is_here(space: Settings, tmp_path: Path):
+    folder = tmp_path / "share"
+    env = {"ML_INTERN_MIRROR": str(folder), "ML_INTERN_HOME": str(tmp_path / "home")}
+    with pytest.raises(SettingsError, match="share'; name a folder outside ML_INTERN_HOME that is there"):
+        read(env)
+    folder.touch()
+    with pytest.raises(SettingsError, match="that is there and can be written"):
+        read(env)
+    folder.unlink()
+    folder.mkdir()
+    assert read(env).shelf == folder and read(env | {"ML_INTERN_MIRROR": f"{folder}/"}).shelf == folder
+    inside = tmp_path / "home" / "kept"
+    inside.mkdir(parents=True)
+    with pytest.raises(SettingsError, match="outside ML_INTERN_HOME"):
+        read(env | {"ML_INTERN_MIRROR": str(inside)})
+    many = {"SPACE_ID": "o/i", "SPACE_HOST": "o-i.hf.space", "OAUTH_CLIENT_ID": "x", "OAUTH_CLIENT_SECRET": "y"}
+    (folder / "{user}").mkdir()
+    for place in (folder, folder / "{user}"):
+        with pytest.raises(SettingsError, match="one for everybody who signs in"):
+            read(env | many | {"ML_INTERN_MIRROR": str(place)})
+    wallet = Wallet(replace(space, space="ada/intern", mirror=str(folder), home=tmp_path / "server"))
+    assert wallet.settings_of("ada").shelf == folder and wallet.settings_of("ben").mirror == ""
 
 
 def test_nobody_is_mirrored_who_has_not_asked_but_on_a_space(space: Settings):

@@ -1,11 +1,12 @@
-"""A Hub on loopback for the tests of what goes there."""
+"""A Hub on loopback, and a folder in its place, for the tests of what goes there."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.hub import Hub, serve
-from tests.record.mirrored import REPO
+from tests.record.mirrored import REPO, Folder, Store
 
 
 @pytest.fixture(scope="module")
@@ -23,3 +24,14 @@ def hub(hubs: Hub) -> Hub:
     if repo := hubs.repos.get("dataset", REPO):
         hubs.repos.drop(repo)
     return hubs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "bucket")
+
+
+@pytest.fixture(params=["hub", "folder"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """Either of them."""
+    return request.getfixturevalue(request.param)

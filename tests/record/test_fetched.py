@@ -32,6 +32,8 @@ from tests.record.mirrored import (
     CALM,
     DAY,
     REPO,
+    Store,
+    files_of,
     job,
     log_there,
     mirror_of,
@@ -43,7 +45,7 @@ from tests.record.mirrored import (
 )
 
 
-def test_a_new_machine_fetches_and_goes_on(hub: Hub, tmp_path: Path):
+def test_a_new_machine_fetches_and_goes_on(store: Store, tmp_path: Path):
     log = session(tmp_path / "old")
     old = log.path.parent
     folder = job(log)
@@ -56,11 +58,11 @@ def test_a_new_machine_fetches_and_goes_on(hub: Hub, tmp_path: Path):
     (old / "workspace" / "train.py").write_text("print()")
     log.append(Ended(job="sft-1", state="done", seconds=1))
     weights(folder / "model")
-    sent(mirror_of(hub, tmp_path / "old", "old"))
-    assert there(hub)["jobs/sft-1/log/000001.txt"] == b"printed"
+    sent(mirror_of(store, tmp_path / "old", "old"))
+    assert there(store)["jobs/sft-1/log/000001.txt"] == b"printed"
     heard = time.time()
     sessions = tmp_path / "new" / "sessions"
-    remote = remote_of(hub, tmp_path / "new")
+    remote = remote_of(store, tmp_path / "new")
     held = pull(remote, sessions, "new")
     assert not held.fetched and "works on another machine (old)" in held.left[old.name]
     assert pull(remote, sessions, "new", dead=0.0).fetched == [old.name]
@@ -75,14 +77,14 @@ def test_a_new_machine_fetches_and_goes_on(hub: Hub, tmp_path: Path):
     assert not list(new.rglob(OWNER)) and not (new / "events").exists()
     there_now = Log(new / "events.jsonl")
     there_now.append(Said(text="go on"))
-    sent(mirror_of(hub, tmp_path / "new", "new"))
-    assert log_there(hub) == there_now.path.read_bytes()
+    sent(mirror_of(store, tmp_path / "new", "new"))
+    assert log_there(store) == there_now.path.read_bytes()
     log.append(Said(text="me too"))
-    sent(mirror_of(hub, tmp_path / "old", "old"))
+    sent(mirror_of(store, tmp_path / "old", "old"))
     log.refresh()
     halted = log[-1]
     assert isinstance(halted, Halted) and "(new)" in halted.reason, "two must not drive one session"
-    assert log_there(hub) == there_now.path.read_bytes()
+    assert log_there(store) == there_now.path.read_bytes()
 
 
 def made_up(hub: Hub, logs: dict[str, list[Fact]]) -> None:
@@ -136,24 +138,24 @@ def test_a_log_that_is_not_in_order_is_not_fetched(hub: Hub, tmp_path: Path):
     assert [path.name for path in (tmp_path / "sessions").iterdir()] == ["good"]
 
 
-def test_an_old_process_of_a_space_yields_to_the_one_that_was_started_after_it(hub: Hub, tmp_path: Path):
+def test_an_old_process_of_a_space_yields_to_the_one_that_was_started_after_it(store: Store, tmp_path: Path):
     log = session(tmp_path / "old")
-    old = mirror_of(hub, tmp_path / "old", "ada/space")
+    old = mirror_of(store, tmp_path / "old", "ada/space")
     sent(old)
-    assert pull(remote_of(hub, tmp_path / "new"), tmp_path / "new" / "sessions", "ada/space").fetched
+    assert pull(remote_of(store, tmp_path / "new"), tmp_path / "new" / "sessions", "ada/space").fetched
     log.append(Said(text="still here"))
     sent(old)
     there_now = Log(tmp_path / "new" / "sessions" / log.path.parent.name / "events.jsonl")
     there_now.append(Said(text="go on"))
-    sent(mirror_of(hub, tmp_path / "new", "ada/space"))
+    sent(mirror_of(store, tmp_path / "new", "ada/space"))
     log.append(Said(text="and on"))
     sent(old)
     log.refresh()
-    assert isinstance(log[-1], Halted) and log_there(hub) == there_now.path.read_bytes()
+    assert isinstance(log[-1], Halted) and log_there(store) == there_now.path.read_bytes()
 
 
-def test_a_folder_takes_the_place_of_a_file(hub: Hub, tmp_path: Path):
-    log, one = session(tmp_path), mirror_of(hub, tmp_path)
+def test_a_folder_takes_the_place_of_a_file(store: Store, tmp_path: Path):
+    log, one = session(tmp_path), mirror_of(store, tmp_path)
     place = log.path.parent / "workspace" / "out"
     place.write_text("file")
     sent(one)
@@ -161,7 +163,7 @@ def test_a_folder_takes_the_place_of_a_file(hub: Hub, tmp_path: Path):
     place.mkdir()
     (place / "file").write_text("folder")
     sent(one)
-    assert {path for path in there(hub) if path.startswith("workspace/")} == {"workspace/out/file"}
+    assert {path for path in there(store) if path.startswith("workspace/")} == {"workspace/out/file"}
 
 
 def test_what_is_fetched_twice_or_cut_off_is_whole(hub: Hub, tmp_path: Path):
@@ -193,11 +195,11 @@ def test_what_is_fetched_twice_or_cut_off_is_whole(hub: Hub, tmp_path: Path):
     assert len(list((sessions / log.path.parent.name / "workspace").iterdir())) == 20
 
 
-def test_a_dead_machines_session_is_fetched_while_this_one_mirrors(hub: Hub, tmp_path: Path):
+def test_a_dead_machines_session_is_fetched_while_this_one_mirrors(store: Store, tmp_path: Path):
     old = session(tmp_path / "old", "old")
-    sent(mirror_of(hub, tmp_path / "old", "old"))
-    log, one = session(tmp_path, "new"), mirror_of(hub, tmp_path)
-    remote = remote_of(hub, tmp_path)
+    sent(mirror_of(store, tmp_path / "old", "old"))
+    log, one = session(tmp_path, "new"), mirror_of(store, tmp_path)
+    remote = remote_of(store, tmp_path)
     fetch, commit = remote.fetch, remote.commit
     (remote.scratch / "pull-of-another-commit").mkdir(parents=True)
 
@@ -217,14 +219,14 @@ def test_a_dead_machines_session_is_fetched_while_this_one_mirrors(hub: Hub, tmp
 
     remote.fetch, remote.commit = slow, late
     assert pull(remote, tmp_path / "sessions", "here", dead=0.0).fetched == [old.path.parent.name]
-    assert json.loads(there(hub, "old")[OWNER])["machine"] == "here" and not list(remote.scratch.glob("pull-*"))
-    assert log_there(hub, "new") == log.path.read_bytes()
+    assert json.loads(there(store, "old")[OWNER])["machine"] == "here" and not list(remote.scratch.glob("pull-*"))
+    assert log_there(store, "new") == log.path.read_bytes()
 
 
-def test_a_session_that_goes_on_elsewhere_while_it_is_fetched_is_not_ours(hub: Hub, tmp_path: Path):
-    log, one = session(tmp_path / "old"), mirror_of(hub, tmp_path / "old", "old")
+def test_a_session_that_goes_on_elsewhere_while_it_is_fetched_is_not_ours(store: Store, tmp_path: Path):
+    log, one = session(tmp_path / "old"), mirror_of(store, tmp_path / "old", "old")
     sent(one)
-    remote = remote_of(hub, tmp_path)
+    remote = remote_of(store, tmp_path)
     fetch = remote.fetch
 
     def slow(*asked) -> None:
@@ -235,7 +237,7 @@ def test_a_session_that_goes_on_elsewhere_while_it_is_fetched_is_not_ours(hub: H
     remote.fetch = slow
     with pytest.raises(Trouble, match="has changed while it was fetched"):
         pull(remote, tmp_path / "sessions", "here", dead=0.0)
-    assert not list((tmp_path / "sessions").iterdir()) and json.loads(there(hub)[OWNER])["machine"] == "old"
+    assert not list((tmp_path / "sessions").iterdir()) and json.loads(there(store)[OWNER])["machine"] == "old"
 
 
 def test_what_was_fetched_out_of_one_repository_is_sent_to_another(hub: Hub, tmp_path: Path):
@@ -251,17 +253,17 @@ def test_what_was_fetched_out_of_one_repository_is_sent_to_another(hub: Hub, tmp
     assert f"sessions/{log.path.parent.name}/events/000001.jsonl" in hub.repos.files("dataset", "ada/other")
 
 
-def test_a_session_that_is_deleted_here_is_deleted_there_and_not_fetched_again(hub: Hub, tmp_path: Path):
+def test_a_session_that_is_deleted_here_is_deleted_there_and_not_fetched_again(store: Store, tmp_path: Path):
     log, other = session(tmp_path, "aaa"), session(tmp_path, "bbb")
-    one = mirror_of(hub, tmp_path)
+    one = mirror_of(store, tmp_path)
     sent(one)
     bury(log.path.parent)
     shutil.rmtree(log.path.parent)
-    assert pull(remote_of(hub, tmp_path), tmp_path / "sessions", "here").fetched == []
+    assert pull(remote_of(store, tmp_path), tmp_path / "sessions", "here").fetched == []
     sent(one)
-    paths = hub.repos.files("dataset", REPO)
+    paths = files_of(store)
     assert not [path for path in paths if log.path.parent.name in path]
     assert [path for path in paths if other.path.parent.name in path]
     shutil.rmtree(other.path.parent)  # a disk that is wiped deletes nothing there
-    sent(mirror_of(hub, tmp_path))
-    assert there(hub, "bbb")
+    sent(mirror_of(store, tmp_path))
+    assert there(store, "bbb")

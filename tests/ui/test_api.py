@@ -170,6 +170,9 @@ def test_the_first_run_check_says_where_a_spaces_sessions_are_kept(site: Site):
     assert _storage(replace(on_a_space, keys={"HF_TOKEN": "hf_x"})).state == "ok"
     assert _storage(replace(on_a_space, keys={"HF_TOKEN": "hf_x"}, mirror="")).state == "warn"
     assert _storage(replace(on_a_space, home=Path("/data/ml-intern"))).state == "ok"
+    assert _storage(replace(on_a_space, mirror="/data/ml-intern")).what.endswith(
+        "sessions are kept in /data/ml-intern."
+    )
 
 
 def test_the_page_of_documentation_is_the_servers_own(site: Site):

@@ -44,6 +44,18 @@ def test_the_page_says_whether_the_work_is_kept(mirrored: Site, visit, theme: st
     (mirrored.settings.home / STATE).unlink()
 
 
+def test_of_a_folder_the_page_says_where_it_is_and_leads_nowhere(tmp_path_factory: pytest.TempPathFactory, visit):
+    home = own_settings(tmp_path_factory.mktemp("home"))
+    for site in served(replace(home, mirror="/data/ml-intern", keys={})):
+        name, _ = site.session(lambda name: [*story.beginning(name), *story.ending()])
+        one = {"kept": time.time() - 40, "done": None, "late": 0, "foreign": "", "left_out": 0, "some": []}
+        told = {"repo": "/data/ml-intern", "why": "", "again": 0.0, "sessions": {name: one}}
+        write_json(site.settings.home / STATE, told)
+        line = visit(f"{site.url}/?session={name}").locator("p.kept")
+        line.get_by_text("Kept in /data/ml-intern 4").wait_for()
+        assert line.get_by_role("link").count() == 0
+
+
 def test_where_the_mirror_is_off_the_page_says_so_and_a_replay_says_nothing(site: Site, visit):
     name, _ = site.session(story.beginning)
     page = visit(f"{site.url}/?session={name}")

@@ -40,7 +40,7 @@ export function tiles(state) {
 
 const MARKS = { kept: "check", "not kept": "warn", off: "minus", unknown: "circle" };
 
-/** Whether the session is kept on the Hub, with the way there. */
+/** Whether the session is kept on the Hub or in a folder, with the way to the Hub. */
 export const kept = ({ state, said, where }) =>
   h(
     `p.kept.${state === "not kept" ? "bad" : state}`,

@@ -150,9 +150,9 @@ export class Work {
     redraw(this.slots.spend, [made.innerHTML], () => made);
   }
 
-  /** Whether its work is kept on the Hub: what is not known is said to be unknown. */
+  /** Whether its work is kept elsewhere: what is not known is said to be unknown. */
   async drawKept() {
-    const unknown = { state: "unknown", said: "Whether this session is kept on the Hub is not known: the server does not say.", where: "" };
+    const unknown = { state: "unknown", said: "Whether this session is kept is not known: the server does not say.", where: "" };
     const there = await api.kept(this.session).catch(() => unknown);
     redraw(this.slots.kept, there, () => panels.kept(there));
   }
