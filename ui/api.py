@@ -172,7 +172,7 @@ def one(log: Seen, shelf: OurShelf) -> dict[str, Any]:
 
 @session_api.get("/kept")
 def kept_there(settings: Ours, log: Seen) -> Kept:
-    """Whether the session is kept on the Hub."""
+    """Whether the session is kept on the Hub, or in a folder."""
     return kept(settings, log.path.parent)
 
 
