@@ -82,7 +82,7 @@ class LocalBackend:
             path.unlink(missing_ok=True)
         write_json(spec.folder / "config.json", spec.config)
         device, memory = ("cpu", ram()) if self._beside(spec) else machine()
-        needs = demand(spec.recipe, spec.config, device)
+        needs = demand(spec.recipe, spec.config, device, room=memory)
         about = {"job": spec.job, "recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt}
         about |= {"takes_s": spec.takes_s, "device": device}
         about |= {"needs": needs if needs <= USABLE * memory else 0}  # no waiting gives a machine more than it has
