@@ -299,6 +299,7 @@ def _peak_mb(device: str) -> int:
 
 
 def _free(device: str) -> None:
+    gc.unfreeze()  # vLLM's start has made all that there was permanent, and the trainer refers to itself
     gc.collect()
     if device == "cuda":
         import torch

@@ -24,6 +24,8 @@ from recipes.weights import context_of
 
 PORTS = range(29500, 29516)  # torchrun's own, which lab.reach leaves open; vLLM alone in its process meets itself there
 ELSEWHERE = 51216  # one of the many ports by which NCCL may connect
+# Neither TRL 1.16's NCCL nor vLLM 0.31's build for CPUs, which packs its weights once, does without.
+GPU_ONLY = "vLLM takes a trainer's weights on a GPU only, and this job trains on the CPU"
 PATIENCE = 10  # seconds for a server to answer
 SERVED = (
     "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --logprobs-mode processed_logprobs "
@@ -51,7 +53,10 @@ def decided(config: Any) -> Any:
     """The config with the engine that will sample. Raises ConfigError where what was asked for cannot be had."""
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # a job tells nobody that it runs
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    return config.model_copy(update={"engine": chosen(config, prepare_machine(config.device))})
+    engine = chosen(config, prepare_machine(config.device))
+    if engine == "vllm":  # vLLM keeps what its imports failed with, and so all that the callers of the first one hold
+        import trl.generation.vllm_generation  # noqa: F401
+    return config.model_copy(update={"engine": engine})
 
 
 def chosen(config: Any, device: str) -> str:
@@ -60,20 +65,19 @@ def chosen(config: Any, device: str) -> str:
         return config.engine
     asked = config.engine == "vllm" or config.vllm_server
     why = "vLLM is not installed on this machine" if not find_spec("vllm") else None
+    why = why or (GPU_ONLY if device != "cuda" else None)
     if asked and why:
         raise ConfigError(f"{why}; use the engine 'transformers'.")
     if config.vllm_server:
-        look_at_server(config.vllm_server.rstrip("/"), device)
-    if not asked and (why := why or lacking(config, device)):
+        look_at_server(config.vllm_server.rstrip("/"))
+    if not asked and (why := why or lacking(config)):
         print(f"transformers samples the answers: {why}.", flush=True)
         return "transformers"
     return "vllm"
 
 
-def lacking(config: Any, device: str) -> str | None:
-    """Why vLLM, which is installed, should not sample in this process; None where it should."""
-    if device != "cuda":
-        return "vLLM wants a GPU"
+def lacking(config: Any) -> str | None:
+    """Why vLLM, which is installed, should not sample beside the trainer on its GPU; None where it should."""
     import torch
     from transformers import AutoConfig
     from vllm import ModelRegistry  # pyright: ignore[reportMissingImports]
@@ -93,12 +97,8 @@ def lacking(config: Any, device: str) -> str | None:
     return None
 
 
-def look_at_server(address: str, device: str) -> None:
+def look_at_server(address: str) -> None:
     """Raises ConfigError unless a server of vLLM's answers there that takes weights, and this process can send them."""
-    if device != "cuda":
-        raise ConfigError(
-            "A vllm_server takes weights from a GPU, and this job trains on the CPU; leave vllm_server out."
-        )
     with socket.socket() as own:
         if own.connect_ex(("127.0.0.1", ELSEWHERE)) == errno.EACCES:
             raise ConfigError(
@@ -144,7 +144,7 @@ def settings_of(parts: Parts) -> dict[str, Any]:
 def settled(trainer: Any, config: Any) -> Any:
     """The trainer, without what vLLM's start leaves: its own seed, and names by which the next were one of several."""
     if config.engine == "vllm":
-        from transformers import set_seed
+        from accelerate.utils import set_seed
 
         set_seed(config.seed, device_specific=True)
         if processes.world() == 1:
