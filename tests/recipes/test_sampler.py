@@ -166,15 +166,19 @@ def test_vllm_samples_with_the_weights_of_each_step_and_of_a_resume(settings, tm
     monkeypatch.setattr(probe, "FROM", 1)  # which throws an engine away
     rows = [{"prompt": row["prompt"]} for row in sft_rows(60)]
     asks = {"rewards": [{"kind": "length", "free": 4, "limit": 30}], "generations": 4, "max_new_tokens": 32}
-    asks |= SMALL | {"max_steps": 12, "batch_size": 32, "save_steps": 6, "vllm_memory": 0.15} | settings
+    asks |= SMALL | {"max_steps": 12, "batch_size": 32, "save_steps": 6, "vllm_memory": 0.3} | settings
     here, there = tmp_path / "vllm", tmp_path / "transformers"
     assert run("grpo", here, rows, engine="vllm", **asks)["engine"] == "vllm"
     assert json.loads((here / "preflight.json").read_text())["step_s"] > 0
     lengths = metric(here, "completions/mean_length")
     assert lengths[-1] < lengths[0] / 1.5 and max(metric(here, OFF)) < 0.05
     shutil.rmtree(here / "checkpoints" / "checkpoint-12")
+    probe._free(
+        "cuda" if torch.cuda.is_available() else "cpu"
+    )  # of the engine of that job, which had a process to itself
     assert run("grpo", here, rows, engine="vllm", **asks)["resumed_from"] == 6
     assert len(metric(here, OFF)) == 12 and max(metric(here, OFF)) < 0.05
+    probe._free("cuda" if torch.cuda.is_available() else "cpu")
     run("grpo", there, rows, engine="transformers", **asks | {"max_steps": 1})
     first = metric(there, "completions/mean_length")[0]
     assert lengths[0] == pytest.approx(first, abs=6)  # 32 answers, each off by about 8: three standard errors of both
