@@ -74,7 +74,7 @@ RULES = (
     Rule("length_collapse", rl.shrunk("completions/mean_length", "The mean length", 0), {"stop": (0.9, 5), "warn": (0.5, 5)}, H, "Look for an empty or cheap answer that the reward pays for."),
     Rule("over_clipping", rl.usual("clip_ratio/region_mean", "The share of clipped tokens"), {"stop": (0.4, 5), "warn": (0.2, 5)}, DOCTOR, "Use fewer iterations on one batch, or a lower learning rate."),
     Rule("tool_failure", rl.usual("tools/failure_frequency", "The share of failed tool calls"), {"stop": (0.7, 10), "warn": (0.3, 5)}, H, "Mend the environment first."),
-    Rule("sampler_mismatch", rl.usual("sampling/sampling_logp_difference/mean", "The difference of log-probabilities between sampler and trainer"), {"stop": (0.1, 5), "warn": (0.05, 5)}, SAMPLER, "Give sampler and trainer one dtype, sync weights, or truncate the ratio."),
+    Rule("sampler_mismatch", rl.usual("sampling/sampling_logp_difference/mean", "The difference of log-probabilities between sampler and trainer"), {"stop": (0.1, 5), "warn": (0.05, 5)}, SAMPLER, "Train with engine \"transformers\", which samples with the trainer's own weights."),
     Rule("stalled", r.stalled, {"stop": (3600, 100), "warn": (60, 10)}, H, "Look at its log and at what its loader reads from; cancel it if nothing moves."),
     Rule("frozen", r.frozen, {"stop": (600, 0), "warn": (60, 0)}, H, "It is stopped, swapping or stuck in a call: cancel it and start it again."),
     Rule("out_of_memory", r.said(r.MEMORY), {"stop": (1, 0)}, TRL, "Use a smaller batch with more accumulation, gradient checkpointing, or a bigger machine."),

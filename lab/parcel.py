@@ -16,7 +16,7 @@ FILES = ("data", "items", "script")
 NOT_THERE = ("trackio_project", "trackio_run")  # curves go by the log
 NEEDS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pydantic", "math-verify")
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
-SOMETIMES = {"nf4": "bitsandbytes==0.50.2"}
+SOMETIMES = {"nf4": ["bitsandbytes==0.50.2"], "vllm": ["vllm==0.31.0", "transformers==5.17.0"]}  # vLLM's wants < 5.18
 
 
 def pack(spec: JobSpec, folder: Path, accelerators: int = 1) -> dict[str, str]:
@@ -53,8 +53,9 @@ def pack(spec: JobSpec, folder: Path, accelerators: int = 1) -> dict[str, str]:
 def requirements(config: dict[str, Any]) -> list[str]:
     """The pins of our own requirements that a job with these settings needs."""
     pins = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
-    wanted = [pin for pin in pins if pin.partition("==")[0] in NEEDS]
-    wanted += [SOMETIMES[value] for value in map(str, config.values()) if value in SOMETIMES]
+    more = [pin for value in map(str, config.values()) for pin in SOMETIMES.get(value, [])]
+    instead = {pin.partition("==")[0] for pin in more}
+    wanted = more + [pin for pin in pins if (name := pin.partition("==")[0]) in NEEDS and name not in instead]
     if str(config.get("benchmark", "")).startswith("gym:"):
         wanted.append((ROOT / "requirements-gym.txt").read_text().strip().splitlines()[-1])
     return wanted

@@ -1,6 +1,7 @@
 """What a model answers, and what the rewards say of it: for rejection sampling, and to look at before RL takes a step."""
 
 import json
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -27,12 +28,13 @@ def before_step_one(trainer: Any, config: Any, rows: list[dict[str, Any]], steps
     chosen = [row | {"origin": json.loads(row["origin"])} for row in Random(0).sample(rows, count)]
     model, tokenizer, size = trainer.model, trainer.processing_class, max(1, config.batch_size // config.generations)
     side, training = tokenizer.padding_side, model.training
+    write = partial(by_vllm, trainer) if config.engine == "vllm" else None
     with torch.random.fork_rng():
         parts = [chosen[at : at + size] for at in range(0, count, size)]
         lines = [
             line
             for at, part in enumerate(parts)
-            for line in answered(config, part, config.generations, at, model.eval(), tokenizer)
+            for line in answered(config, part, config.generations, at, model.eval(), tokenizer, write)
         ]
     model.train(training)
     tokenizer.padding_side = side
@@ -40,18 +42,36 @@ def before_step_one(trainer: Any, config: Any, rows: list[dict[str, Any]], steps
 
 
 def answered(
-    config: Any, rows: list[dict[str, Any]], count: int, seed: int, model: Any, tokenizer: Any
+    config: Any, rows: list[dict[str, Any]], count: int, seed: int, model: Any, tokenizer: Any, write: Any = None
 ) -> list[dict[str, Any]]:
-    """{"prompt", "answers", "tokens", "finished", "scores"} of each row: `count` answers, sampled at once."""
+    """{"prompt", "answers", "tokens", "finished", "scores"} of each row: `count` answers, sampled at once.
+
+    `write` makes the token ids of so many answers to each of some texts; None: the model does.
+    """
     import torch
 
     torch.manual_seed(config.seed + seed)
+    prompts = [row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][0]["content"] for row in rows]
+    write = write or partial(by_model, model, tokenizer, config)
+    out = write([rendered(prompt, tokenizer) for prompt in prompts], count)
+    said = [read(ids, tokenizer, model) for ids in out]
+    lines = []
+    for at, row in enumerate(rows):
+        own = said[at * count : (at + 1) * count]
+        scores = [sum(rule.weight * rule.score(a.text, a.tokens, row) for rule in config.rules()) for a in own]
+        answers = {"answers": [a.text for a in own], "tokens": [a.tokens for a in own]}
+        lines.append({"prompt": prompts[at], **answers, "finished": [a.finished for a in own], "scores": scores})
+    return lines
+
+
+def by_model(model: Any, tokenizer: Any, config: Any, texts: list[str], count: int) -> list[list[int]]:
+    import torch
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
     tokenizer.padding_side = "left"
-    prompts = [row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][0]["content"] for row in rows]
     batch = tokenizer(
-        [rendered(prompt, tokenizer) for prompt in prompts],
+        texts,
         return_tensors="pt",
         padding=True,
         add_special_tokens=not tokenizer.chat_template,  # a template writes its own
@@ -60,14 +80,15 @@ def answered(
     settings = {"max_new_tokens": config.max_new_tokens, "num_return_sequences": count}
     with torch.inference_mode():
         out = model.generate(**batch, **sampling(config.temperature), **settings, pad_token_id=tokenizer.pad_token_id)
-    said = [read(ids, tokenizer, model) for ids in out[:, batch["input_ids"].shape[1] :].tolist()]
-    lines = []
-    for at, row in enumerate(rows):
-        own = said[at * count : (at + 1) * count]
-        scores = [sum(rule.weight * rule.score(a.text, a.tokens, row) for rule in config.rules()) for a in own]
-        answers = {"answers": [a.text for a in own], "tokens": [a.tokens for a in own]}
-        lines.append({"prompt": prompts[at], **answers, "finished": [a.finished for a in own], "scores": scores})
-    return lines
+    return out[:, batch["input_ids"].shape[1] :].tolist()
+
+
+def by_vllm(trainer: Any, texts: list[str], count: int) -> list[list[int]]:
+    """With the weights of now: a server may have those of an earlier job."""
+    tokenizer, sampler = trainer.processing_class, trainer.vllm_generation
+    asks = tokenizer(texts, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+    sampler.sync_weights()
+    return sampler.generate([ids for ids in asks for _ in range(count)], None, count)[1]
 
 
 def summed_up(lines: list[dict[str, Any]], config: Rewarded) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from pydantic import Field, PositiveInt, model_validator
 from recipes.job import ConfigError, Job, run
 from recipes.prefix import Prefix, prefix_of
 from recipes.rows import Asked
-from recipes.training import Parts, TrainingConfig, fit, load_model, read_rows
+from recipes.sampler import Sampled, decided, settings_of, settled
+from recipes.training import Parts, fit, load_model, read_rows
 
 
-class Config(TrainingConfig):
+class Config(Sampled):
     SHAPE = Asked
     METHOD = "distillation"
     PROBED = "sampled"
@@ -40,7 +41,9 @@ class Config(TrainingConfig):
 
 def main(config: Config, job: Job) -> dict[str, Any]:
     """Train, and leave model/ in the job's folder. The held-out divergence is measured before step 1, too."""
-    return fit(config, job, build, [{"prompt": row["prompt"]} for row in read_rows(config)])
+    config = decided(config)
+    rows = [{"prompt": row["prompt"]} for row in read_rows(config)]
+    return fit(config, job, build, rows) | {"engine": config.engine}
 
 
 def build(parts: Parts) -> Any:
@@ -48,7 +51,7 @@ def build(parts: Parts) -> Any:
 
     config: Config = parts.config
     args = DistillationConfig(
-        **parts.arguments,
+        **parts.arguments | settings_of(parts),
         eval_on_start=bool(parts.held),
         max_completion_length=config.max_new_tokens,
         temperature=config.temperature,
@@ -60,7 +63,7 @@ def build(parts: Parts) -> Any:
         raise ConfigError(f"Teacher and student have vocabularies of {sizes} tokens; they must share one.")
     prefix = prefix_of(config.teacher_prefix, parts.tokenizer) if config.teacher_prefix else Prefix([])
     kind = trainer_type(prefix)
-    return kind(model=model, teacher_model=teacher, args=args, **parts.common())
+    return settled(kind(model=model, teacher_model=teacher, args=args, **parts.common()), config)
 
 
 def trainer_type(prefix: Prefix) -> Any:

@@ -6,21 +6,21 @@ normal with one pass a batch: judge by reward, reward_std, frac_reward_zero_std,
 
 import json
 from collections.abc import Callable
-from importlib.util import find_spec
 from math import ceil
 from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
 from recipes.answers import before_step_one
-from recipes.job import ConfigError, Job, run
+from recipes.job import Job, run
 from recipes.rewards import Rewarded, Rule
+from recipes.sampler import Sampled, decided, settings_of, settled
 from recipes.training import Parts, fit, look_at_rows, read_rows
 
 COLUMNS = ("question", "answer", "tests", "origin")
 
 
-class Config(Rewarded):
+class Config(Sampled, Rewarded):
     METHOD = "GRPO"
     PROBED = "sampled"
     SHOWN = (
@@ -44,8 +44,6 @@ class Config(Rewarded):
     mask_truncated: bool = False  # an answer that was cut off teaches nothing
     warmup_steps: int = Field(3, ge=0)  # runs are short
     eval_fraction: float = Field(0.0, ge=0, lt=1)  # answers cost more than gradients; `evaluate` measures dev
-    engine: Literal["transformers", "vllm"] = "transformers"  # vllm: in this process, on a GPU
-    vllm_memory: float = Field(0.3, gt=0, lt=1)  # share of the GPU's
 
     @model_validator(mode="after")
     def groups_are_whole(self) -> "Config":
@@ -59,8 +57,7 @@ class Config(Rewarded):
 
 def main(config: Config, job: Job) -> dict[str, Any]:
     """Train, and leave model/ in the job's folder."""
-    if config.engine == "vllm" and not find_spec("vllm"):
-        raise ConfigError("vLLM is not installed on this machine; use the engine 'transformers'.")
+    config = decided(config)
     rows = [row | {"origin": json.dumps(row["origin"])} for row in read_rows(config)]  # Arrow has no empty objects
 
     def look(trainer: Any, fed: list[dict[str, Any]], steps: int) -> dict[str, Any]:
@@ -68,7 +65,7 @@ def main(config: Config, job: Job) -> dict[str, Any]:
         asked = {} if trainer.state.global_step else before_step_one(trainer, config, fed, steps)
         return seen | ({"answers": asked} if asked else {})
 
-    return fit(config, job, build, rows, look)
+    return fit(config, job, build, rows, look) | {"engine": config.engine}
 
 
 def build(parts: Parts) -> Any:
@@ -83,22 +80,21 @@ def build(parts: Parts) -> Any:
         "epsilon_high": config.epsilon_high,
         "mask_truncated_completions": config.mask_truncated,
         "reward_weights": [rule.weight for rule in rules],
-        "use_vllm": config.engine == "vllm",
-        "vllm_gpu_memory_utilization": config.vllm_memory,
     }
-    functions = [as_function(rule) for rule in rules]
+    args |= settings_of(parts)
+    given = {"model": parts.load(), "reward_funcs": [as_function(rule) for rule in rules]} | parts.common()
     if config.algorithm == "rloo":
         from trl.trainer.rloo_config import RLOOConfig
         from trl.trainer.rloo_trainer import RLOOTrainer
 
-        settings = RLOOConfig(**parts.arguments | args)
-        return RLOOTrainer(model=parts.load(), reward_funcs=functions, args=settings, **parts.common())
-    from trl.trainer.grpo_config import GRPOConfig
-    from trl.trainer.grpo_trainer import GRPOTrainer
+        trainer = RLOOTrainer(args=RLOOConfig(**parts.arguments | args), **given)
+    else:
+        from trl.trainer.grpo_config import GRPOConfig
+        from trl.trainer.grpo_trainer import GRPOTrainer
 
-    args |= {"loss_type": config.loss_type, "scale_rewards": config.scale_rewards}
-    settings = GRPOConfig(**parts.arguments | args)
-    return GRPOTrainer(model=parts.load(), reward_funcs=functions, args=settings, **parts.common())
+        args |= {"loss_type": config.loss_type, "scale_rewards": config.scale_rewards}
+        trainer = GRPOTrainer(args=GRPOConfig(**parts.arguments | args), **given)
+    return settled(trainer, config)
 
 
 def as_function(rule: Rule) -> Callable[..., list[float]]:

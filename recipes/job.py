@@ -31,7 +31,10 @@ from pydantic import BaseModel, ValidationError
 from recipes import processes
 
 HEARTBEAT_SECONDS = 2.0
-OUT_OF_MEMORY = ("CUDA out of memory", "OutOfMemoryError", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+OUT_OF_MEMORY = (
+    "CUDA out of memory", "OutOfMemoryError", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory",
+    "No available memory for the cache blocks", "Free memory on device",
+)  # fmt: skip
 CRASHED, BAD_CONFIG, TERMINATED = 1, 2, 128 + signal.SIGTERM
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -172,7 +175,7 @@ def beat(path: Path) -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """MemoryError, or a message that torch gives on CPU or CUDA when memory runs out (torch 2.13)."""
+    """MemoryError, or a message that torch 2.13 gives on CPU or CUDA when memory runs out, or vLLM 0.31."""
     text = f"{type(error).__name__}: {error}"
     return isinstance(error, MemoryError) or any(mark in text for mark in OUT_OF_MEMORY)
 

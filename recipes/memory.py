@@ -163,9 +163,8 @@ def sharded(
     Those of four bits are never shared: accelerate 1.15 leaves them out.
     """
     least = {**settings, "batch_size": 1, "grad_accumulation": 1}
-    return (
-        settings.get("quantize") != "nf4" and needed(shape, least, 1, "cuda", method, size, half=half) > USABLE * room
-    )
+    free = USABLE * room - beside(settings, room)
+    return settings.get("quantize") != "nf4" and needed(shape, least, 1, "cuda", method, size, half=half) > free
 
 
 def needed_each(
@@ -180,17 +179,26 @@ def needed_each(
     least: int = 1,
     half: bool | None = None,
 ) -> int:
-    """`needed` on each of a machine's accelerators, which have `room` bytes each; `least` rows make a pass."""
+    """`needed` on each of a machine's accelerators, which have `room` bytes each; `least` rows make a pass.
+
+    With it what vLLM has for itself there.
+    """
     count, batch, times = share(settings["batch_size"], settings["grad_accumulation"], accelerators, least)
     own = {**settings, "batch_size": batch, "grad_accumulation": times}
+    taken = beside(settings, room)
     if count == 1:
-        return needed(shape, own, length, device, method, size, half=half)
+        return taken + needed(shape, own, length, device, method, size, half=half)
     if sharded(shape, settings, method, room, size, half):
-        return needed(shape, own, length, device, method, size, count, half)
+        return taken + needed(shape, own, length, device, method, size, count, half)
     trained = shape.adapter(settings["lora_rank"]) if settings["lora_rank"] else size or shape.parameters
-    return (
-        needed(shape, own, length, device, method, size, half=half) + 4 * trained
-    )  # the buckets in which gradients are summed
+    buckets = 4 * trained  # in which gradients are summed
+    return taken + buckets + needed(shape, own, length, device, method, size, half=half)
+
+
+def beside(settings: Mapping[str, Any], room: int) -> int:
+    """Bytes of an accelerator that vLLM takes, where it was asked to sample in the trainer's process."""
+    here = settings.get("engine") == "vllm" and not settings.get("vllm_server")
+    return int(settings["vllm_memory"] * room) if here else 0
 
 
 def weights(shape: Shape, size: int, quantized: bool, each: int) -> int:

@@ -226,13 +226,16 @@ def _fits(pair: dict[str, Any], most: int, tokenizer: Any) -> bool:
 
 
 def _endless(trainer: Any, tokens: int) -> Any:
-    """A callback under which every answer of the second step has all its tokens. vLLM's have the length they have."""
+    """A callback under which every answer of the second step has all its tokens."""
     from transformers import TrainerCallback
 
     class Endless(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
-            if hasattr(trainer, "generation_config"):
-                trainer.generation_config.min_new_tokens = tokens if state.global_step == 1 else None
+            least = tokens if state.global_step == 1 else 0
+            if hasattr(trainer, "vllm_generation"):
+                trainer.vllm_generation.generation_kwargs["min_tokens"] = least
+            else:
+                trainer.generation_config.min_new_tokens = least or None
 
     return Endless()
 
@@ -290,6 +293,7 @@ def _peak_mb(device: str) -> int:
 
 
 def _free(device: str) -> None:
+    gc.unfreeze()  # vLLM's start has made all that there was permanent, and the trainer refers to itself
     gc.collect()
     if device == "cuda":
         import torch

@@ -360,6 +360,8 @@ def test_a_parcel_has_what_the_job_needs_and_nothing_else(tmp_path: Path):
     assert tops == {"code", "config.json", "job.json", "data.jsonl", "q.csv"}
     pins = requirements({"benchmark": "gym:x", "quantize": "nf4"})
     assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins) and len(pins) == 10
+    other, vllm = set(requirements({"engine": "auto"})), set(requirements({"engine": "vllm"}))
+    assert {pin.partition("==")[0] for pin in vllm - other} == {"vllm", "transformers"} and len(vllm) == len(other) + 1
 
 
 OUT = "ml-intern/session/sft-1/out"

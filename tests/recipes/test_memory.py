@@ -99,3 +99,15 @@ def test_several_gpus_hold_a_share_each_of_what_one_cannot():
     assert states == pytest.approx(0.75 * 16 * size + copies - gathered, rel=0.02)
     whole = needed(shape(), PLAIN | {"batch_size": 2}, 1, "cuda")
     assert each(4, 16 * gib) - whole == 4 * size  # data parallel: all of it, and the buckets of the gradients
+
+
+def test_what_vllm_has_for_itself_is_no_trainers():
+    vllm, room = PLAIN | {"engine": "vllm", "vllm_memory": 0.3, "vllm_server": ""}, 24 * 2**30
+    asks = (512, "cuda", "GRPO", None, 1, room)
+    alone = needed_each(shape(), PLAIN, *asks)
+    assert needed_each(shape(), vllm, *asks) - alone == int(0.3 * room)
+    assert needed_each(shape(), vllm | {"vllm_server": "http://h:1"}, *asks) == alone
+    assert needed_each(shape(), vllm | {"engine": "auto"}, *asks) == alone
+    least = needed(shape(), PLAIN | {"batch_size": 1}, 1, "cuda", "GRPO")
+    tight = int(least / 0.8)  # holds it, and not 0.3 of itself besides
+    assert not sharded(shape(), PLAIN, "GRPO", tight) and sharded(shape(), vllm, "GRPO", tight)
