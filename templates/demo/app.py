@@ -61,7 +61,7 @@ gr.Interface(
     gr.Textbox(label="Question", lines=3, max_length=LONGEST),
     [gr.Textbox(label=name, lines=5) for name in MODELS],
     title=ABOUT["title"],
-    description="The models are asked with: " + repr(TASK.prompt(Item(id="", question="…", answer=""))),
+    description=f"Asked as: `{' '.join(TASK.prompt(Item(id='', question='…', answer='')).split())}`",
     examples=None if ABOUT["task"].startswith("table:") else [[item.question] for item in TASK.items("train", 3)],
     cache_examples=False,
     flagging_mode="never",

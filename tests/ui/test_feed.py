@@ -257,6 +257,16 @@ def test_markup_of_strangers_is_text_wherever_it_stands(site: Site, visit, brows
     assert page.locator("#ml-feed [style*=url]").count() == 0
 
 
+def test_what_is_published_is_named_and_linked(opened):
+    """A model at its commit, for nobody reads forty digits; a Space as what it shows now."""
+    hub, commit = "https://huggingface.co", "4c13d55c119ef0afb2b8d5003bbc96b33a68d68c"
+    where = {"model": f"{hub}/ada/m/commit/{commit}", "demo": f"{hub}/spaces/ada/d/commit/{commit}"}
+    page, _ = opened(*(e.Published(what=what, where=place) for what, place in where.items()))
+    links = [page.get_by_role("link", name=name, exact=True) for name in ("ada/m at 4c13d55", "ada/d at 4c13d55")]
+    assert [link.get_attribute("href") for link in links] == [where["model"], f"{hub}/spaces/ada/d"]
+    assert links[0].get_attribute("title") == where["model"]
+
+
 def test_text_that_is_being_written_gives_way_to_the_reply(opened):
     page, _ = opened()
     page.evaluate(
