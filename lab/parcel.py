@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lab.backend import JobSpec
+from lab.backend import RENTED, JobSpec
 from lab.errors import Refused
 from recipes.remote import HERE
 
@@ -16,7 +16,10 @@ FILES = ("data", "items", "script")
 NOT_THERE = ("trackio_project", "trackio_run")  # curves go by the log
 NEEDS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pydantic", "math-verify")
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
-SOMETIMES = {"nf4": ["bitsandbytes==0.50.2"], "vllm": ["vllm==0.31.0", "transformers==5.17.0"]}  # vLLM's wants < 5.18
+SOMETIMES = {
+    ("quantize", "nf4"): ["bitsandbytes==0.50.2"],
+    ("engine", "vllm"): ["vllm==0.31.0", "transformers==5.17.0"],
+}  # vLLM's wants < 5.18
 
 
 def pack(spec: JobSpec, folder: Path, accelerators: int = 1) -> dict[str, str]:
@@ -26,6 +29,12 @@ def pack(spec: JobSpec, folder: Path, accelerators: int = 1) -> dict[str, str]:
 
     Returns the models of the Hub that it is to find mounted, by the setting that names each. Raises OSError, Refused.
     """
+    if spec.config.get("vllm_server"):
+        raise Refused(
+            "A rented machine cannot give its weights to a vllm_server; leave it out and use the engine 'vllm'."
+        )
+    if spec.config.get("engine") == "vllm" and spec.machine.startswith(f"{RENTED}cpu"):
+        raise Refused(f"{spec.machine} has no GPU, and vLLM samples on one only; use the engine 'transformers'.")
     config = {name: value for name, value in spec.config.items() if name not in NOT_THERE}
     mounted: dict[str, str] = {}
     own = spec.folder.parent.absolute()
@@ -53,7 +62,7 @@ def pack(spec: JobSpec, folder: Path, accelerators: int = 1) -> dict[str, str]:
 def requirements(config: dict[str, Any]) -> list[str]:
     """The pins of our own requirements that a job with these settings needs."""
     pins = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
-    more = [pin for value in map(str, config.values()) for pin in SOMETIMES.get(value, [])]
+    more = [pin for (name, value), some in SOMETIMES.items() if config.get(name) == value for pin in some]
     instead = {pin.partition("==")[0] for pin in more}
     wanted = more + [pin for pin in pins if (name := pin.partition("==")[0]) in NEEDS and name not in instead]
     if str(config.get("benchmark", "")).startswith("gym:"):

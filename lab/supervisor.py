@@ -177,7 +177,9 @@ class Supervisor:
         if stopped or not _killed(job, state):
             return (ended,)
         saved = max(whole(spec.folder), default=None)
-        start = "the beginning: it had no checkpoint yet" if saved is None else f"its last checkpoint, of step {saved}"
+        elsewhere = job.machine.startswith(RENTED) or job.recipe == "rejection"  # in the bucket; in samples.jsonl
+        start = "what it has kept, if anything" if elsewhere else "the beginning: it had no checkpoint yet"
+        start = start if saved is None else f"its last checkpoint, of step {saved}"
         finding = Finding(
             "warn",
             "trainer_killed",

@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from record.journal import Journal
 from record.log import Log, LogError
 from record.mark import mark, marked
 from record.remote import Remote, Trouble, by_session
-from record.shelf import Place
+from record.shelf import Place, Shelf
 from record.views import Views
 
 OWNER, DELETED = "owner.json", ".deleted"
@@ -253,8 +254,11 @@ class Mirror:
         """Take a session out that was deleted here; not one with which another machine goes on."""
         name, ours = grave.name, grave.read_text().split()
         names = self._tree.get(f"sessions/{name}/{OWNER}")
-        if names and (names.intersection(ours) or self._owner(name).get("machine") == self._machine):
+        mine = not names or names.intersection(ours) or self._owner(name).get("machine") == self._machine
+        if names and mine:
             batch.delete += [path for path in self._tree if path.startswith((f"sessions/{name}/", f"traces/{name}."))]
+        if mine and isinstance(self._remote, Shelf):  # and what is not listed, for a part of it did not arrive
+            batch.after.append(partial(self._remote.forget, name))
         batch.after.append(lambda: grave.unlink(missing_ok=True))
 
     def _owner(self, name: str) -> dict[str, Any]:

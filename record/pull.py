@@ -36,7 +36,8 @@ class Pulled:
 
 
 def pull(
-    remote: Place, sessions: Path, machine: str, wanted: str = "", dead: float = 600.0, refusal: Refusal = lambda _: ""
+    remote: Place, sessions: Path, machine: str, wanted: str = "", dead: float = 600.0, refusal: Refusal = lambda _: "",
+    rounds: int = 20,
 ) -> Pulled:  # fmt: skip
     """Fetch sessions that are in a mirror and not here, the newest first; `wanted` is an id, or the beginning of one.
 
@@ -72,8 +73,8 @@ def pull(
         except (LogError, ValueError, TypeError) as error:  # also JSON that is none
             pulled.left[draft.name] = str(error).replace(f"{draft / LOG}: ", "its log, ")[:300].rstrip(".")
         shutil.rmtree(draft.parents[1], ignore_errors=True)
-    if again:  # a snapshot that is spoilt has one before it
-        rest = pull(remote, sessions, machine, wanted, dead, refusal)
+    if again and rounds:  # a snapshot that is spoilt has one before it
+        rest = pull(remote, sessions, machine, wanted, dead, refusal, rounds - 1)
         return Pulled([*pulled.fetched, *rest.fetched], rest.left, rest.leased)
     if failed:
         raise failed

@@ -6,7 +6,7 @@
 Such a mount may know no locks, appends, links or renames, may fail at any time, and may lose what was written shortly
 before its machine died. So each file is written once and whole, under a name that its content gives it: first the contents,
 then the index, which is the commit. What did not arrive whole is known by its name, and then the index before it counts;
-one of ten minutes ago is always there. Who finds another machine's index beside their own takes theirs back: of two who
+one of ten minutes ago is always there. No link is followed, and only plain files count: others may write there. Who finds another machine's index beside their own takes theirs back: of two who
 write at once, one at most is told that it is there.
 
 A commit costs the contents that are new and an index for each of its sessions (90 bytes a file), some listings of
@@ -19,13 +19,15 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha1
 from io import BytesIO
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from record.contents import oids
 from record.remote import Remote, Trouble
@@ -35,8 +37,15 @@ INDEX = re.compile(r"[a-z0-9][a-zA-Z0-9_.-]*\.\d{10,12}\.[0-9a-f]{40}\.json")  #
 SUM = re.compile(r"[0-9a-f]{40}")
 EMPTY = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # no bytes: never written, for some mounts lose an empty file
 SETTLED = 600.0  # seconds after which a file is where no crash can lose it: hf-mount may begin to send it after 30
-AT_REST = 86400.0  # seconds without an index, after which no machine is about to write one
-TO_A_PERSON = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+AT_REST = (
+    86400.0  # seconds without an index, after which no machine is about to write one; clocks are nearer to each other
+)
+ABANDONED = 3600.0  # seconds after which no commit is to be expected of what was sent ahead
+MOST = 30  # indexes of a session that stay, whatever their age
+LARGEST = 2**26  # bytes of an index, or of what is read whole
+FULL = (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+TO_A_PERSON = (*FULL, errno.EACCES, errno.EPERM)
+NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOTDIR)  # links, folders, pipes
 CARD = (Path(__file__).parent / "shelf.md").read_bytes()
 
 
@@ -52,18 +61,28 @@ class Shelf:
         self._indexes, self._files = folder / "sessions", folder / "files"
         self._known: dict[str, Index] = {}  # indexes that were whole when they were read
         self._broken: set[str] = set()  # indexes whose contents turned out not to be
-        self._ahead: dict[str, str] = {}  # path: content that was sent, and that no index names yet
+        self._ahead: dict[str, tuple[str, float]] = {}  # path: content that was sent, that no index names yet, and when
 
     def head(self, make: bool = False) -> str | None:
         """The name of each session's newest whole index. None where there is no folder; with `make` there is one then."""
         with self._told():
             if make:
-                self._indexes.mkdir(parents=True, exist_ok=True)
+                self._begin()
                 if not (card := self._indexes.with_name("README.md")).exists():
                     _write(card, CARD)
             elif not self._indexes.is_dir():
                 return None
+            for folder in (self._indexes, self._files):
+                _plain(folder)
             return "\n".join(sorted(filter(None, map(self._newest, self._list().values()))))
+
+    def _begin(self) -> None:
+        """Make what is missing, but no folder on this disk in the place of one that is not mounted now."""
+        root = self._indexes.parent
+        if not root.is_dir() and (root.parent == Path(root.anchor) or not os.path.ismount(root.parent)):
+            raise Trouble(f"the folder {root} is not there: make it, or mount what it lies on", person=True)
+        for folder in (self._indexes, self._files):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def files(self, head: str) -> Index:
         """Size and name (see `oids`) of every file at a commit."""
@@ -75,25 +94,27 @@ class Shelf:
 
     def fetch(self, head: str, files: Index, target: Path) -> None:
         """Lay files of a commit down below a folder, each as it was sent. A fetch that was cut off goes on."""
-        with self._told():
-            for path, (_, content) in files.items():
+        with self._told(FULL):  # one file that cannot be read is nobody's task
+            for path, (size, content) in files.items():
                 place = target / path
                 if place.is_file() and content in oids(place):
                     continue
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(b"")
-                with suppress(FileNotFoundError):
-                    shutil.copyfile(self._files / _session(path) / content, place)
+                with suppress(FileNotFoundError, _NoFile), _open(self._files / _session(path) / content) as data:
+                    if os.fstat(data.fileno()).st_size == size:
+                        with place.open("wb") as file:
+                            shutil.copyfileobj(data, file)
                 if content not in oids(place):
                     raise self._spoilt(head, path)
 
     def read(self, head: str, path: str) -> dict[str, Any]:
         """A small JSON object."""
-        with self._told():
+        with self._told(FULL):  # one file that cannot be read is nobody's task
             _, content = self._whole(_at(head)[_session(path)])[path]
             data = b""
-            with suppress(FileNotFoundError):
-                data = (self._files / _session(path) / content).read_bytes()
+            with suppress(FileNotFoundError, _NoFile), _open(self._files / _session(path) / content) as file:
+                data = file.read(LARGEST)
             if content not in oids(data):
                 raise self._spoilt(head, path)
             return dict(json.loads(data))
@@ -101,8 +122,10 @@ class Shelf:
     def upload(self, path: str, file: Path) -> Any:
         """Send the content of a big file ahead; what is returned goes into a later `commit`."""
         with self._told():
-            content = self._ahead[path] = _sum(file)
+            content = _sum(file)
+            self._ahead[path] = content, inf  # while it is sent
             self._put(path, content, file, self._named(_session(path)))
+            self._ahead[path] = content, time.monotonic()
             return file.stat().st_size, content
 
     def commit(self, head: str, title: str, add: dict[str, Any], delete: list[str]) -> str:
@@ -130,13 +153,18 @@ class Shelf:
                 if index:
                     at[session] = self._seal(session, index, last, names)
                 else:
-                    self._drop(session, names)
+                    self._drop(session)
             for path in add:
                 self._ahead.pop(path, None)  # an index names it
             for session, names in before.items():
                 if session in at and (session in after or (names[1:] and _age(names[0]) > AT_REST)):
                     self._tidy(session)
         return "\n".join(sorted(at.values()))
+
+    def forget(self, session: str) -> None:
+        """Delete all of a session, also what no index names; what was cut off is begun again."""
+        with self._told():
+            self._drop(session)
 
     def _seal(self, session: str, index: Index, last: str, before: list[str]) -> str:
         """Write an index, and be sure of it: all that it names is there, and nobody else has finished one since the last.
@@ -150,7 +178,7 @@ class Shelf:
         now = self._list().get(session, [])
         lost = not self._are_there(session, index)
         if lost or name not in now or last != self._newest([*filter(name.__ne__, now)]):
-            (self._indexes / name).unlink(missing_ok=True)
+            self._unlink(name)
             self._known.clear()  # what is known may be there no more
             raise Trouble(f"somebody else writes or deletes {session} in {self.repo} at the same time", spoilt=lost)
         self._known[name] = index
@@ -159,32 +187,44 @@ class Shelf:
     def _tidy(self, session: str) -> None:
         """Delete the indexes before the newest that is settled, what else is not whole, and contents that none names."""
         with suppress(OSError):  # then it is the next one's
-            named, kept = {*self._ahead.values()}, [""]
+            fresh = time.monotonic() - ABANDONED
+            named, kept = {content for content, at in self._ahead.values() if at > fresh}, [""]
             names = self._list().get(session, [])
             if not self._newest(names[:1]):
                 return
             for name in names:
-                if (index := self._index(name)) and not (kept[-1] and _age(kept[-1]) > SETTLED):
+                settled = len(kept) > MOST or (kept[-1] and _age(kept[-1]) > SETTLED)
+                if (index := self._index(name)) and not settled:
                     kept.append(name)
                     named.update(content for _, content in index.values())
             for name in {*names} - {*kept}:
-                (self._indexes / name).unlink(missing_ok=True)
+                self._unlink(name)
             for content in self._contents(session).keys() - named:
                 (self._files / session / content).unlink(missing_ok=True)
 
-    def _drop(self, session: str, names: list[str]) -> None:
-        """Delete all of a session, the newest index last: what is cut off is begun again."""
-        for place in (*(self._indexes / name for name in reversed(names)), *(self._files / session).glob("*")):
-            place.unlink(missing_ok=True)
+    def _drop(self, session: str) -> None:
+        for name in [name for name in os.listdir(self._indexes) if INDEX.fullmatch(name) and _of(name) == session]:
+            self._unlink(name)
+        folder = self._files / session
+        with suppress(FileNotFoundError):
+            _plain(folder)
+            for content in filter(SUM.fullmatch, os.listdir(folder)):
+                (folder / content).unlink(missing_ok=True)
         with suppress(OSError):
-            (self._files / session).rmdir()
+            folder.rmdir()
+
+    def _unlink(self, name: str) -> None:
+        with suppress(IsADirectoryError):  # not ours
+            (self._indexes / name).unlink(missing_ok=True)
+        self._known.pop(name, None)
+        self._broken.discard(name)
 
     def _list(self) -> dict[str, list[str]]:
-        """The names of each session's indexes, the newest first."""
+        """The names of each session's indexes, the newest first; none of a clock that is wrong by days."""
         found: dict[str, list[str]] = {}
-        names = filter(INDEX.fullmatch, os.listdir(self._indexes))
+        names = (name for name in os.listdir(self._indexes) if INDEX.fullmatch(name) and _age(name) > -AT_REST)
         for name in sorted(names, key=lambda name: (int(name.split(".")[-3]), name), reverse=True):
-            found.setdefault(name.rsplit(".", 3)[0], []).append(name)
+            found.setdefault(_of(name), []).append(name)
         return found
 
     def _newest(self, names: list[str]) -> str:
@@ -195,10 +235,15 @@ class Shelf:
         if name in self._known or name in self._broken:
             return self._known.get(name)
         session, _, own, _ = name.rsplit(".", 3)
-        with suppress(FileNotFoundError, ValueError, TypeError, AttributeError, LookupError):
-            data = (self._indexes / name).read_bytes()
+        with suppress(
+            FileNotFoundError, PermissionError, _NoFile, ValueError, TypeError, AttributeError, LookupError,
+            ArithmeticError, RecursionError,
+        ):  # fmt: skip
+            with _open(self._indexes / name) as file:
+                data = file.read(LARGEST)
             index = {str(path): (int(size), str(content)) for path, (size, content) in json.loads(data).items()}
             plain = all(path == os.path.normpath(path) and _session(path) == session for path in index)
+            plain = plain and all(size >= 0 and SUM.fullmatch(content) for size, content in index.values())
             if own in oids(data) and plain and self._are_there(session, index, sized=_age(name) < AT_REST):
                 self._known[name] = index
         return self._known.get(name)
@@ -214,8 +259,12 @@ class Shelf:
         return Trouble(f"{path} is not in {self.repo} as it was sent; what was there before is taken", spoilt=True)
 
     def _contents(self, session: str) -> dict[str, os.DirEntry[str]]:
-        with suppress(FileNotFoundError), os.scandir(self._files / session) as found:
-            return {one.name: one for one in found if SUM.fullmatch(one.name)}
+        with suppress(FileNotFoundError):
+            _plain(self._files / session)
+            with os.scandir(self._files / session) as found:
+                return {
+                    one.name: one for one in found if SUM.fullmatch(one.name) and one.is_file(follow_symlinks=False)
+                }
         return {}
 
     def _are_there(self, session: str, index: Index, sized: bool = False) -> bool:
@@ -235,17 +284,18 @@ class Shelf:
         if content not in there:
             place = self._files / _session(path) / content
             place.parent.mkdir(parents=True, exist_ok=True)
+            _plain(place.parent)
             if _write(place, source) != content:
                 raise Trouble(f"{path} has changed while it was sent")
             there.add(content)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self, to_a_person: tuple[int, ...] = TO_A_PERSON) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             why = f"the folder {self.repo} cannot be used: {error.strerror or error}"
-            raise Trouble(why, person=error.errno in TO_A_PERSON) from error
+            raise Trouble(why, person=error.errno in to_a_person) from error
         except (ValueError, LookupError) as error:  # a path that no file can have, or that is not there
             raise Trouble(f"{self.repo} is not in order ({type(error).__name__}: {error})"[:300]) from error
 
@@ -253,11 +303,38 @@ class Shelf:
 Place = Remote | Shelf
 
 
+class _NoFile(Exception):
+    """A link, a folder or a pipe."""
+
+
+def _open(place: Path) -> BinaryIO:
+    """A plain file, to read."""
+    try:
+        file = os.fdopen(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as error:
+        if error.errno in NO_FILE:
+            raise _NoFile from error
+        raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _NoFile
+    return file
+
+
+def _plain(folder: Path) -> None:
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        raise Trouble(f"{folder} is no folder but a link or a file; take it away", person=True)
+
+
 def _write(place: Path, source: bytes | Path) -> str:
     """A whole file, from its first byte to its last, and git's name for what was written."""
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     git = sha1(b"blob %d\0" % size)
-    with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as data, place.open("wb") as file:
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(place.lstat().st_mode):  # somebody else's link or pipe
+            place.unlink()
+    into = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    with os.fdopen(into, "wb") as file, BytesIO(source) if isinstance(source, bytes) else source.open("rb") as data:
         while chunk := data.read(2**20):
             git.update(chunk)
             file.write(chunk)
@@ -281,10 +358,15 @@ def _session(path: str) -> str:
     return {"sessions": session, "traces": session.removesuffix(".jsonl")}[kind]
 
 
+def _of(name: str) -> str:
+    """The session of an index."""
+    return name.rsplit(".", 3)[0]
+
+
 def _age(name: str) -> float:
     return time.time() - int(name.split(".")[-3])
 
 
 def _at(head: str) -> dict[str, str]:
     """Each session's index at a commit."""
-    return {name.rsplit(".", 3)[0]: name for name in head.splitlines()}
+    return {_of(name): name for name in head.splitlines()}

@@ -360,8 +360,19 @@ def test_a_parcel_has_what_the_job_needs_and_nothing_else(tmp_path: Path):
     assert tops == {"code", "config.json", "job.json", "data.jsonl", "q.csv"}
     pins = requirements({"benchmark": "gym:x", "quantize": "nf4"})
     assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins) and len(pins) == 10
+    assert set(requirements({"trackio_run": "vllm"})) == set(requirements({}))
     other, vllm = set(requirements({"engine": "auto"})), set(requirements({"engine": "vllm"}))
     assert {pin.partition("==")[0] for pin in vllm - other} == {"vllm", "transformers"} and len(vllm) == len(other) + 1
+
+
+def test_vllm_is_refused_where_it_could_not_sample_before_anything_is_paid(tmp_path: Path):
+    spec = spec_in(tmp_path)
+    for machine, config, why in (
+        ("hf-jobs cpu-basic", {"engine": "vllm"}, "cpu-basic has no GPU"),
+        ("hf-jobs l4x1", {"vllm_server": "http://10.0.0.1:8000"}, "cannot give its weights to a vllm_server"),
+    ):
+        with pytest.raises(Refused, match=why):
+            pack(replace(spec, machine=machine, config=config), tmp_path / "parcel")
 
 
 OUT = "ml-intern/session/sft-1/out"

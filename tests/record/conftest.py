@@ -28,6 +28,7 @@ def hub(hubs: Hub) -> Hub:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
+    (tmp_path / "bucket").mkdir()
     return Folder(tmp_path / "bucket")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -19,7 +20,7 @@ from record.pull import pull
 from record.remote import Trouble
 from record.shelf import Shelf
 from tests.conftest import until
-from tests.record.mirrored import DAY, Folder, files_of, log_there, mirror_of, sent, session, there
+from tests.record.mirrored import DAY, Folder, files_of, log_there, mirror_of, remote_of, sent, session, there
 
 AAA = f"{DAY}aaa"
 
@@ -169,25 +170,10 @@ def test_an_index_that_leads_out_of_its_session_is_none(folder: Folder, tmp_path
     assert folder.shelf.head() == former.name and fetched(folder, tmp_path / "new") == (before, "first")
 
 
-def test_a_full_disk_and_errors_of_the_mount_become_words_and_what_is_missing_comes_later(
-    folder: Folder, tmp_path: Path
-):
+def test_a_mount_that_goes_away_becomes_words_and_what_is_missing_comes_later(folder: Folder, tmp_path: Path):
+    """A full disk and other errors: test_bucket."""
     log, one = session(tmp_path), mirror_of(folder, tmp_path)
     sent(one)
-    (files,) = (folder.path / "files").iterdir()
-    note = log.path.parent / "workspace" / "note.txt"
-    note.write_text("a note")
-    place = files / shelf._sum(b"a note")
-    place.symlink_to("/dev/full")
-
-    def refused(why: str) -> None:
-        until(lambda: (one.look(hurry=True), one.state["why"])[1], 5)
-        assert one.state["why"] == f"the folder {folder.path} {why}"
-
-    refused("cannot be used: No space left on device")
-    place.unlink()
-    sent(one)
-    assert there(folder)["workspace/note.txt"] == b"a note" and one.state["why"] == ""
     log.append(Said(text="more"))
     folder.path.rename(tmp_path / "away")
     until(lambda: (one.look(hurry=True), one.state["why"])[1], 5)
@@ -195,12 +181,84 @@ def test_a_full_disk_and_errors_of_the_mount_become_words_and_what_is_missing_co
     (tmp_path / "away").rename(folder.path)
     sent(one)
     assert log_there(folder) == log.path.read_bytes()
-    place.unlink()
-    aged(folder, int(shelf.AT_REST) + 99)  # of what is not new nobody asks how big it is, until it is read
-    place.symlink_to("/proc/self/mem")  # whose first byte cannot be read: EIO
-    with pytest.raises(Trouble, match="cannot be used: Input/output error"):
-        pull(folder_of(folder, tmp_path / "new"), tmp_path / "new" / "sessions", "here")
-    assert not list((tmp_path / "new" / "sessions").iterdir()), "what cannot be read now is not taken for lost"
+
+
+def test_a_folder_that_is_not_mounted_is_not_made_on_this_disk(tmp_path: Path):
+    one = Shelf(tmp_path / "mnt" / "share", tmp_path / "scratch")
+    with pytest.raises(Trouble, match=r"share is not there: make it, or mount what it lies on") as caught:
+        one.head(make=True)
+    assert caught.value.person and not (tmp_path / "mnt").exists() and one.head() is None
+
+
+def test_links_and_pipes_that_others_leave_there_are_not_followed(folder: Folder, tmp_path: Path):
+    log, _, _ = grown(tmp_path, folder)
+    one, mine = mirror_of(folder, tmp_path), tmp_path / "mine"
+    mine.mkdir()
+    (mine / shelf._sum(b"mine")).write_text("mine")
+    (mine / "bashrc").write_text("mine")
+    files = folder.path / "files"
+    (files / AAA / shelf._sum(b"a third")).symlink_to(mine / "bashrc")
+    (log.path.parent / "workspace" / "note.txt").write_text("a third")
+    sent(one)
+    assert (mine / "bashrc").read_text() == "mine" and there(folder)["workspace/note.txt"] == b"a third"
+    newest = indexes(folder)[0]
+    for n, make in enumerate((os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero"))):
+        make(newest.with_name(f"{AAA}.{int(time.time()) + 60 + n}.{40 * 'a'}.json"))
+    (note,) = [sum for path, (_, sum) in json.loads(newest.read_bytes()).items() if path.endswith("note.txt")]
+    (files / AAA / note).unlink()
+    os.mkfifo(files / AAA / note)
+    assert fetched(folder, tmp_path / "new")[1] == "second"
+    (files / AAA).rename(tmp_path / "kept")
+    (files / AAA).symlink_to(mine)
+    log.append(Said(text="more"))
+    until(lambda: (one.look(hurry=True), one.state["why"])[1], 5)
+    assert one.state["why"] == f"{files / AAA} is no folder but a link or a file; take it away"
+    with pytest.raises(Trouble, match="no folder but a link"):
+        folder.shelf.forget(AAA)
+    assert len(list(mine.iterdir())) == 2
+
+
+@pytest.mark.parametrize("odd", ['[Infinity, "x"]', "[" * 100_000, f'[-5, "{shelf.EMPTY}"]', '[1, "../../x"]', "{}"])
+def test_an_odd_index_holds_up_no_session(folder: Folder, tmp_path: Path, odd: str):
+    log, _, now = grown(tmp_path, folder)
+    data = f'{{"sessions/{AAA}/x": {odd}}}'.encode()
+    indexes(folder)[0].with_name(f"{AAA}.{int(time.time()) + 60}.{shelf._sum(data)}.json").write_bytes(data)
+    assert fetched(folder, tmp_path / "new") == (now, "second")
+    log.append(Said(text="more"))
+    sent(mirror_of(folder, tmp_path))
+    assert log_there(folder) == log.path.read_bytes()
+
+
+def test_what_is_deleted_is_gone_also_where_a_part_of_it_never_arrived(folder: Folder, tmp_path: Path):
+    log, _, _ = grown(tmp_path, folder)
+    one = mirror_of(folder, tmp_path)
+    for content in contents(folder) & named(*indexes(folder)[:1]) & named(*indexes(folder)[1:]):
+        (folder.path / "files" / AAA / content).unlink()  # no index is whole
+    mirror.bury(log.path.parent)
+    shutil.rmtree(log.path.parent)
+    sent(one)
+    assert not indexes(folder) and not (folder.path / "files" / AAA).exists()
+    assert not list((tmp_path / "sessions" / mirror.DELETED).iterdir())
+
+
+def test_what_was_sent_ahead_and_given_up_does_not_stay_nor_do_a_thousand_indexes(
+    folder: Folder, tmp_path: Path, monkeypatch
+):
+    log, one = session(tmp_path), remote_of(folder, tmp_path)
+    (tmp_path / "big").write_bytes(b"big")
+    sent(mirror_of(folder, tmp_path))
+    one.upload(f"sessions/{AAA}/jobs/sft-1/model/a", tmp_path / "big")
+    for n in range(shelf.MOST + 10):
+        one.commit(one.head() or "", "x", {f"sessions/{AAA}/workspace/{n}": b"%d" % n}, [])
+    assert len(indexes(folder)) == len(one._known) == shelf.MOST and shelf._sum(b"big") in contents(folder)
+    monkeypatch.setattr(shelf, "ABANDONED", 0.0)
+    one.commit(one.head() or "", "x", {f"sessions/{AAA}/workspace/z": b"z"}, [])
+    assert contents(folder) == named(*indexes(folder))
+    wrong = indexes(folder)[0].read_bytes()  # a clock that is a year ahead
+    indexes(folder)[0].with_name(f"{AAA}.{int(time.time()) + 10**7}.{shelf._sum(wrong)}.json").write_bytes(wrong)
+    log.append(Said(text="more"))
+    sent(mirror_of(folder, tmp_path))
+    assert log_there(folder) == log.path.read_bytes()
 
 
 def test_what_a_person_deletes_there_is_written_again(folder: Folder, tmp_path: Path):

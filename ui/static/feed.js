@@ -173,7 +173,7 @@ const READERS = {
       return;
     }
     const href = hub ? f.where.replace(/(\/spaces\/.+)\/commit\/\w+$/, "$1") : null;
-    const name = hub ? f.where.replace(/^https?:\/\/[^/]+\/((datasets|spaces)\/)?/, "").replace(/\/commit\/(\w{7})\w*$/, " at $1") : f.where;
+    const name = hub ? f.where.replace(/^https:\/\/huggingface\.co\/((datasets|spaces)\/)?(?=\w)/, "").replace(/\/commit\/(\w{7})\w*$/, " at $1") : f.where;
     const place = () => h(hub ? "a.mono" : "span.mono", { href, title: hub && f.where, target: hub && "_blank", rel: hub && "noopener noreferrer" }, name);
     feed.put(() => quiet("file", `Published ${f.what}: `, place()));
   },
