@@ -15,7 +15,7 @@ from huggingface_hub import HfApi
 
 from agent.mirroring import Mirroring, fetch
 from agent.sessions import Request, not_theirs, open_session
-from agent.settings import ROOT, Settings, SettingsError, read
+from agent.settings import ROOT, Provider, Settings, SettingsError, read
 from agent.steering import delete, halt
 from agent.wallet import Wallet
 from agent.worker import Worker
@@ -70,10 +70,11 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 @pytest.fixture
 def server(settings: Settings, hub: Hub) -> Settings:
-    """Settings of a Space of ada's, with the mirror on."""
+    """Settings of a Space of ada's with her token, on which people sign in; nobody has. The mirror is on."""
     job_env = settings.job_env | {"HF_ENDPOINT": hub.url}
     keys, mirror = {"HF_TOKEN": "hf_ada"}, "{user}/ml-intern-sessions"
-    return replace(settings, space="ada/intern", keys=keys, mirror=mirror, job_env=job_env)
+    oauth = Provider("c", (), "http://127.0.0.1:9", "")
+    return replace(settings, space="ada/intern", oauth=oauth, keys=keys, mirror=mirror, job_env=job_env)
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_a_space_whose_disk_is_wiped_goes_on_from_its_bucket_without_a_token(ser
     """Its worker is killed while the model is asked, and the next one has nothing but the folder."""
     turns = [says("", ("shell", {"command": "echo one >> done.txt"})), stalls(), says("Done."), *[says("Done.")] * 3]
     with chat_server(turns) as chat:
-        server = replace(server, mirror=str(tmp_path / "bucket"), keys={}, api_base=chat.base)
+        server = replace(server, mirror=str(tmp_path / "bucket"), oauth=None, keys={}, api_base=chat.base)
         space = Wallet(server).settings_of("ada")
         session = open_session(space, Request(task="chains", driver="openai/m", person="ada"))
         folder, indexes = space.sessions / session, tmp_path / "bucket" / "sessions"
