@@ -331,6 +331,7 @@ class Lab:
         fact = Launched(
             job=name, recipe=recipe, config=config, machine=place.name, hours=hours, idea=idea,
             call=call, expects=expects, folder=f"jobs/{name}", price=place.price,
+            revisions={} if place.here else self._hub.revisions(config),
         )  # fmt: skip
         self._journal.append(fact)
         job = self._job(name)

@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from math import inf
@@ -134,7 +134,7 @@ class HFJobs:
         machine = self._prices.machines(api)[spec.machine]
         with TemporaryDirectory(prefix=".parcel-", dir=spec.folder) as parcel:
             models = pack(replace(spec, hours=_hours(spec)), Path(parcel), machine.accelerators)
-            volumes = [upload(api, owner, Path(parcel), place), *_mounts(models)]
+            volumes = [upload(api, owner, Path(parcel), place), *_mounts(models, spec.revisions)]
         command = _command(models, machine.device == "cpu")
         write_json(about_file(spec.folder), {"attempt": spec.attempt, "unsure": True})
         try:
@@ -275,10 +275,13 @@ def about_file(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.hf-job.json")
 
 
-def _mounts(models: dict[str, str]) -> list[Any]:
+def _mounts(models: dict[str, str], revisions: Mapping[str, str]) -> list[Any]:
     from huggingface_hub import Volume
 
-    return [Volume(type="model", source=model, mount_path=f"/{name}", read_only=True) for name, model in models.items()]
+    return [
+        Volume(type="model", source=model, mount_path=f"/{name}", revision=revisions.get(model), read_only=True)
+        for name, model in models.items()
+    ]
 
 
 def _command(models: dict[str, str], cpu: bool) -> list[str]:

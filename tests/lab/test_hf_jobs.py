@@ -22,11 +22,13 @@ from lab.backends.hf_jobs import HFJobs, _ran, about_file
 from lab.backends.runner import holds_ticket
 from lab.errors import BadInput, LabError, Refused, Stopped
 from lab.machine import ram, this_machine
+from lab.models import STARTER
 from lab.parcel import pack, requirements
 from lab.place import Wait, choose
 from lab.processes import identity
 from lab.queue import Queue
 from recipes.remote import MARK
+from record.card import model_card
 from record.events import Asked, Ended, Launched, Progressed
 from tests.conftest import until
 from tests.hub import Hub, serve
@@ -552,6 +554,31 @@ def test_a_parcel_takes_no_link_along_that_a_trainer_has_made(tmp_path: Path):
     assert "HELD OUT" not in "".join(p.read_text() for p in (tmp_path / "parcel").rglob("*") if p.is_file())
     (made / "x.json").unlink()
     pack(replace(spec, config={"model": str(made)}), tmp_path / "parcel")
+
+
+def test_a_model_of_the_hub_is_mounted_as_it_was_at_the_first_launch_and_the_card_says_so(hub: Hub, settings):
+    token, env = hub.people.add("ada").token, settings.job_env | {"HF_ENDPOINT": hub.url}
+    settings = replace(settings, keys={"HF_TOKEN": token}, job_env=env)
+    api = HfApi(endpoint=hub.url, token=token)
+    api.create_repo("ada/base", private=True)
+    api.upload_folder(repo_id="ada/base", folder_path=STARTER)
+    head = api.model_info("ada/base").sha
+    asked = Request(task="chains", model="ada/base", dollars=1.0)
+    lab, supervisor, _ = open_lab(settings, open_session(settings, asked))
+    lab.prepare("rows", "task", 200, 0.5)
+    hub.jobs.stuck = True
+    lab.train("sft", {"data": "data/rows.jsonl", "max_steps": 9}, 0.5, "", "c1", 0.1, machine="cpu-basic")
+    api.upload_file(path_or_fileobj=b"other", path_in_repo="README.md", repo_id="ada/base")
+    assert api.model_info("ada/base").sha != head
+    hub.jobs.fail(next(iter(hub.jobs.runs)), "Node lost")
+    supervisor.start()
+    until(lambda: len(hub.jobs.runs) == 2)
+    supervisor.stop()
+    mounted = [volume for run in hub.jobs.runs.values() for volume in run.spec["volumes"] if volume["type"] == "model"]
+    assert [(one["source"], one.get("revision")) for one in mounted] == [("ada/base", head)] * 2
+    assert f"[ada/base](https://huggingface.co/ada/base), revision `{head}`" in model_card(
+        lab.log, "sft-1", "t", [], False
+    )
 
 
 def test_whoever_is_asked_is_told_that_the_hours_are_too_few(settings):
