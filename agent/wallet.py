@@ -15,7 +15,7 @@ from math import inf
 
 from agent import shroud
 from agent.providers import default_driver
-from agent.settings import Settings
+from agent.settings import REPOSITORY, Settings
 from lab.reach import PEOPLE
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")  # of an account, which becomes the name of a folder
@@ -84,7 +84,7 @@ class Wallet:
             api_base=None,
             prices=None,
             servers=(),
-            mirror="" if whole.shelf else whole.mirror,  # the folder is the owner's
+            mirror=REPOSITORY if whole.shelf else whole.mirror,  # the folder is the owner's
         )
 
     def everyone(self) -> list[Settings]:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -13,11 +14,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
+from agent.kept import lacking
 from agent.mirroring import Mirroring, fetch
 from agent.sessions import Request, not_theirs, open_session
-from agent.settings import ROOT, Provider, Settings, SettingsError, read
+from agent.settings import ROOT, Provider, Settings, SettingsError, _mirror, read
 from agent.steering import delete, halt
-from agent.wallet import Wallet
+from agent.wallet import Grant, Wallet
 from agent.worker import Worker
 from lab.backend import read_json
 from lab.backends.runner import run_file
@@ -261,7 +263,7 @@ def test_a_session_that_names_files_of_others_is_not_laid_down_on_a_space(hub: H
     assert "is no file of its own" in fetch(space).left["s"] and not (space.sessions / "s").exists()
 
 
-def test_a_folder_can_be_the_mirror_where_it_can_be_written_and_one_person_is_here(space: Settings, tmp_path: Path):
+def test_a_folder_can_be_the_owners_mirror_where_it_can_be_written(space: Settings, tmp_path: Path):
     folder = tmp_path / "share"
     env = {"ML_INTERN_MIRROR": str(folder), "ML_INTERN_HOME": str(tmp_path / "home")}
     with pytest.raises(SettingsError, match="share'; name a folder outside ML_INTERN_HOME that is there"):
@@ -277,12 +279,17 @@ def test_a_folder_can_be_the_mirror_where_it_can_be_written_and_one_person_is_he
     with pytest.raises(SettingsError, match="outside ML_INTERN_HOME"):
         read(env | {"ML_INTERN_MIRROR": str(inside)})
     many = {"SPACE_ID": "o/i", "SPACE_HOST": "o-i.hf.space", "OAUTH_CLIENT_ID": "x", "OAUTH_CLIENT_SECRET": "y"}
-    (folder / "{user}").mkdir()
-    for place in (folder, folder / "{user}"):
-        with pytest.raises(SettingsError, match="one for everybody who signs in"):
-            read(env | many | {"ML_INTERN_MIRROR": str(place)})
-    wallet = Wallet(replace(space, space="ada/intern", mirror=str(folder), home=tmp_path / "server"))
-    assert wallet.settings_of("ada").shelf == folder and wallet.settings_of("ben").mirror == ""
+    wallet = Wallet(read(env | many))
+    wallet.give(Grant("ben", "a token", time.time() + 60))
+    ben = wallet.settings_of("ben")
+    assert wallet.settings_of("o").shelf == folder and (ben.shelf, ben.mirror) == (None, "{user}/ml-intern-sessions")
+    assert lacking(wallet.settings_of("o")) == lacking(ben) == "" and lacking(wallet.settings_of("eve"))
+    home, mounts = tmp_path / "home", "overlay / overlay rw 0 0\nhf-mount /data fuse.hf-mount rw 0 0\n"
+    for alone in (True, False):
+        assert _mirror({"SPACE_ID": "o/i"}, home, alone, mounts) == "/data/ml-intern"
+        assert (
+            _mirror({"SPACE_ID": "o/i", "ML_INTERN_MIRROR": "on"}, home, alone, mounts) == "{user}/ml-intern-sessions"
+        )
 
 
 def test_nobody_is_mirrored_who_has_not_asked_but_on_a_space(space: Settings):
