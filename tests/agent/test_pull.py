@@ -36,6 +36,7 @@ from tests.chat.server import chat_server
 from tests.chat.turns import says, stalls
 from tests.conftest import cli_environment, forks, until
 from tests.hub import Hub, serve
+from tests.hub.prying import pried
 from tests.recipes.rig import sft_rows
 
 REPO = "ada/ml-intern-sessions"
@@ -162,6 +163,7 @@ def test_the_command_line_fetches_what_is_not_here(hub: Hub, space: Settings, ne
     session, journal = new_session(space)
     journal.append(Halted(), Closed(outcome="stopped", reason="enough"))
     keep(hub, space, session)
+    assert pried(hub, "ada") == set()
     laptop = replace(space, home=tmp_path / "laptop", space=None)
     env = cli_environment(laptop) | {"HF_TOKEN": "hf_ada", "HF_ENDPOINT": hub.url, "ML_INTERN_MIRROR": "on"}
 

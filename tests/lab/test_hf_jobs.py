@@ -32,6 +32,7 @@ from record.card import model_card
 from record.events import Asked, Ended, Launched, Progressed
 from tests.conftest import until
 from tests.hub import Hub, serve
+from tests.hub.prying import pried
 from tests.scripted import open_lab
 from tools.scores import Evaluate
 from tools.train import Train
@@ -524,6 +525,7 @@ def test_one_that_has_ended_itself_for_its_time_says_so_and_keeps_its_model(hub:
     left = json.dumps(EXIT | {"state": "timeout", "code": 143}).encode()
     spec = sent(hub, rented, tmp_path, CHECKPOINT | {"exit.json": left})
     settle(hub, "ERROR")
+    assert pried(hub, "ada") == set(), "neither its parcel, nor what it left, nor itself"
     over = end_of(rented, spec.folder)
     assert (over.state, over.signal) == ("timeout", None) and over.reason.startswith("ran longer than its hours")
     assert (spec.folder / "model" / "model.safetensors").read_bytes() == b"WHOLE"
