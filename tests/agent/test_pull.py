@@ -159,6 +159,18 @@ def test_a_space_whose_disk_is_wiped_goes_on_from_its_bucket_without_a_token(ser
     assert (folder / "workspace" / "done.txt").read_text() == "one\n", "what was done is there, and is not done again"
 
 
+def test_a_token_of_a_member_brings_no_session_of_theirs_to_the_space_of_an_organization(
+    hub: Hub, server: Settings, space: Settings, new_session
+):
+    session, journal = new_session(space)
+    journal.append(Halted(), Closed(outcome="stopped", reason="enough"))
+    keep(hub, space, session)
+    (whole,) = Wallet(replace(server, home=server.home / "other", space="org/intern")).everyone()
+    with pytest.raises(SettingsError, match="the HF_TOKEN is of ada, and not of org"):
+        fetch(whole)
+    assert not whole.sessions.exists()
+
+
 def test_the_command_line_fetches_what_is_not_here(hub: Hub, space: Settings, new_session, tmp_path: Path):
     session, journal = new_session(space)
     journal.append(Halted(), Closed(outcome="stopped", reason="enough"))
