@@ -134,6 +134,11 @@ def connect(settings: Settings, scratch: str = SCRATCH) -> Place:
     repo = settings.mirror
     with told():
         user = api.whoami()["name"] if "{user}" in repo or "/" not in repo else ""
+    if settings.oauth and user not in (
+        "",
+        settings.person,
+    ):  # of an organization's Space: its members' sessions are theirs
+        raise Trouble(f"the HF_TOKEN is of {user}, and not of {settings.person}")
     repo = repo.replace("{user}", user) if "/" in repo else f"{user}/{repo}"
     return Remote(api, repo, settings.home / scratch)
 

@@ -31,6 +31,7 @@ QUIET = {
 # Beginnings of the names of file systems without file locks: a mounted bucket's, or another machine's.
 NO_LOCKS = ("fuse", "nfs", "cifs", "smb", "9p")
 VOLUME, MOUNTS = "/data", "/proc/mounts"  # where a Space has its storage
+REPOSITORY = "{user}/ml-intern-sessions"  # where each person's sessions are kept
 # What a command or a trainer may see of our environment.
 JOB_NAMES = (
     "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
@@ -159,7 +160,7 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         oauth=oauth,
         servers=servers,
         url=env.get("ML_INTERN_URL") or site or None,
-        mirror=_mirror(env, home, alone=oauth is None),
+        mirror=_mirror(env, home, alone=oauth is None, mounts=Path(MOUNTS).read_text() if env.get("SPACE_ID") else ""),
     )
 
 
@@ -270,16 +271,16 @@ def _dollars(env: dict[str, str], name: str) -> float:
     return dollars
 
 
-def _mirror(env: dict[str, str], home: Path, alone: bool) -> str:
-    """On in a Space, whose disk may be wiped: in its owner's bucket, where there is one and nobody else's sessions are here.
+def _mirror(env: dict[str, str], home: Path, alone: bool, mounts: str) -> str:
+    """On in a Space, whose disk may be wiped: in its owner's bucket, where there is one. A folder is never for anybody else.
 
     Elsewhere nobody expects an upload who has not asked for it.
     """
     said, space = env.get("ML_INTERN_MIRROR"), bool(env.get("SPACE_ID"))
-    if not said and space and alone and is_bucket(VOLUME, Path(MOUNTS).read_text()):
+    if not said and space and is_bucket(VOLUME, mounts):
         return f"{VOLUME}/ml-intern"
     said = said or ("on" if space else "off")
-    name = {"on": "{user}/ml-intern-sessions", "off": ""}.get(said.lower(), said)
+    name = {"on": REPOSITORY, "off": ""}.get(said.lower(), said)
     if said.startswith("/"):
         name = str(Path(said).resolve())
         above = os.path.dirname(name)
@@ -290,7 +291,7 @@ def _mirror(env: dict[str, str], home: Path, alone: bool) -> str:
     elif not re.fullmatch(r"(([\w.-]+|\{user\})/)?[\w.-]+|", name):
         hint = "set it to off, on, the name of a dataset repository, or the whole path of a folder"
         raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; {hint}.")
-    if not alone and "/" in name and ("{user}" not in name or name.startswith("/")):
+    if not alone and "/" in name and "{user}" not in name and not name.startswith("/"):
         raise SettingsError(
             f"ML_INTERN_MIRROR is {said!r}, one for everybody who signs in; write {{user}} for its owner."
         )

@@ -2,7 +2,8 @@
 
 On a machine of one's own there is one person, "local", with the settings as they are. On a Space everybody has a part of
 its home, so that their sessions, models, caches and held-out items are nobody else's, and no key but their own: the
-Space's own keys are its owner's. Tokens are in the memory of the page and of the worker; ui.auth says what is on the disk.
+Space's own keys are its owner's, and an HF_TOKEN among them, which does not run out, acts for them before and over what
+they allow when they sign in. Tokens are in the memory of the page and of the worker; ui.auth says what is on the disk.
 """
 
 import json
@@ -14,7 +15,7 @@ from math import inf
 
 from agent import shroud
 from agent.providers import default_driver
-from agent.settings import Settings
+from agent.settings import REPOSITORY, Settings
 from lab.reach import PEOPLE
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")  # of an account, which becomes the name of a folder
@@ -56,9 +57,10 @@ class Wallet:
         whole = self.settings
         if whole.space is None:
             return whole
-        grant, owner = self.grants.get(person), person == whole.owner
+        grant, owner = self.grants.get(person), bool(person) and person == whole.owner
+        lasts = owner and self._lasts
         token = {"HF_TOKEN": grant.token} if grant else {}
-        keys = whole.keys | token if owner else token
+        keys = token | whole.keys if owner else token
         home = whole.home / PEOPLE / person if person else whole.home / "nobody"
         caches = {"HF_HOME": str(home / "huggingface"), "TRACKIO_DIR": str(home / "trackio")}
         theirs = replace(
@@ -69,8 +71,8 @@ class Wallet:
             keys=keys,
             others=self._secrets(),
             job_env=whole.job_env | caches,
-            until=grant.until if grant else inf if owner and whole.oauth is None else 0.0,
-            scopes=grant.scopes if grant else None,
+            until=inf if lasts else grant.until if grant else 0.0,
+            scopes=grant.scopes if grant and not lasts else None,
         )
         if owner:
             return theirs
@@ -82,7 +84,7 @@ class Wallet:
             api_base=None,
             prices=None,
             servers=(),
-            mirror="" if whole.shelf else whole.mirror,  # the folder is the owner's
+            mirror=REPOSITORY if whole.shelf else whole.mirror,  # the folder is the owner's
         )
 
     def everyone(self) -> list[Settings]:
@@ -90,8 +92,13 @@ class Wallet:
         if self.settings.space is None:
             return [self.settings]
         here = {path.name for path in (self.settings.home / PEOPLE).glob("*/") if NAME.fullmatch(path.name)}
-        owner = {self.settings.owner} if self.settings.oauth is None and self.settings.owner else set()
+        owner = {self.settings.owner} if self.settings.owner and self._lasts else set()
         return [self.settings_of(name) for name in sorted(here | set(self.grants) | owner)]
+
+    @property
+    def _lasts(self) -> bool:
+        """Whether the owner's sessions go on without a sign-in: by their own token, or where nobody signs in."""
+        return self.settings.oauth is None or "HF_TOKEN" in self.settings.keys
 
     def _secrets(self) -> tuple[str, ...]:
         return (*self.settings.secrets, *(grant.token for grant in self.grants.values()))

@@ -34,6 +34,7 @@ class JobSpec:
     hours: float = 1.0  # run time, after which the backend ends the job; waiting in the queue does not count
     attempt: int = 1
     takes_s: float | None = None  # run time that is expected of it; None when nobody knows
+    revisions: Mapping[str, str] = field(default_factory=dict)  # of the Hub's models that are mounted for it
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ PATIENCE = 10.0  # seconds that the Hub has to answer
 SPARE = 2**30  # bytes of disk that a download leaves free
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
-COMPLETE = ".fetched"  # written last into a fetched model
+COMPLETE = ".fetched"  # written last into a fetched model: its commit
 KEPT = (".safetensors", ".json", ".model", ".txt", ".jinja")  # weights, configs, tokenizers
 
 BUSY = (408, 412, 429, 500, 502, 503, 504)  # 412: another call of ours has committed meanwhile; look again
@@ -95,6 +95,7 @@ class Hub:
         self._given = token
         self._endpoint = env.get("HF_ENDPOINT")
         self._cache = Path(env["HF_HOME"], "hub") if "HF_HOME" in env else None
+        self._heads: dict[str, str] = {}  # the newest commit of each model, as it was last looked at
         self._closed: dict[str, list[str]] = {}  # models that need the token, with the files to fetch
 
     @property
@@ -148,6 +149,7 @@ class Hub:
 
         api = HfApi(endpoint=self._endpoint, token=self._token)
         info = api.model_info(name, timeout=PATIENCE, files_metadata=True)
+        self._heads[name] = info.sha or ""
         if info.gated:  # what it is called is public, and what it holds is not
             api.auth_check(name)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
@@ -170,15 +172,28 @@ class Hub:
         if (name := str(model)) not in self._closed:
             return model if Path(model).is_dir() else self._folder(name) or name
         try:
-            place = self._place(name)
+            place, head = self._place(name), self._heads[name]
             snapshot_download(
-                name, token=self._token, endpoint=self._endpoint, local_dir=place, allow_patterns=self._closed[name]
-            )
-            (place / COMPLETE).touch()
+                name, revision=head or None, token=self._token, endpoint=self._endpoint, local_dir=place,
+                allow_patterns=self._closed[name],
+            )  # fmt: skip
+            (place / COMPLETE).write_text(head)
             return place
         except (OSError, httpx.HTTPError, ValueError) as error:  # the Hub's own are of these kinds
             why = str(error).strip().partition("\n")[0][:200]
             raise LabError(f"The model {name!r} could not be fetched ({why}); call again.") from error
+
+    def revisions(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """The commits of the models that a job's settings name by their Hub id: of what is here, else as `look` found them."""
+        ids = {str(config[name]) for name in ("model", "teacher") if config.get(name)}
+        known = {name: self._commit(name) for name in sorted(ids) if not Path(name).is_absolute()}
+        return {name: commit for name, commit in known.items() if commit}
+
+    def _commit(self, name: str) -> str:
+        here = self._folder(name)
+        if here is None:
+            return self._heads.get(name, "")
+        return (here / COMPLETE).read_text() if here == self._place(name) else here.name
 
     def file(self, model: str, file: str) -> Path:
         """A small file of a model, from the cache or the Hub. Raises OSError or ValueError."""

@@ -140,7 +140,7 @@ class Lab:
         expects = expectation(gain, kill, takes.seconds / 3600 if takes else None)
         free = shutil.disk_usage(self.folder).free
         space = _space(full, self._hub, place)
-        findings = preflight(rows, full, self._index(), count, free, left, takes, RECIPES[recipe], space)
+        findings = preflight(rows, full, self._index(), count, free, left, takes, RECIPES[recipe], space, hours)
         models = {name: full[name] for name in ("model", "teacher") if full.get(name)}
         findings += [finding for model in set(models.values()) for finding in self._hub.look(model)]
         findings += script.look(source, self._index())
@@ -331,6 +331,7 @@ class Lab:
         fact = Launched(
             job=name, recipe=recipe, config=config, machine=place.name, hours=hours, idea=idea,
             call=call, expects=expects, folder=f"jobs/{name}", price=place.price,
+            revisions={} if place.here else self._hub.revisions(config),
         )  # fmt: skip
         self._journal.append(fact)
         job = self._job(name)

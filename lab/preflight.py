@@ -46,6 +46,7 @@ def preflight(
     estimate: Estimate | None,
     recipe: type[TrainingConfig] = sft.Config,
     space: Space | None = None,
+    hours: float | None = None,
 ) -> list[Finding]:
     """Everything wrong, worst first.
 
@@ -55,6 +56,7 @@ def preflight(
         estimate: The time that the job will take; None when nobody knows.
         recipe: Whose rows they are.
         space: What the job has to fit into; None where nobody knows how large the model is.
+        hours: Run time after which the job is ended.
     """
     shape = no_rows(rows) or wrong_columns(rows, config, recipe)
     typed = [] if shape else [recipe.SHAPE.model_validate(row) for row in rows]
@@ -71,6 +73,7 @@ def preflight(
         contaminated_settings(config, index),
         no_disk(free_bytes),
         no_time(room, estimate),
+        few_hours(hours, estimate),
         odd_learning_rate(config),
     ]
     return sorted((f for f in found if f), key=lambda finding: finding.severity, reverse=True)
@@ -236,6 +239,16 @@ def no_time(room: Room | None, estimate: Estimate | None) -> Finding | None:
     evidence = {"left_s": room.left, "kept_s": room.kept, "taken_s": room.taken, "steps": steps}
     evidence |= {"needs_s": estimate.seconds} if estimate else {}
     return Finding("stop", "no_time", what, f"{smaller} with the best model so far.", evidence)
+
+
+def few_hours(hours: float | None, estimate: Estimate | None) -> Finding | None:
+    """Said of a launch, and before it to a person who is asked."""
+    if hours is None or estimate is None or estimate.seconds <= hours * 3600:
+        return None
+    what = f"The job takes about {duration(estimate.seconds)} and is ended after {duration(hours * 3600)}."
+    steps = estimate.steps_in(hours * 3600)
+    advice = f"Give it {estimate.seconds * MARGIN / 3600:.2g} hours{f', or at most {steps} steps' if steps else ''}."
+    return Finding("warn", "few_hours", what, advice, {"needs_s": estimate.seconds, "hours": hours, "steps": steps})
 
 
 def odd_learning_rate(config: dict[str, Any]) -> Finding | None:

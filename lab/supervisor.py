@@ -190,6 +190,7 @@ class Supervisor:
         again = Launched(
             job=job.id, recipe=job.recipe, config=job.config, machine=job.machine, hours=job.hours, idea=job.idea,
             call=job.call, attempt=job.attempt + 1, expects=job.expects, folder=job.folder, price=job.price,
+            revisions=job.revisions,
         )  # fmt: skip
         return ended, found(finding, job.id), again
 
@@ -250,7 +251,9 @@ def spec_of(job: Job, folder: Path) -> JobSpec:
     """The spec that a job of the log was launched with."""
     takes = job.expects.hours if job.expects else None
     takes_s = None if takes is None else 3600 * takes
-    return JobSpec(job.id, job.recipe, job.config, folder / job.folder, job.machine, job.hours, job.attempt, takes_s)
+    return JobSpec(
+        job.id, job.recipe, job.config, folder / job.folder, job.machine, job.hours, job.attempt, takes_s, job.revisions
+    )
 
 
 def _progressed(job: Job, point: Point, watch: _Watch) -> Progressed:

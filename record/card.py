@@ -177,10 +177,12 @@ def _lineage(views: Views, stages: Sequence[Job]) -> str:
 
 
 def base_revisions(views: Views) -> list[str]:
-    """The base model's commits on the Hub, where a job of the session was given it as a folder of the Hub's cache."""
-    folder = f"models--{views.goal.model.replace('/', '--')}/snapshots/"
+    """The base model's commits on the Hub, where a job had it mounted, or was given it as a folder of the Hub's cache."""
+    model = views.goal.model
+    folder = f"models--{model.replace('/', '--')}/snapshots/"
     paths = (str(job.config.get("model", "")).partition(folder)[2][:40] for job in views.jobs.values())
-    return list(dict.fromkeys(filter(None, paths)))
+    mounted = (job.revisions.get(model) for job in views.jobs.values())
+    return list(dict.fromkeys(filter(None, (*mounted, *paths))))
 
 
 def published(where: str) -> tuple[str, str] | None:

@@ -170,6 +170,7 @@ class Launched(Fact):
     call: str = ""
     attempt: int = 1
     expects: Expectation | None = None
+    revisions: dict[str, str] = {}  # of the Hub's models that are mounted for it: the commit of each
     folder: str  # relative to the session's folder
 
     @field_validator("folder")

@@ -25,6 +25,7 @@ class Job:
     attempt: int = 1
     expects: e.Expectation | None = None
     price: float | None = 0.0  # dollars an hour; None is unknown
+    revisions: dict[str, str] = field(default_factory=dict)  # of the Hub's models that are mounted for it
     place: int | None = None  # in the queue; None before anybody knows
     held: str = ""  # why it waits at place 0
     starts: datetime | None = None  # while it waits, where that is known
@@ -334,7 +335,7 @@ class Views:
             before = self.jobs.get(fact.job)
             job = Job(
                 fact.job, fact.recipe, fact.config, fact.machine, fact.hours, fact.idea, fact.folder, fact.call,
-                expects=fact.expects, price=fact.price,
+                expects=fact.expects, price=fact.price, revisions=fact.revisions,
             )  # fmt: skip
             if before:
                 job.attempt, job.seconds_before, job.findings = fact.attempt, before.seconds, before.findings

@@ -21,9 +21,20 @@ from tests.chat.server import chat_server
 from tests.chat.turns import says
 from tests.conftest import cli_environment, free_port, until
 from tests.hub import Hub, serve
+from tests.hub.prying import pried
 from tests.ui.visitors import Space, environment
 
 CONFIG = {"data": "data/rows.jsonl", "max_steps": 150, "save_steps": 25, "lr": 2e-3}
+# What a session has to do with the Hub: a sign-in, its mirror, its job, what it publishes.
+ASKED = r"""(?x)
+    GET\ /(\.well-known/openid-configuration|oauth/(jwks|authorize|userinfo)) | POST\ /oauth/(authorize|token)
+    | GET\ /api/whoami-v2 | POST\ /api/(repos/create|validate-yaml)
+    | (GET|POST|HEAD)\ (/api)?/datasets/ada/ml-intern-sessions(/.*|\.git/.*)?
+    | (GET|POST|HEAD)\ (/api/models)?/ada/sums(/.*|\.git/.*)?
+    | (GET|POST)\ /api/buckets/ada/(jobs-artifacts|ml-intern-jobs)(/.*)? | (GET|HEAD)\ /buckets/ada/.*
+    | GET\ /api/jobs/(hardware|ada(/\w+(/logs|/metrics)?)?) | POST\ /api/jobs/ada(/\w+/cancel)?
+    | (GET|POST)\ /cas/.* | (GET|HEAD)\ /xorbs | (PUT|POST)\ /lfs/.*
+"""
 SCRIPT = (
     ("evaluate", {"model": "base", "split": "dev"}),
     ("evaluate", {"model": "base", "split": "heldout"}),
@@ -96,4 +107,12 @@ def test_a_session_outlives_its_space_and_publishes_what_it_measured(settings, t
         assert result["value"] == pytest.approx(score.value, abs=1e-9)
         assert f"| {score.value:.3f} | {score.low:.3f} to {score.high:.3f} |" in card
         assert [fact.where for fact in journal.log if fact.kind == "published" and fact.what == "model"]
+        assert {run.stage for run in hub.jobs.runs.values()} == {"COMPLETED"}
+        for kind, name in (("bucket", "jobs-artifacts"), ("dataset", "ml-intern-sessions"), ("model", "sums")):
+            assert hub.repos.files(kind, f"ada/{name}")
+        strange = {f"{method} {path}" for _, method, path, _ in hub.faults.asked}
+        assert not [line for line in sorted(strange) if not re.fullmatch(ASKED, line)], (
+            "nothing is told to the Hub beside"
+        )
+        assert pried(hub, "ada") == set()
         assert not re.search(r"hf_\w{8}", told + json.dumps(model.requests, default=str) + card)

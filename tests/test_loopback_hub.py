@@ -408,3 +408,15 @@ def test_another_persons_xorbs_are_closed(hub: Hub):
         assert httpx.post(f"{told['casUrl']}/v1/shards", content=shard, headers=head).status_code == status
         held = hub.repos.held(hub.repos.repo("model", f"{person}/m"), xet="01" * 32)
         assert (held and hub.repos.blob(held.sha).read_bytes()) == (b"mine" if status == 200 else None)
+
+
+def test_it_is_a_program_for_people_who_work_offline(tmp_path: Path):
+    line = [sys.executable, "-m", "tests.hub", str(tmp_path / "hub"), "--person", "ada:hf_ada"]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as hub:
+        try:
+            assert hub.stdout and hub.stdout.readline() == "ada: HF_TOKEN=hf_ada\n"
+            endpoint = hub.stdout.readline().strip().removeprefix("HF_ENDPOINT=")
+            assert HfApi(endpoint=endpoint, token="hf_ada").whoami()["name"] == "ada"
+        finally:
+            hub.terminate()
+    assert hub.returncode == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from agent.providers import OPEN
 from agent.settings import ROOT, is_bucket, is_disk, read
 from record.card import KINDS
 
@@ -32,6 +33,14 @@ def test_who_signs_in_gives_what_jobs_models_and_publishing_need_and_no_more():
     assert set(matter["hf_oauth_scopes"]) == {"jobs", "inference-api", "contribute-repos"}
     assert 480 <= matter["hf_oauth_expiration_minutes"] <= 43200  # the Hub's default, and its most
     assert len(matter["short_description"]) <= 60
+
+
+def test_the_models_and_datasets_of_the_front_matter_are_those_that_the_program_names_itself():
+    """Its own tasks are made by a rule or a generator; what else is used of the Hub, a person has named."""
+    named = re.compile(r"""["']([\w.-]+/[\w.-]+)["']""")
+    text = "".join(file.read_text() for file in (ROOT / "recipes" / "benchmarks").glob("*.py"))
+    assert front_matter()["datasets"] == sorted(set(named.findall(text)))
+    assert front_matter()["models"] == [OPEN.removeprefix("huggingface/")]
 
 
 def test_sessions_lie_on_a_disk_and_never_on_a_mounted_bucket():

@@ -1,11 +1,15 @@
 """Start a training job."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from lab.backend import Machine
 from lab.errors import LabError
 from lab.lab import Lab
+from lab.preflight import few_hours
 from lab.shown import as_text
+from lab.tasks import read_rows
 from tools.base import Tool, where
 
 HOURS = 1.0  # of a job, unless its call says otherwise
@@ -20,7 +24,8 @@ class Train(Tool):
 
     def note(self, arguments: dict[str, Any]) -> str:
         machine = rented(self.lab, arguments)
-        return where(machine) if machine else ""
+        short = _short(self.lab, arguments, machine)
+        return " ".join(filter(None, (where(machine) if machine else "", short)))
 
     def forward(
         self,
@@ -60,3 +65,14 @@ def rented(lab: Lab, arguments: dict[str, Any]) -> Machine | None:
     except LabError:
         return None
     return None if machine.here else machine
+
+
+def _short(lab: Lab, arguments: dict[str, Any], machine: Machine | None) -> str:
+    """What a person should know where the hours of a job are too few for it; "" where they are not, or nobody knows."""
+    recipe = arguments.get("recipe", "sft")
+    with suppress(LabError):
+        full = lab.checked(recipe, arguments["config"])
+        takes = lab.estimate(recipe, full, read_rows(Path(full["data"])), machine.name if machine else None)
+        found = few_hours(arguments.get("hours", HOURS), takes)
+        return f"{found.what} {found.advice}" if found else ""
+    return ""

@@ -12,6 +12,7 @@ from agent.providers import KEYS, BrainError, check_driver
 from agent.sessions import MIN_FREE
 from agent.settings import Settings
 from lab.confine import guard, landlock
+from lab.hub import client
 from lab.machine import this_machine
 from ui.oauth import SCOPES
 
@@ -65,11 +66,10 @@ def _hub(settings: Settings) -> Check:
     if token is None:
         return Check("Hub token", "warn", "No HF_TOKEN: public models only, nothing is published.", "Set HF_TOKEN.")
     import httpx
-    from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        who = HfApi(token=token).whoami()
+        who = client(token, settings.job_env).whoami()
     except HfHubHTTPError as error:
         if error.response is not None and error.response.status_code == 401:
             return Check("Hub token", "bad", "The Hub refuses HF_TOKEN.", "Make a new token and set HF_TOKEN.")

@@ -9,9 +9,10 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from math import inf
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from tempfile import TemporaryDirectory
@@ -32,6 +33,7 @@ from lab.supervisor import ATTEMPTS
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.11-bookworm"  # huggingface_hub's for scripts; what we pin is for 3.11
 BOOT = 900.0  # seconds beyond a job's own hours, to install what it needs and to bring back what it made [H]
+LEAST = 1800.0  # seconds that a job may always run, however short it was foretold: the Hub's own timeout
 LOOK = 3.0  # seconds between two looks at the jobs
 DEAF = 30.0  # seconds without an answer, after which a job's silence says nothing
 SAVING = (
@@ -47,6 +49,7 @@ ODD = (
     OverflowError,
 )  # of files and answers that are not what they should be
 EXIT_CODE = re.compile(r"exit code:? (\d+)")
+OVERDUE = "ran longer than its hours, or than twice what was foretold of it"
 SET_UP = "{} of Hugging Face Jobs is being set up"
 
 
@@ -119,7 +122,7 @@ class HFJobs:
             return
         if job is None:
             job = self._start(api, spec, owner, place, labels)
-        about = {"attempt": spec.attempt, "id": job.id, "owner": owner, "place": place}
+        about = {"attempt": spec.attempt, "id": job.id, "owner": owner, "place": place, "timeout": _timeout(spec)}
         write_json(about_file(spec.folder), about | {"flavor": spec.machine.removeprefix(RENTED)})
         self._ear(spec.folder)
 
@@ -130,14 +133,14 @@ class HFJobs:
             (spec.folder / name).unlink(missing_ok=True)
         machine = self._prices.machines(api)[spec.machine]
         with TemporaryDirectory(prefix=".parcel-", dir=spec.folder) as parcel:
-            models = pack(spec, Path(parcel), machine.accelerators)
-            volumes = [upload(api, owner, Path(parcel), place), *_mounts(models)]
+            models = pack(replace(spec, hours=_hours(spec)), Path(parcel), machine.accelerators)
+            volumes = [upload(api, owner, Path(parcel), place), *_mounts(models, spec.revisions)]
         command = _command(models, machine.device == "cpu")
         write_json(about_file(spec.folder), {"attempt": spec.attempt, "unsure": True})
         try:
             return api.run_job(
                 image=IMAGE, command=command, env=ENVIRONMENT, flavor=spec.machine.removeprefix(RENTED),
-                timeout=int(spec.hours * 3600 + BOOT), labels=labels, volumes=volumes, namespace=owner,
+                timeout=_timeout(spec), labels=labels, volumes=volumes, namespace=owner,
             )  # fmt: skip
         except HfHubHTTPError as error:
             if 400 <= error.response.status_code < 500:  # it has said that it made none
@@ -238,7 +241,7 @@ class HFJobs:
             ear.ended = ear.ended or time.monotonic()
             if time.monotonic() < ear.ended + self._saving:
                 return False
-        self._settle(folder, known, there, left, _ending(folder, job, stage, left, _ran(known)))
+        self._settle(folder, known, there, left, _ending(folder, job, stage, left, _ran(folder, known, job, left)))
         return True
 
     def _missing(self, api: Any, folder: Path, known: dict[str, Any], ear: Ear) -> bool:
@@ -250,8 +253,9 @@ class HFJobs:
         left = there.ending(known["attempt"])
         if not left and time.monotonic() < ear.missed + self._saving:
             return False
-        gone = JobState("failed", _ran(known), "Hugging Face Jobs no longer knows it")
-        self._settle(folder, known, there, left, _as_left(folder, left, _ran(known)) if left else gone)
+        ran = _ran(folder, known, None, left)
+        gone = JobState("failed", ran, "Hugging Face Jobs no longer knows it")
+        self._settle(folder, known, there, left, _as_left(folder, left, ran) if left else gone)
         return True
 
     def _settle(
@@ -267,14 +271,17 @@ class HFJobs:
 
 
 def about_file(folder: Path) -> Path:
-    """Which job of the Hub it is, beside its folder. {"attempt", "id", "owner", "place", "flavor", "started", "ended", "unsure"}"""
+    """Which job of the Hub it is, beside its folder. {"attempt", "id", "owner", "place", "flavor", "timeout", "started", "ended", "unsure"}"""
     return folder.with_name(f".{folder.name}.hf-job.json")
 
 
-def _mounts(models: dict[str, str]) -> list[Any]:
+def _mounts(models: dict[str, str], revisions: Mapping[str, str]) -> list[Any]:
     from huggingface_hub import Volume
 
-    return [Volume(type="model", source=model, mount_path=f"/{name}", read_only=True) for name, model in models.items()]
+    return [
+        Volume(type="model", source=model, mount_path=f"/{name}", revision=revisions.get(model), read_only=True)
+        for name, model in models.items()
+    ]
 
 
 def _command(models: dict[str, str], cpu: bool) -> list[str]:
@@ -283,14 +290,36 @@ def _command(models: dict[str, str], cpu: bool) -> list[str]:
     return [*run, "python", "-m", "recipes.remote", MOUNT, *(f"{name}=/{name}" for name in models)]
 
 
-def _ran(known: dict[str, Any]) -> float:
-    return max(0.0, time.time() - known["started"]) if "started" in known else 0.0
+def _hours(spec: JobSpec) -> float:
+    """Run time after which a job ends: twice what was foretold of it, so that one that hangs does not cost all its hours."""
+    return spec.hours if spec.takes_s is None else min(spec.hours, max(2 * spec.takes_s, LEAST) / 3600)
 
 
-def _ending(folder: Path, job: Any, stage: str, left: dict[str, Any], ran: float) -> JobState:
+def _timeout(spec: JobSpec) -> int:
+    """Seconds after which the Hub ends a job, should it not do so itself."""
+    return int(_hours(spec) * 3600 + BOOT)
+
+
+def _ran(folder: Path, known: dict[str, Any], job: Any | None, left: dict[str, Any]) -> float:
+    """Seconds that a job ran, which is what it costs, however late we look.
+
+    As the Hub counts them; where it does not say, as its exit.json does, else until the last sign of life that came here,
+    and no more than the Hub's timeout.
+    """
+    took = job.durations.running_secs if job and job.durations else None
+    if took is None and job and job.started_at and job.finished_at:
+        took = (job.finished_at - job.started_at).total_seconds()
+    if took is not None:
+        return float(took)
+    said = left.get("seconds")
+    if not (isinstance(said, int | float) and 0 <= said < inf):
+        signs = (folder / name for name in ("heartbeat", "log.txt"))
+        said = max((path.lstat().st_mtime for path in signs if path.exists()), default=0.0) - known.get("started", inf)
+    return min(max(0.0, said), known.get("timeout", inf))
+
+
+def _ending(folder: Path, job: Any, stage: str, left: dict[str, Any], seconds: float) -> JobState:
     """How a job ended, by its stage and by what it left behind."""
-    took = job.durations.running_secs if job.durations else None
-    seconds = float(ran if took is None else took)
     said = (job.status.message or "").strip().partition("\n")[0][:200]
     if left:
         return _as_left(folder, left, seconds)
@@ -316,7 +345,7 @@ def _as_left(folder: Path, left: dict[str, Any], seconds: float) -> JobState:
     killed = Signals(-code) if state == "failed" and -code in set(Signals) else None
     if killed == SIGKILL and left.get("starved"):
         return JobState("failed", seconds, "out of memory: the kernel killed the trainer")
-    reason = {"done": "", "cancelled": "cancelled", "timeout": "ran longer than its hours"}.get(state)
+    reason = {"done": "", "cancelled": "cancelled", "timeout": OVERDUE}.get(state)
     return JobState(state, seconds, why(folder, killed, code) if reason is None else reason, signal=killed)
 
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -13,11 +14,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
+from agent.kept import lacking
 from agent.mirroring import Mirroring, fetch
 from agent.sessions import Request, not_theirs, open_session
-from agent.settings import ROOT, Settings, SettingsError, read
+from agent.settings import ROOT, Provider, Settings, SettingsError, _mirror, read
 from agent.steering import delete, halt
-from agent.wallet import Wallet
+from agent.wallet import Grant, Wallet
 from agent.worker import Worker
 from lab.backend import read_json
 from lab.backends.runner import run_file
@@ -34,6 +36,7 @@ from tests.chat.server import chat_server
 from tests.chat.turns import says, stalls
 from tests.conftest import cli_environment, forks, until
 from tests.hub import Hub, serve
+from tests.hub.prying import pried
 from tests.recipes.rig import sft_rows
 
 REPO = "ada/ml-intern-sessions"
@@ -70,10 +73,11 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 @pytest.fixture
 def server(settings: Settings, hub: Hub) -> Settings:
-    """Settings of a Space of ada's, with the mirror on."""
+    """Settings of a Space of ada's with her token, on which people sign in; nobody has. The mirror is on."""
     job_env = settings.job_env | {"HF_ENDPOINT": hub.url}
     keys, mirror = {"HF_TOKEN": "hf_ada"}, "{user}/ml-intern-sessions"
-    return replace(settings, space="ada/intern", keys=keys, mirror=mirror, job_env=job_env)
+    oauth = Provider("c", (), "http://127.0.0.1:9", "")
+    return replace(settings, space="ada/intern", oauth=oauth, keys=keys, mirror=mirror, job_env=job_env)
 
 
 @pytest.fixture
@@ -139,7 +143,7 @@ def test_a_space_whose_disk_is_wiped_goes_on_from_its_bucket_without_a_token(ser
     """Its worker is killed while the model is asked, and the next one has nothing but the folder."""
     turns = [says("", ("shell", {"command": "echo one >> done.txt"})), stalls(), says("Done."), *[says("Done.")] * 3]
     with chat_server(turns) as chat:
-        server = replace(server, mirror=str(tmp_path / "bucket"), keys={}, api_base=chat.base)
+        server = replace(server, mirror=str(tmp_path / "bucket"), oauth=None, keys={}, api_base=chat.base)
         space = Wallet(server).settings_of("ada")
         session = open_session(space, Request(task="chains", driver="openai/m", person="ada"))
         folder, indexes = space.sessions / session, tmp_path / "bucket" / "sessions"
@@ -155,10 +159,23 @@ def test_a_space_whose_disk_is_wiped_goes_on_from_its_bucket_without_a_token(ser
     assert (folder / "workspace" / "done.txt").read_text() == "one\n", "what was done is there, and is not done again"
 
 
+def test_a_token_of_a_member_brings_no_session_of_theirs_to_the_space_of_an_organization(
+    hub: Hub, server: Settings, space: Settings, new_session
+):
+    session, journal = new_session(space)
+    journal.append(Halted(), Closed(outcome="stopped", reason="enough"))
+    keep(hub, space, session)
+    (whole,) = Wallet(replace(server, home=server.home / "other", space="org/intern")).everyone()
+    with pytest.raises(SettingsError, match="the HF_TOKEN is of ada, and not of org"):
+        fetch(whole)
+    assert not whole.sessions.exists()
+
+
 def test_the_command_line_fetches_what_is_not_here(hub: Hub, space: Settings, new_session, tmp_path: Path):
     session, journal = new_session(space)
     journal.append(Halted(), Closed(outcome="stopped", reason="enough"))
     keep(hub, space, session)
+    assert pried(hub, "ada") == set()
     laptop = replace(space, home=tmp_path / "laptop", space=None)
     env = cli_environment(laptop) | {"HF_TOKEN": "hf_ada", "HF_ENDPOINT": hub.url, "ML_INTERN_MIRROR": "on"}
 
@@ -260,7 +277,7 @@ def test_a_session_that_names_files_of_others_is_not_laid_down_on_a_space(hub: H
     assert "is no file of its own" in fetch(space).left["s"] and not (space.sessions / "s").exists()
 
 
-def test_a_folder_can_be_the_mirror_where_it_can_be_written_and_one_person_is_here(space: Settings, tmp_path: Path):
+def test_a_folder_can_be_the_owners_mirror_where_it_can_be_written(space: Settings, tmp_path: Path):
     folder = tmp_path / "share"
     env = {"ML_INTERN_MIRROR": str(folder), "ML_INTERN_HOME": str(tmp_path / "home")}
     with pytest.raises(SettingsError, match="share'; name a folder outside ML_INTERN_HOME that is there"):
@@ -276,12 +293,17 @@ def test_a_folder_can_be_the_mirror_where_it_can_be_written_and_one_person_is_he
     with pytest.raises(SettingsError, match="outside ML_INTERN_HOME"):
         read(env | {"ML_INTERN_MIRROR": str(inside)})
     many = {"SPACE_ID": "o/i", "SPACE_HOST": "o-i.hf.space", "OAUTH_CLIENT_ID": "x", "OAUTH_CLIENT_SECRET": "y"}
-    (folder / "{user}").mkdir()
-    for place in (folder, folder / "{user}"):
-        with pytest.raises(SettingsError, match="one for everybody who signs in"):
-            read(env | many | {"ML_INTERN_MIRROR": str(place)})
-    wallet = Wallet(replace(space, space="ada/intern", mirror=str(folder), home=tmp_path / "server"))
-    assert wallet.settings_of("ada").shelf == folder and wallet.settings_of("ben").mirror == ""
+    wallet = Wallet(read(env | many))
+    wallet.give(Grant("ben", "a token", time.time() + 60))
+    ben = wallet.settings_of("ben")
+    assert wallet.settings_of("o").shelf == folder and (ben.shelf, ben.mirror) == (None, "{user}/ml-intern-sessions")
+    assert lacking(wallet.settings_of("o")) == lacking(ben) == "" and lacking(wallet.settings_of("eve"))
+    home, mounts = tmp_path / "home", "overlay / overlay rw 0 0\nhf-mount /data fuse.hf-mount rw 0 0\n"
+    for alone in (True, False):
+        assert _mirror({"SPACE_ID": "o/i"}, home, alone, mounts) == "/data/ml-intern"
+        assert (
+            _mirror({"SPACE_ID": "o/i", "ML_INTERN_MIRROR": "on"}, home, alone, mounts) == "{user}/ml-intern-sessions"
+        )
 
 
 def test_nobody_is_mirrored_who_has_not_asked_but_on_a_space(space: Settings):

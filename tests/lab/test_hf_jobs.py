@@ -16,20 +16,23 @@ from huggingface_hub import HfApi
 
 from agent.gate import judge
 from agent.sessions import Request, open_session
-from lab.backend import JobSpec, Machine, read_json
+from lab.backend import JobSpec, Machine, read_json, write_json
 from lab.backends.ear import Ear
-from lab.backends.hf_jobs import HFJobs, about_file
+from lab.backends.hf_jobs import HFJobs, _ran, about_file
 from lab.backends.runner import holds_ticket
 from lab.errors import BadInput, LabError, Refused, Stopped
-from lab.machine import ram
+from lab.machine import ram, this_machine
+from lab.models import STARTER
 from lab.parcel import pack, requirements
 from lab.place import Wait, choose
 from lab.processes import identity
 from lab.queue import Queue
 from recipes.remote import MARK
-from record.events import Asked
+from record.card import model_card
+from record.events import Asked, Ended, Launched, Progressed
 from tests.conftest import until
 from tests.hub import Hub, serve
+from tests.hub.prying import pried
 from tests.scripted import open_lab
 from tools.scores import Evaluate
 from tools.train import Train
@@ -99,6 +102,8 @@ def test_a_rented_job_is_watched_live_adopted_resumed_after_a_kill_and_brings_it
     assert journal.views.spent.dollars == pytest.approx(0.01 * hours, abs=2e-4) and hours > 0
     ran = list(hub.jobs.runs.values())
     assert "memory_gb" in journal.views.jobs[job].values  # what its machine said of itself
+    lasted = sum((run.finished or 0) - (run.started or 0) for run in ran)
+    assert hours * 3600 == pytest.approx(lasted, abs=len(ran))  # the Hub tells whole seconds
     assert len(ran) == 2 and all(run.spec["timeoutSeconds"] >= 0.5 * 3600 for run in ran)
     for run in ran:  # no token goes along, neither as a secret nor in a file
         assert not run.spec["secrets"] and "hf_" not in json.dumps(run.spec["environment"])
@@ -463,6 +468,80 @@ def test_what_a_job_left_counts_when_the_hub_has_forgotten_it(hub: Hub, rented: 
     assert end_of(rented, spec.folder).state == "done" and rented.result(spec.folder) == {"ok": True}
 
 
+DAYS_AGO = time.time() - 2 * 86400
+
+
+def forgotten(rented: HFJobs, spec: JobSpec, hub: Hub) -> None:
+    """It began two days ago, and the Hub has no word of it any more."""
+    write_json(about_file(spec.folder), read_json(about_file(spec.folder)) | {"started": DAYS_AGO})
+    hub.jobs.runs.clear()
+
+
+def test_a_job_that_is_found_days_later_costs_what_the_hub_counts(hub: Hub, rented: HFJobs, tmp_path: Path):
+    spec = sent(hub, rented, tmp_path, {"exit.json": json.dumps(EXIT | {"seconds": 7.0}).encode()})
+    (run,) = hub.jobs.runs.values()
+    run.started, run.finished, run.stage = DAYS_AGO, DAYS_AGO + 4000.6, "COMPLETED"
+    over = end_of(rented, spec.folder)
+    assert over.state == "done" and over.seconds == pytest.approx(run.finished - run.started, abs=1)
+    price = rented.price(spec.machine)
+    assert price and hub.jobs.spent("ada") == pytest.approx(
+        over.seconds / 3600 * price, abs=price / 60
+    )  # by the minute
+    job = rented._api().inspect_job(job_id=run.id, namespace="ada")
+    job.durations = None  # the client says that this may be
+    assert _ran(spec.folder, {}, job, EXIT) == pytest.approx(4000.6, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("left", "sign", "seconds"),
+    [
+        ({"seconds": 42.5}, None, 42.5),
+        ({"seconds": 1e9}, None, 1260),  # 0.1 hours and 900 s: what the Hub lets it run
+        ({"seconds": "long"}, 100, 100),  # it said nothing; its log came for so long
+        (None, 100, 100),
+        (None, 86400, 1260),
+        (None, None, 0),
+    ],
+)
+def test_of_one_that_the_hub_has_forgotten_its_own_word_or_its_last_sign_of_life_counts(
+    hub: Hub, rented: HFJobs, tmp_path: Path, left, sign, seconds
+):
+    spec = sent(hub, rented, tmp_path, {"exit.json": json.dumps(EXIT | left).encode()} if left else {})
+    if sign:
+        (spec.folder / "log.txt").touch()
+        os.utime(spec.folder / "log.txt", (DAYS_AGO + sign, DAYS_AGO + sign))
+    forgotten(rented, spec, hub)
+    over = end_of(rented, spec.folder)
+    assert (over.state, over.seconds) == ("done" if left else "failed", pytest.approx(seconds, abs=0.1))
+
+
+def test_the_hub_ends_a_job_after_twice_what_was_foretold_or_its_hours(hub: Hub, rented: HFJobs, tmp_path: Path):
+    hub.jobs.stuck = True
+    (tmp_path / "rows.jsonl").touch()
+    (tmp_path / "none").mkdir()
+    hour = 3600.0
+    for at, (takes, runs) in enumerate(((None, 8 * hour), (hour, 2 * hour), (6 * hour, 8 * hour), (60.0, hour / 2))):
+        spec = spec_in(tmp_path, f"sft-{at}", data=str(tmp_path / "rows.jsonl"), model=str(tmp_path / "none"))
+        rented.launch(replace(spec, hours=8.0, takes_s=takes))
+        run = list(hub.jobs.runs.values())[-1]
+        assert run.spec["timeoutSeconds"] == runs + 900, (
+            takes
+        )  # 900: what it needs is installed, and what it made is brought
+        told = hub.repos.files("bucket", "ada/jobs-artifacts")[f"ml-intern/session/sft-{at}/job.json"]
+        assert json.loads(told)["hours"] * hour == runs, "its own deadline comes before the Hub's, so that it saves"
+        hub.jobs.delete(run.id)
+
+
+def test_one_that_has_ended_itself_for_its_time_says_so_and_keeps_its_model(hub: Hub, rented: HFJobs, tmp_path: Path):
+    left = json.dumps(EXIT | {"state": "timeout", "code": 143}).encode()
+    spec = sent(hub, rented, tmp_path, CHECKPOINT | {"exit.json": left})
+    settle(hub, "ERROR")
+    assert pried(hub, "ada") == set(), "neither its parcel, nor what it left, nor itself"
+    over = end_of(rented, spec.folder)
+    assert (over.state, over.signal) == ("timeout", None) and over.reason.startswith("ran longer than its hours")
+    assert (spec.folder / "model" / "model.safetensors").read_bytes() == b"WHOLE"
+
+
 def test_nothing_that_a_job_says_leaves_the_others_unwatched(hub: Hub, rented: HFJobs, tmp_path: Path):
     ear = Ear(tmp_path)
     for at in ("Infinity", "-1", "1e30", '"x"', "null", str(2**40)):
@@ -488,6 +567,49 @@ def test_a_parcel_takes_no_link_along_that_a_trainer_has_made(tmp_path: Path):
     assert "HELD OUT" not in "".join(p.read_text() for p in (tmp_path / "parcel").rglob("*") if p.is_file())
     (made / "x.json").unlink()
     pack(replace(spec, config={"model": str(made)}), tmp_path / "parcel")
+
+
+def test_a_model_of_the_hub_is_mounted_as_it_was_at_the_first_launch_and_the_card_says_so(hub: Hub, settings):
+    token, env = hub.people.add("ada").token, settings.job_env | {"HF_ENDPOINT": hub.url}
+    settings = replace(settings, keys={"HF_TOKEN": token}, job_env=env)
+    api = HfApi(endpoint=hub.url, token=token)
+    api.create_repo("ada/base", private=True)
+    api.upload_folder(repo_id="ada/base", folder_path=STARTER)
+    head = api.model_info("ada/base").sha
+    asked = Request(task="chains", model="ada/base", dollars=1.0)
+    lab, supervisor, _ = open_lab(settings, open_session(settings, asked))
+    lab.prepare("rows", "task", 200, 0.5)
+    hub.jobs.stuck = True
+    lab.train("sft", {"data": "data/rows.jsonl", "max_steps": 9}, 0.5, "", "c1", 0.1, machine="cpu-basic")
+    api.upload_file(path_or_fileobj=b"other", path_in_repo="README.md", repo_id="ada/base")
+    assert api.model_info("ada/base").sha != head
+    hub.jobs.fail(next(iter(hub.jobs.runs)), "Node lost")
+    supervisor.start()
+    until(lambda: len(hub.jobs.runs) == 2)
+    supervisor.stop()
+    mounted = [volume for run in hub.jobs.runs.values() for volume in run.spec["volumes"] if volume["type"] == "model"]
+    assert [(one["source"], one.get("revision")) for one in mounted] == [("ada/base", head)] * 2
+    assert f"[ada/base](https://huggingface.co/ada/base), revision `{head}`" in model_card(
+        lab.log, "sft-1", "t", [], False
+    )
+
+
+def test_whoever_is_asked_is_told_that_the_hours_are_too_few(settings):
+    lab, _, journal = open_lab(settings, open_session(settings, Request(task="chains")))
+    lab.prepare("rows", "task", 200, 0.5)
+    config, machine = lab.checked("sft", {"data": "data/rows.jsonl", "max_steps": 10}), this_machine()
+    journal.append(
+        Launched(job="sft-1", recipe="sft", config=config, machine=machine, hours=1.0, folder="jobs/sft-1"),
+        Progressed(job="sft-1", step=10, steps=10, values={"loss": 1.0}),
+        Ended(job="sft-1", state="done", seconds=360.0),
+    )
+    tool, asked = (
+        Train(lab),
+        {"config": {"data": "data/rows.jsonl", "max_steps": 100}, "idea": "", "expected_gain": 0.1},
+    )
+    said = tool.note(asked | {"hours": 0.5})  # 36 s a step, as the last one
+    assert said == "The job takes about 60.0 min and is ended after 30.0 min. Give it 1.2 hours, or at most 41 steps."
+    assert tool.note(asked | {"hours": 1.1}) == ""
 
 
 def test_a_measurement_on_a_rented_machine_is_asked_for_and_paid_within_the_cap(hub: Hub, settings, tmp_path: Path):

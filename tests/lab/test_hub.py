@@ -152,6 +152,17 @@ def test_a_gated_model_is_fetched_and_a_trainer_without_a_token_loads_it(env, se
     assert not server.asked
 
 
+def test_the_commit_of_a_model_is_known_where_it_is_looked_at_or_was_fetched(env, server):
+    settings = {"model": "org/open", "teacher": "org/gated", "data": "/x"}
+    hub = hub_of(env, TOKEN)
+    assert hub.revisions(settings) == {}
+    for name in ("org/open", "org/gated"):
+        assert hub.look(name) == []
+    assert hub.revisions(settings) == {"org/open": COMMIT, "org/gated": COMMIT}
+    assert hub.revisions({"model": str(hub.fetch("org/gated"))}) == {}
+    assert hub_of(env, TOKEN).revisions(settings) == {"org/gated": COMMIT}
+
+
 def test_nothing_is_written_where_a_trainer_has_planted_a_link(env, tmp_path):
     elsewhere, snapshots = tmp_path / "elsewhere", tmp_path / "hf" / "hub" / "models--org--gated" / "snapshots"
     elsewhere.mkdir()

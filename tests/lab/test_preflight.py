@@ -100,6 +100,17 @@ def test_a_refusal_for_time_says_what_it_needs_what_is_left_and_what_would_fit()
     assert rules(room=room, takes=Estimate(30, 3, 41)) == {"no_time": "stop"}
 
 
+def test_hours_that_are_too_few_are_warned_of():
+    def found(hours: float) -> list:
+        return preflight(GOOD, {"lr": 1e-3}, Index([]), None, 10 * GIB, None, Estimate(60, 6, 100), hours=hours)
+
+    (finding,) = found(0.1)  # 660 s, and 360
+    assert (finding.rule, finding.level) == ("few_hours", "warn")
+    assert finding.what == "The job takes about 11.0 min and is ended after 6.0 min."
+    assert finding.advice == "Give it 0.22 hours, or at most 40 steps."  # (360 / 1.2 - 60) / 6
+    assert found(660 / 3600) == [] and rules() == {}
+
+
 def test_a_learning_rate_beyond_reason_is_warned_of():
     assert rules(config={"lr": 1.0}) == {"odd_learning_rate": "warn"}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -20,12 +21,15 @@ from lab.errors import LabError, NotThere, Refused
 from lab.judge import score_of, seal_of
 from lab.lab import Lab
 from lab.models import STARTER
+from lab.publish import What
 from lab.tasks import Vault, read_rows, write_rows
 from recipes.seal import file_hash
 from record.events import Ended, Launched, Progressed, Promoted, Published
 from record.journal import Journal
 from tests import hub as loopback
 from tests.conftest import cli_environment, free_port, until
+from tests.hub.access import PREFIX
+from tests.hub.prying import pried
 from tests.scripted import open_lab
 from tools.publish import Publish
 
@@ -230,6 +234,21 @@ def test_one_kind_never_writes_over_another_and_nothing_over_sessions(hub, at_hu
         with pytest.raises(Refused, match="did not make; give another name"):
             lab.publish("report", to=to, public=True)
     assert all(api.dataset_info(f"ada/sessions-{n}").private for n in range(3)) and len(published(journal)) == 1
+
+
+def test_nobody_else_reads_anything_that_was_not_published_for_all(hub, at_hub, new_session):
+    mine = at_hub("cy")
+    lab, journal, _ = trained(mine, new_session(mine)[0])
+    for what in get_args(What):
+        assert lab.publish(what)["private"]
+    assert {one.kind for kind in PREFIX for one in hub.repos.all(kind) if one.namespace == "cy"} >= {
+        "model",
+        "dataset",
+        "space",
+    }
+    assert len(published(journal)) == 5 and pried(hub, "cy") == set()
+    lab.publish("report", public=True, to="open")
+    assert {address.split("/")[-1] for address in pried(hub, "cy")} >= {"open", "README.md"}, "the test would see it"
 
 
 def test_only_what_was_measured_and_checked_is_published(at_hub, new_session):

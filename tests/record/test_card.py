@@ -1,6 +1,7 @@
 """What stands on the card of a published model: what the log says, and nothing else."""
 
 import io
+import re
 
 import yaml
 from PIL import Image
@@ -140,6 +141,26 @@ def test_rows_are_named_with_hash_source_and_what_was_looked_for_in_them():
     other = details | {"sha256": {"dev": "x", "heldout": "other"}}
     text = card([*TWO_STAGES, scored("sft-2", 300), Noted(topic=CERTIFICATE, text="", details=other)])[1]
     assert "of the score above" not in text
+
+
+def test_the_card_of_rows_has_their_schema_and_where_they_came_from():
+    files = {"sft-1": "data/a.jsonl", "sft-2": "data/b.jsonl"}
+    schema = {"data/a.jsonl": {"prompt": "str", "completion": "str"}, "data/b.jsonl": {"messages": "list"}}
+    text = dataset_card([*TWO_STAGES, scored("sft-2", 300)], "sft-2", "Sums", files, schema)
+    data = yaml.safe_load(text.split("---")[1])
+    assert [(one["config_name"], one["data_files"][0]["path"]) for one in data["configs"]] == [
+        ("a", "data/a.jsonl"),
+        ("b", "data/b.jsonl"),
+    ]
+    assert data["pretty_name"] == "Sums" and {"ml-intern", "ml-intern-data", "sft"} <= set(data["tags"])
+    (table,) = re.findall(r"## Schema\n\n(.*?)\n\n## Data", text, re.S)
+    assert table.splitlines()[2:] == [
+        "| `data/a.jsonl` | `prompt` | str |", "| `data/a.jsonl` | `completion` | str |", "| `data/b.jsonl` | `messages` | list |",
+    ]  # fmt: skip
+    assert "| sft-1 | `data/a.jsonl` | 90 | `d1` | the person's own rows |" in text
+    assert "| sft-2 | unknown | unknown | `d2` | written by the driver; not recorded |" in text
+    assert "Session `20261121-1-abc` of ML Intern, opened " in text and "seed 3, driven by" in text
+    assert "not compared" in text.split(HEAD)[1] and "None is declared" in text
 
 
 def test_what_it_cost_is_what_is_known():

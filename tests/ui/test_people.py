@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from math import inf
 from threading import Thread
 
 import httpx
@@ -29,7 +30,7 @@ from tests.ui.conftest import Site, served
 from tests.ui.test_axe import clean
 from tests.ui.visitors import SECRET, Space, space_settings
 from ui.auth import BEGUN, COOKIE, PAUSE, Auth
-from ui.oauth import Attempt, Entry, OAuth, SignInError
+from ui.oauth import SCOPES, Attempt, Entry, OAuth, SignInError
 
 MARK = "violet-heron-77"  # stands in everything that is Ada's
 FILES = ("report.md", "workspace/notes.txt", "jobs/sft-1/log.txt", "jobs/sft-1/model/config.json", "../../account")
@@ -222,20 +223,30 @@ def test_a_command_of_one_reads_nothing_of_the_other(two: Two):
 
 
 def test_a_person_has_their_own_keys_and_the_owner_the_spaces(hub: Hub, tmp_path):
-    settings = space_settings(
-        tmp_path, hub, ANTHROPIC_API_KEY="sk-of-the-owner", ML_INTERN_API_BASE="http://127.0.0.1:9"
-    )
+    secret = hub.people.add("ada").token
+    spaces = {"ANTHROPIC_API_KEY": "sk-of-the-owner", "HF_TOKEN": secret}
+    settings = space_settings(tmp_path, hub, ML_INTERN_API_BASE="http://127.0.0.1:9", **spaces)
     for site in served(settings):
+        wallet = site.app.state.auth.wallet
+        (before,) = wallet.everyone()  # her sessions go on after a restart, before anybody has signed in
+        assert (before.person, before.until) == ("ada", inf) and before.keys["HF_TOKEN"] == secret
+        assert httpx.post(f"{site.url}/api/demo", json={}).status_code == 401  # and whoever comes is still nobody
         space = Space(site.url, hub)
         cookies = {name: space.sign_in(name) for name in ("ada", "ben")}
         for name, cookie in cookies.items():
             theirs = site.app.state.auth.settings(cookie)
             assert (theirs.person, theirs.home) == (name, settings.home / "people" / name)
-            assert theirs.keys["HF_TOKEN"] == space.token_of(name)
-            assert {"sk-of-the-owner", *map(space.token_of, cookies)} <= set(theirs.secrets)
+            assert {*spaces.values(), *map(space.token_of, cookies)} <= set(theirs.secrets)
         ada, ben = (site.app.state.auth.settings(cookie) for cookie in cookies.values())
-        assert set(ben.keys) == {"HF_TOKEN"} and ben.api_base is None and ben.driver.startswith("huggingface/")
-        assert "ANTHROPIC_API_KEY" in ada.keys and ada.api_base
+        assert ben.keys == {"HF_TOKEN": space.token_of("ben")} and ben.until < inf and ben.scopes
+        assert ben.api_base is None and ben.driver.startswith("huggingface/")
+        assert ada.api_base and ada.keys.items() >= spaces.items() and (ada.until, ada.scopes) == (inf, None)
+        for other in ("ben", "eve", "", "Ada", "ada/", "ml-intern"):  # the canaries: hers are in no place of theirs
+            theirs = replace(wallet.settings_of(other), others=())
+            assert not [one for one in spaces.values() if one in repr((theirs, theirs.keys, theirs.job_env))], other
+        with space.visitor(cookies["ben"]) as http:
+            seen = "".join(http.get(f"/api/{path}").text for path in ("health", "check", "sessions"))
+            assert not [one for one in spaces.values() if one in seen]
         assert ada.queue == ben.queue == settings.home / "queue"
         stored = settings.home / "signed-in"
         assert space.token_of("ada") not in stored.read_text() and stored.stat().st_size > 100
@@ -243,12 +254,13 @@ def test_a_person_has_their_own_keys_and_the_owner_the_spaces(hub: Hub, tmp_path
         assert again.person(cookies["ben"]) == "ben" and again.settings(cookies["ben"]).keys == ben.keys
         other = Auth(Wallet(replace(settings, keys=settings.keys | {"OAUTH_CLIENT_SECRET": "another"})))
         assert other.person(cookies["ben"]) == ""
-        for name, state in (("ben", "ok"), ("ada", "bad")):
-            if name == "ada":
-                site.app.state.auth.wallet.give(Grant("ada", "t" * 9, time.time() - 1))
+        for name, until, what, state in (
+            ("ben", 60, "Hub sign-in", "ok"), ("ben", -1, "Hub sign-in", "bad"), ("ada", -1, "Hub token", "ok"),
+        ):  # fmt: skip
+            wallet.give(Grant(name, "t" * 9, time.time() + until, SCOPES))
             with space.visitor(cookies[name]) as http:
-                (line,) = [one for one in http.get("/api/check").json() if one["name"] == "Hub sign-in"]
-                assert line["state"] == state, line
+                (line,) = [one for one in http.get("/api/check").json() if one["name"].startswith("Hub ")]
+                assert (line["name"], line["state"]) == (what, state), line
 
 
 def test_cookies_that_nobody_gave_are_nobodys(two: Two):
