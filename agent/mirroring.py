@@ -17,7 +17,7 @@ from typing import IO, Any, TypeVar
 
 from agent.kept import STATE, TOKEN, lacking
 from agent.sessions import not_theirs
-from agent.settings import Settings, SettingsError
+from agent.settings import AT_VOLUME, VOLUME, Settings, SettingsError
 from lab.backend import write_json
 from lab.hub import client
 from record.mirror import Mirror, Pace
@@ -128,9 +128,12 @@ class Mirroring:
 
 def connect(settings: Settings, scratch: str = SCRATCH) -> Place:
     """A person's repository, or folder. Raises Trouble."""
-    if settings.shelf:
+    if settings.shelf and (settings.mirror != AT_VOLUME or TOKEN not in settings.keys):
         return Shelf(settings.shelf, settings.home / scratch)
     api = client(settings.keys[TOKEN], settings.job_env)
+    if settings.shelf:
+        _look_at_bucket(api, settings)
+        return Shelf(settings.shelf, settings.home / scratch)
     repo = settings.mirror
     with told():
         user = api.whoami()["name"] if "{user}" in repo or "/" not in repo else ""
@@ -141,6 +144,21 @@ def connect(settings: Settings, scratch: str = SCRATCH) -> Place:
         raise Trouble(f"the HF_TOKEN is of {user}, and not of {settings.person}")
     repo = repo.replace("{user}", user) if "/" in repo else f"{user}/{repo}"
     return Remote(api, repo, settings.home / scratch)
+
+
+def _look_at_bucket(api: Any, settings: Settings) -> None:
+    """Raise Trouble unless the bucket that is mounted in our Space, and that nobody has named, is private."""
+    anyway = "to keep sessions there all the same, set ML_INTERN_MIRROR to another folder of it"
+    try:
+        with told():
+            volumes = api.get_space_runtime(settings.space).volumes or []
+            mounted = [volume.source for volume in volumes if volume.mount_path == VOLUME and volume.type == "bucket"]
+            public = [bucket for bucket in mounted if not api.bucket_info(bucket).private]
+    except Trouble as trouble:
+        why = f"whether the bucket at {VOLUME} is private is not known ({trouble}); {anyway}"
+        raise Trouble(why, trouble.wait_s, trouble.person) from trouble
+    if public:
+        raise Trouble(f"the bucket {public[0]} is public, and sessions are not: make it private; {anyway}", person=True)
 
 
 def fetch(settings: Settings, wanted: str = "") -> Pulled:

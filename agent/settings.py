@@ -31,6 +31,7 @@ QUIET = {
 # Beginnings of the names of file systems without file locks: a mounted bucket's, or another machine's.
 NO_LOCKS = ("fuse", "nfs", "cifs", "smb", "9p")
 VOLUME, MOUNTS = "/data", "/proc/mounts"  # where a Space has its storage
+AT_VOLUME = f"{VOLUME}/ml-intern"
 REPOSITORY = "{user}/ml-intern-sessions"  # where each person's sessions are kept
 # What a command or a trainer may see of our environment.
 JOB_NAMES = (
@@ -201,7 +202,7 @@ def quiet_libraries() -> None:
 def _default_home(env: dict[str, str]) -> str:
     """A Space keeps its sessions on a disk at /data where there is one; a person in their home."""
     if env.get("SPACE_ID") and os.access(VOLUME, os.W_OK) and is_disk(VOLUME, Path(MOUNTS).read_text()):
-        return f"{VOLUME}/ml-intern"
+        return AT_VOLUME
     return str(Path(env.get("HOME") or Path.home()) / ".ml-intern")
 
 
@@ -278,16 +279,13 @@ def _mirror(env: dict[str, str], home: Path, alone: bool, mounts: str) -> str:
     """
     said, space = env.get("ML_INTERN_MIRROR"), bool(env.get("SPACE_ID"))
     if not said and space and is_bucket(VOLUME, mounts):
-        return f"{VOLUME}/ml-intern"
+        said = AT_VOLUME
     said = said or ("on" if space else "off")
     name = {"on": REPOSITORY, "off": ""}.get(said.lower(), said)
     if said.startswith("/"):
-        name = str(Path(said).resolve())
-        above = os.path.dirname(name)
-        there = name if os.path.isdir(name) else above if above != "/" and os.path.ismount(above) else ""
-        if not os.access(there, os.W_OK) or any(Path(name).is_relative_to(ours) for ours in (home, ROOT)):
-            hint = "name a folder outside ML_INTERN_HOME that is there and can be written, or a new one right below a mount"
-            raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; {hint}.")
+        name = os.path.normpath(said)  # whether it is there, a mount may say tomorrow: see record.shelf
+        if any(Path(name).is_relative_to(ours) for ours in (home, ROOT)):
+            raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; name a folder outside ML_INTERN_HOME ({home}).")
     elif not re.fullmatch(r"(([\w.-]+|\{user\})/)?[\w.-]+|", name):
         hint = "set it to off, on, the name of a dataset repository, or the whole path of a folder"
         raise SettingsError(f"ML_INTERN_MIRROR is {said!r}; {hint}.")

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, Volume
 
 from agent.kept import lacking
-from agent.mirroring import Mirroring, fetch
+from agent.mirroring import Mirroring, connect, fetch
 from agent.sessions import Request, not_theirs, open_session
 from agent.settings import ROOT, Provider, Settings, SettingsError, _mirror, read
 from agent.steering import delete, halt
@@ -31,6 +31,8 @@ from record.events import Budget, Call, Closed, Goal, Halted, Launched, Opened, 
 from record.journal import Journal
 from record.log import Log
 from record.mirror import Pace
+from record.remote import Trouble
+from record.shelf import Shelf
 from record.views import Views
 from tests.chat.server import chat_server
 from tests.chat.turns import says, stalls
@@ -277,16 +279,26 @@ def test_a_session_that_names_files_of_others_is_not_laid_down_on_a_space(hub: H
     assert "is no file of its own" in fetch(space).left["s"] and not (space.sessions / "s").exists()
 
 
-def test_a_folder_can_be_the_owners_mirror_where_it_can_be_written(space: Settings, tmp_path: Path):
+@pytest.mark.parametrize("private", [True, False, None], ids=["private", "public", "unknown"])
+def test_a_bucket_that_nobody_has_named_keeps_sessions_only_where_it_is_private(hub: Hub, space: Settings, private):
+    api = HfApi(endpoint=hub.url, token="hf_ada")
+    api.create_bucket("ada/store", private=bool(private))
+    if private is not None:
+        api.create_repo("ada/intern", repo_type="space", space_sdk="docker", exist_ok=True)
+        api.set_space_volumes("ada/intern", [Volume(type="bucket", source="ada/store", mount_path="/data")])
+    ours = replace(space, space="ada/intern", mirror="/data/ml-intern")
+    if private:
+        assert isinstance(connect(ours), Shelf)
+        return
+    why = "is not known" if private is None else "ada/store is public, and sessions are not"
+    with pytest.raises(Trouble, match=rf"{why}.*set ML_INTERN_MIRROR to another folder of it"):
+        connect(ours)
+    assert isinstance(connect(replace(ours, mirror="/data/named")), Shelf)
+
+
+def test_a_folder_can_be_the_owners_mirror_and_is_not_asked_for_before_it_is_used(space: Settings, tmp_path: Path):
     folder = tmp_path / "share"
     env = {"ML_INTERN_MIRROR": str(folder), "ML_INTERN_HOME": str(tmp_path / "home")}
-    with pytest.raises(SettingsError, match="share'; name a folder outside ML_INTERN_HOME that is there"):
-        read(env)
-    folder.touch()
-    with pytest.raises(SettingsError, match="that is there and can be written"):
-        read(env)
-    folder.unlink()
-    folder.mkdir()
     assert read(env).shelf == folder and read(env | {"ML_INTERN_MIRROR": f"{folder}/"}).shelf == folder
     inside = tmp_path / "home" / "kept"
     inside.mkdir(parents=True)
