@@ -236,6 +236,7 @@ def test_one_kind_never_writes_over_another_and_nothing_over_sessions(hub, at_hu
     assert all(api.dataset_info(f"ada/sessions-{n}").private for n in range(3)) and len(published(journal)) == 1
 
 
+@pytest.mark.slow
 def test_nobody_else_reads_anything_that_was_not_published_for_all(hub, at_hub, new_session):
     mine = at_hub("cy")
     lab, journal, _ = trained(mine, new_session(mine)[0])

@@ -60,15 +60,22 @@ def test_a_token_is_nowhere_to_be_seen_and_no_restart_loses_a_session(settings, 
     turns = [says("", CALLS[0])] + [says("Nothing more to do.")] * 20  # the first looks for keys wherever it can
     with chat_server(turns) as server:
         keys = {name: value for name, value in CANARIES.items() if name in ("ML_INTERN_API_KEY", "ANTHROPIC_API_KEY")}
-        env = cli_environment(settings) | environment(away, port) | keys | {"ML_INTERN_API_BASE": server.base}
+        secret = away.people.add("ada").token  # of the Space, and so hers
+        env = cli_environment(settings) | environment(away, port) | keys
+        env |= {"ML_INTERN_API_BASE": server.base, "HF_TOKEN": secret}
         space = Space(f"http://127.0.0.1:{port}", away)
         with running(env, said) as page:
             until(lambda: _answers(space.url), 30)
             cookie = space.sign_in("ada")
             token = space.token_of("ada")
-            with spying(page.pid, re.compile(re.escape(token))) as spy, space.visitor(cookie) as ada:
+            with (
+                spying(page.pid, re.compile(f"{re.escape(token)}|{re.escape(secret)}")) as spy,
+                space.visitor(cookie) as ada,
+            ):
                 session = _opened(ada, driver="openai/m")
-                ada.post(f"/api/sessions/{session}/say", json={"text": f"My token is {token}."}).raise_for_status()
+                ada.post(
+                    f"/api/sessions/{session}/say", json={"text": f"My tokens are {token} and {secret}."}
+                ).raise_for_status()
                 journal = _journal(settings.home, session)
                 assert journal.wait(lambda views: views.settled, 120)
                 own = f"/api/sessions/{session}"
@@ -95,10 +102,11 @@ def test_a_token_is_nowhere_to_be_seen_and_no_restart_loses_a_session(settings, 
             assert again.wait(lambda views: views.settled and views.spent.replies > count, 60)
         requests = repr(server.requests) + repr(server.headers)
     assert "looked everywhere" in journal.log.path.read_text() and "[redacted]" in journal.log.path.read_text()
-    assert not [text for text in (*shown, *said, requests) if token in text or "a-secret-of-the-space" in text]
+    hidden = (token, secret, "a-secret-of-the-space")
+    assert not [text for text in (*shown, *said, requests) if any(one in text for one in hidden)]
     files = [path for path in settings.home.rglob("*") if path.is_file()]
     assert settings.home / "signed-in" in files
-    assert not [path for path in files if token.encode() in path.read_bytes()]
+    assert not [path for path in files if any(one.encode() in path.read_bytes() for one in (token, secret))]
 
 
 def _answers(url: str) -> bool:
