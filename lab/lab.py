@@ -36,6 +36,7 @@ from lab.tasks import Vault, read_rows, rows_hash, write_rows
 from lab.workspace import Workspace
 from recipes.benchmarks import Split
 from recipes.catalogue import RECIPES  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
+from recipes.grace import LONGEST
 from recipes.job import problems
 from record.events import Event, Expectation, Launched, Noted
 from record.journal import Journal
@@ -232,7 +233,7 @@ class Lab:
         """Save and stop a job, and wait until it has."""
         if self._job(job).running:
             self._backend.cancel(self.folder / self._job(job).folder)
-            self._journal.wait(lambda views: not views.jobs[job].running, 30, self.check)
+            self._journal.wait(lambda views: not views.jobs[job].running, LONGEST + 15, self.check)
         return shown.status(self._job(job))
 
     def cancel_all(self) -> None:

@@ -119,7 +119,8 @@ class Supervisor:
         facts: list[Event] = _moved(job, state)
         facts += [_progressed(job, p, watch) for p in points if not job.has(p.step, p.values)]
         over = state.ended and not _killed(job, state)
-        life = watch.pulse.look(spec.folder, state, bool(points))
+        late = state.seconds > job.hours * 3600  # it saves: no line comes, and none is missed
+        life = watch.pulse.look(spec.folder, state, bool(points) or late)
         due = time.monotonic() - watch.judged > UNASKED
         new = self._findings(job, watch, spec, life, over) if points or state.ended or job.step == 0 or due else []
         facts += new

@@ -29,6 +29,7 @@ from lab.hub import BUSY, JOBS, in_words
 from lab.parcel import CPU_WHEELS, pack
 from lab.rented import PriceList
 from lab.supervisor import ATTEMPTS
+from recipes.grace import LONGEST
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.11-bookworm"  # huggingface_hub's for scripts; what we pin is for 3.11
 BOOT = 900.0  # seconds beyond a job's own hours, to install what it needs and to bring back what it made [H]
@@ -137,7 +138,7 @@ class HFJobs:
         try:
             return api.run_job(
                 image=IMAGE, command=command, env=ENVIRONMENT, flavor=spec.machine.removeprefix(RENTED),
-                timeout=int(spec.hours * 3600 + BOOT), labels=labels, volumes=volumes, namespace=owner,
+                timeout=int(spec.hours * 3600 + BOOT + LONGEST), labels=labels, volumes=volumes, namespace=owner,
             )  # fmt: skip
         except HfHubHTTPError as error:
             if 400 <= error.response.status_code < 500:  # it has said that it made none

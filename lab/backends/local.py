@@ -124,7 +124,8 @@ class LocalBackend:
                 self.cancel(folder)
             if "trainer" not in run:
                 return _said(folder / "place.json", state="queued") or JobState("queued")
-            return JobState("running", time.time() - run["started"])
+            saves = cancel_file(folder).exists()  # its silence says nothing
+            return JobState("running", time.time() - run["started"], unseen=saves)
         run, seconds = read_json(run_file(folder)), _ran(folder)
         over = _said(folder / "exit.json")
         if over and over.ended and ("seconds" in run or over.seconds <= time.time() - run.get("started", 0.0)):

@@ -20,6 +20,7 @@ from lab.confine import adopt, end_all
 from lab.machine import free, oom_kills, ram
 from lab.processes import alive, identity, kill_group
 from lab.queue import Holder, Queue
+from recipes.grace import checkpoint_bytes, grace
 
 POLL = 0.1  # seconds
 LOOK = 2.0  # seconds between two looks at the free memory: nvidia-smi takes a few tenths
@@ -28,7 +29,6 @@ PATIENCE = (
 )
 NEARLY_ALL = 0.8  # of the memory: what the kernel's victim held, as others need some, too [H]
 LOG = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-GRACE = 15.0  # seconds a trainer has to save after SIGTERM
 # A trainer begins when its folder says who it is. If we die before that, its line is never written and the pipe closes:
 # no trainer runs that nobody knows of. `exec` keeps the process, and so its identity.
 WAIT_FOR_GO = 'read -r go && exec "$@" </dev/null'
@@ -131,6 +131,7 @@ def holds_ticket(holder: dict) -> bool:
 def _train(folder: Path, job: dict, run: dict, command: list[str]) -> dict:
     adopt()
     started, kills = time.time(), oom_kills()
+    saves = checkpoint_bytes(read_json(folder / "config.json"))  # before its trainer may write there
     with own_file(folder / "log.txt", LOG) as log:
         trainer = subprocess.Popen(
             ["/bin/sh", "-c", WAIT_FOR_GO, "sh", *command],
@@ -142,7 +143,7 @@ def _train(folder: Path, job: dict, run: dict, command: list[str]) -> dict:
     assert trainer.stdin
     with suppress(BrokenPipeError), trainer.stdin:  # a trainer that is gone already has its exit code
         trainer.stdin.write(b"go\n")
-    why = _watch(folder, trainer, started + job["hours"] * 3600)
+    why = _watch(folder, trainer, started + job["hours"] * 3600, saves)
     code = trainer.wait()
     end_all()
     lack = starved(oom_kills() - kills, peak_rss(), ram())
@@ -180,15 +181,16 @@ def peak_rss() -> int:
     return most * (1024 if sys.platform == "linux" else 1)  # macOS counts bytes
 
 
-def _watch(folder: Path, trainer: subprocess.Popen, deadline: float) -> str | None:
-    """Wait for the trainer's end; on a cancel or the deadline bring it about. Returns why we ended it, if we did."""
+def _watch(folder: Path, trainer: subprocess.Popen, deadline: float, saves: int) -> str | None:
+    """Wait for the trainer's end; on a cancel or the deadline bring it about. Returns why we ended it, if we did.
+
+    `saves` are the bytes of a checkpoint, where it has none yet.
+    """
     while trainer.poll() is None:
-        if _unwanted(folder):
-            _end(trainer)
-            return "cancelled"
-        if time.time() >= deadline:
-            _end(trainer)
-            return "timeout"
+        why = "cancelled" if _unwanted(folder) else "timeout" if time.time() >= deadline else None
+        if why:
+            _end(trainer, grace(folder, saves))
+            return why
         time.sleep(POLL)
     return None
 
@@ -205,11 +207,11 @@ def _say(folder: Path, ending: dict) -> None:
         write_json(folder / "exit.json", ending)
 
 
-def _end(trainer: subprocess.Popen) -> None:
-    """Ask for a save and an exit; insist after GRACE."""
+def _end(trainer: subprocess.Popen, seconds: float) -> None:
+    """Ask for a save and an exit; insist after so many seconds."""
     trainer.terminate()
     try:
-        trainer.wait(GRACE)
+        trainer.wait(seconds)
     except subprocess.TimeoutExpired:
         trainer.kill()
 

@@ -16,6 +16,7 @@ import pytest
 from lab.backend import JobSpec, read_json, write_json
 from lab.backends.local import LocalBackend
 from lab.backends.runner import holds_ticket, run_file
+from lab.checkpoint import whole
 from lab.errors import BadInput, NotThere, Refused
 from lab.lab import Lab
 from lab.processes import alive, identity, send
@@ -131,11 +132,12 @@ def test_a_killed_trainer_is_found_and_goes_on_from_its_checkpoint(lab_of):
     assert [f.state for f in facts if isinstance(f, Ended)] == ["failed", "done"]
 
 
-def test_a_cancelled_job_and_a_job_past_its_hours_end(lab_of):
-    lab, _ = lab_of()
-    job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", call="c1", gain=0.1)["job"]
-    begun(lab.folder / "jobs" / job)
+def test_a_cancelled_job_leaves_a_checkpoint_and_a_job_past_its_hours_ends(lab_of):
+    lab, journal = lab_of()
+    job = lab.train("sft", config(max_steps=5000, save_steps=5000), 1.0, "an idea", call="c1", gain=0.1)["job"]
+    until(lambda: journal.views.jobs[job].step)
     assert lab.cancel(job)["state"] == "cancelled"
+    assert list(whole(lab.folder / "jobs" / job)) >= [1]
     short = lab.train("sft", config(max_steps=5000), 2 / 3600, "an idea", call="c2", gain=0.1)["job"]
     assert end_of(lab, short)["state"] == "timeout"
 
