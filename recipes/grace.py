@@ -5,8 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from recipes.recorder import COMPLETE
-
+COMPLETE = "complete"  # written last into a checkpoint: without it a kill came first
 SHORTEST, LONGEST = (
     15.0,
     600.0,
