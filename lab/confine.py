@@ -26,7 +26,7 @@ KEPT = (0, 1, 3, 4)  # what root keeps: chown, dac_override, fowner, fsetid (lin
 # uname: AUDIT_ARCH, and the numbers of seccomp, socket, prlimit64 and setpriority
 NUMBERS = {"x86_64": (0xC000003E, 317, 41, 302, 141), "aarch64": (0xC00000B7, 277, 198, 261, 140)}
 LARGEST = 64 * 2**30  # bytes of one file; shards of models have 50 GB at most
-MOST = 1000  # processes of one command; a build on 64 cores has some 200
+MOST = 1000  # processes of one command, or trainer; a build on 64 cores has some 200
 POLL, PATIENCE = 0.05, 5.0  # seconds: between two looks at the number of processes; to end all of a command
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "shm", "dri", "kfd")  # and nvidia*
@@ -166,7 +166,7 @@ def watch(given: list[str], command: list[str]) -> int:
     while True:
         select.select([heard], [], [], POLL)
         ended, status = os.waitpid(child, os.WNOHANG)
-        many = crowd() - before > MOST and len(descendants()) > MOST
+        many = swarming(before)
         if ended or told or many or os.getppid() != parent:
             break
     if many:
@@ -217,6 +217,11 @@ def end_all(group: int | None = None) -> int:
 def crowd() -> int:
     """About how many processes there are on this machine."""
     return len(os.listdir("/proc")) if sys.platform == "linux" else 0
+
+
+def swarming(before: int) -> bool:
+    """Whether more than MOST processes are below us, where the machine had `before` when we began: quick while it has few more."""
+    return crowd() - before > MOST and len(descendants()) > MOST
 
 
 def descendants() -> list[int]:

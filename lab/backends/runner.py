@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.backend import left_s, own_file, read_json, write_json
-from lab.confine import adopt, end_all
+from lab.confine import MOST, adopt, crowd, end_all, hurry, swarming
 from lab.machine import free, oom_kills, ram
 from lab.processes import alive, identity, kill_group
 from lab.queue import Holder, Queue
@@ -24,9 +24,11 @@ from recipes.grace import checkpoint_bytes, grace
 
 POLL = 0.1  # seconds
 LOOK = 2.0  # seconds between two looks at the free memory: nvidia-smi takes a few tenths
+COUNT = 1.0  # seconds between two counts of processes
 PATIENCE = (
     600.0  # seconds that a job waits for memory: an evaluation elsewhere is over by then, an idle notebook never is [H]
 )
+CROWD = f"the trainer had more than {MOST} processes"
 NEARLY_ALL = 0.8  # of the memory: what the kernel's victim held, as others need some, too [H]
 LOG = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 # A trainer begins when its folder says who it is. If we die before that, its line is never written and the pipe closes:
@@ -143,6 +145,7 @@ def _train(folder: Path, job: dict, run: dict, command: list[str]) -> dict:
     assert trainer.stdin
     with suppress(BrokenPipeError), trainer.stdin:  # a trainer that is gone already has its exit code
         trainer.stdin.write(b"go\n")
+    hurry()
     why = _watch(folder, trainer, started + job["hours"] * 3600, saves)
     code = trainer.wait()
     end_all()
@@ -155,8 +158,8 @@ def ending(code: int, why: str | None, hours: float, lack: str) -> dict:
 
     A `signal` means that another attempt may go well; there is none where it was `lack` of memory.
     """
-    state = why or ("done" if code == 0 else "failed")
-    reason = {"timeout": f"ran longer than {hours:g} h", "cancelled": "cancelled"}.get(state, "")
+    state = "failed" if why == CROWD else why or ("done" if code == 0 else "failed")
+    reason = {"timeout": f"ran longer than {hours:g} h", "cancelled": "cancelled", CROWD: CROWD}.get(why or "", "")
     killed_by = -code if code < 0 and not why else None
     if killed_by == signal.SIGKILL and lack:
         killed_by, reason = None, lack
@@ -182,17 +185,31 @@ def peak_rss() -> int:
 
 
 def _watch(folder: Path, trainer: subprocess.Popen, deadline: float, saves: int) -> str | None:
-    """Wait for the trainer's end; on a cancel or the deadline bring it about. Returns why we ended it, if we did.
+    """Wait for the trainer's end; on a cancel or the deadline ask for a save and an exit, and insist when that has had its time.
 
-    `saves` are the bytes of a checkpoint, where it has none yet.
+    Returns why we ended it, if we did. `saves` are the bytes of a checkpoint, where it has none yet.
     """
+    before, counted = crowd(), time.monotonic()
+    why, until = None, float("inf")
     while trainer.poll() is None:
-        why = "cancelled" if _unwanted(folder) else "timeout" if time.time() >= deadline else None
-        if why:
-            _end(trainer, grace(folder, saves))
-            return why
+        now = time.monotonic()
+        if now > counted + COUNT:
+            counted = now
+            if swarming(before):
+                trainer.kill()  # and then what it started: see _train
+                return CROWD
+        if why is None and (why := _why(folder, deadline)):
+            trainer.terminate()
+            until = now + grace(folder, saves)
+        if now > until:
+            trainer.kill()
         time.sleep(POLL)
-    return None
+    return why
+
+
+def _why(folder: Path, deadline: float) -> str | None:
+    """Why a job must end now; None where it may go on."""
+    return "cancelled" if _unwanted(folder) else "timeout" if time.time() >= deadline else None
 
 
 def _unwanted(folder: Path) -> bool:
@@ -205,15 +222,6 @@ def _say(folder: Path, ending: dict) -> None:
         run = read_json(run_file(folder))  # what it took is paid for, whatever the trainer did to its folder
         write_json(run_file(folder), run | {"seconds": ending["seconds"]})
         write_json(folder / "exit.json", ending)
-
-
-def _end(trainer: subprocess.Popen, seconds: float) -> None:
-    """Ask for a save and an exit; insist after so many seconds."""
-    trainer.terminate()
-    try:
-        trainer.wait(seconds)
-    except subprocess.TimeoutExpired:
-        trainer.kill()
 
 
 if __name__ == "__main__":
