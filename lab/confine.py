@@ -39,14 +39,17 @@ def landlock() -> int:
     return max(0, ctypes.CDLL(None).syscall(CREATE, None, ctypes.c_size_t(0), 1))
 
 
-def guard(abi: int) -> str:
-    """What keeps commands and trainers in, in one sentence for a person."""
+def guard(abi: int, closed: bool = False) -> str:
+    """What keeps commands and trainers in, in one sentence for a person; two where the network is `closed` and it cannot."""
+    void = " ML_INTERN_NETWORK=none holds nobody back here." if closed and abi < 4 else ""
     if not abi:
-        return "No Landlock in this kernel: commands and trainers reach every file, port and process that you reach."
+        return f"No Landlock in this kernel: commands and trainers reach every file, port and process that you reach.{void}"
     kept = f"Landlock {abi} keeps commands and trainers to their own files"
     what = (("emptying a file", 3), ("ports", 4), ("signals to a process", 6))
     missing = ", ".join(name for name, since in what if abi < since)
-    return f"{kept}; this kernel leaves open: {missing}." if missing else f"{kept} and processes, and to the web."
+    if missing:
+        return f"{kept}; this kernel leaves open: {missing}.{void}"
+    return f"{kept} and processes, and {'off the network, UDP left aside' if closed else 'to the web'}."
 
 
 def main() -> None:

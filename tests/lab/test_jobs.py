@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from lab.errors import BadInput, NotThere, Refused
 from lab.lab import Lab
 from lab.processes import alive, identity, send
 from lab.queue import Queue
+from lab.reach import CLOSED, NETWORK
 from lab.tasks import read_rows, write_rows
 from recipes.seal import file_hash
 from record.events import Ended, Launched, Progressed, Scored, Seal
@@ -60,8 +61,12 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Iterator[Trained]:
-    """A job whose call came twice, whose rows were changed after its launch, and whose kill criterion names what never comes."""
-    with running_lab(settings_at(tmp_path_factory.mktemp("trained"))) as (lab, journal):
+    """A job whose call came twice, whose rows were changed after its launch, and whose kill criterion names what never comes.
+
+    Its machine keeps it off the network.
+    """
+    settings = settings_at(tmp_path_factory.mktemp("trained"))
+    with running_lab(replace(settings, job_env=settings.job_env | {NETWORK: CLOSED})) as (lab, journal):
         kill = {"metric": "reward", "step": 2, "above": 1.0}
         jobs = [lab.train("sft", config(), 1.0, "an idea", "c1", gain=0.1, kill=kill)["job"] for _ in range(2)]
         rows = read_rows(lab.workspace.path("data/rows.jsonl"))
@@ -78,6 +83,12 @@ def test_a_job_is_launched_once_watched_to_its_end_and_its_curve_is_in_the_log(t
     steps = [f.step for f in facts if isinstance(f, Progressed) and "loss" in f.values]
     assert steps == [1, *range(2, 21, 2)]
     assert (trained.lab.model_path("sft-1") / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_what_is_kept_off_the_network_trains_all_the_same(trained):
+    assert trained.lab.workspace.run("echo $ML_INTERN_NETWORK $HF_HUB_OFFLINE", 10).text == "none 1\n"
+    assert trained.status["state"] == "done"
 
 
 def test_what_was_checked_is_what_is_trained_on(trained):
