@@ -27,7 +27,7 @@ from recipes.recorder import COMPLETE
 
 MARK = "@ml-intern "
 HERE = "@PLACE@"
-TOLD = ("metrics.jsonl", "preflight.json", "heartbeat")
+TOLD = ("preflight.json", "metrics.jsonl", "heartbeat")
 LONGEST = 8_000  # bytes of a file in one line of the log: containers cut lines at 16 KiB
 LOOK = 1.0  # seconds
 BEAT = 10.0  # seconds between two words that the trainer lives

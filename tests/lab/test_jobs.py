@@ -143,11 +143,14 @@ def test_a_killed_trainer_is_found_and_goes_on_from_its_checkpoint(lab_of):
     assert [f.state for f in facts if isinstance(f, Ended)] == ["failed", "done"]
 
 
-def test_a_cancelled_job_leaves_a_checkpoint_and_a_job_past_its_hours_ends(lab_of):
+def test_a_cancelled_job_has_said_what_it_takes_and_leaves_a_checkpoint_and_a_job_past_its_hours_ends(lab_of):
     lab, journal = lab_of()
     job = lab.train("sft", config(max_steps=5000, save_steps=5000), 1.0, "an idea", call="c1", gain=0.1)["job"]
     until(lambda: journal.views.jobs[job].step)
-    assert lab.cancel(job)["state"] == "cancelled"
+    status = lab.cancel(job)
+    assert status["state"] == "cancelled"
+    first, *later = (f.measured for f in journal.log if isinstance(f, Progressed))
+    assert first == status["measured"] and set(first) >= {"peak_mb", "usual_s", "eta_s"} and not any(later)
     assert list(whole(lab.folder / "jobs" / job)) >= [1]
     short = lab.train("sft", config(max_steps=5000), 2 / 3600, "an idea", call="c2", gain=0.1)["job"]
     assert end_of(lab, short)["state"] == "timeout"
