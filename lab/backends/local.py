@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
+from threading import Thread
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -111,6 +112,7 @@ class LocalBackend:
                 start_new_session=True,
             )
         write_json(run_file(folder), {"runner": identity(runner.pid)})  # it waits for our lock
+        Thread(target=runner.wait, name="reaper", daemon=True).start()  # or it stays a zombie until our next launch
 
     def state(self, folder: Path) -> JobState:
         """Where the job stands, from its folder alone: it need not be our child. While it runs, no file says that it ended."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lab.backend import JobSpec, read_json, write_json
@@ -224,6 +225,7 @@ def test_a_job_that_ended_while_nobody_looked_is_not_run_again(tmp_path: Path, s
     until(lambda: backend.state(spec.folder).ended)
     ended, stamp = backend.state(spec.folder), (spec.folder / "exit.json").stat().st_mtime_ns
     assert ended.state == "failed" and "nothing" in ended.reason
+    until(lambda: not psutil.pid_exists(read_json(run_file(spec.folder))["runner"][0]), 5)  # and left no zombie
     backend.launch(spec)  # what a new worker does with every job that its log has no end of
     assert (backend.state(spec.folder), (spec.folder / "exit.json").stat().st_mtime_ns) == (ended, stamp)
 
