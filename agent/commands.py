@@ -23,7 +23,6 @@ from agent.steering import decide, fork, halt, say
 from agent.wallet import Wallet
 from agent.webhook import watching
 from lab.backends.local import LocalBackend
-from lab.confine import guard, landlock
 from lab.errors import LabError
 from lab.lab import Lab
 from lab.tasks import Vault
@@ -179,7 +178,7 @@ def _drive(settings: Settings, session: str, output: str, after: int = 0) -> int
 
     driven = Session(settings, session)
     if output == "text":
-        print(guard(landlock()), file=sys.stderr)
+        print(settings.guard, file=sys.stderr)
         if settings.mirror:
             where = settings.shelf or f"{settings.mirror.replace('{user}', 'YOU')} on the Hub, private"
             print(f"mirror: {where}; ML_INTERN_MIRROR=off ends it", file=sys.stderr)

@@ -34,6 +34,7 @@ from lab.hub import client
 from lab.lab import Lab
 from lab.supervisor import Supervisor
 from lab.tasks import Vault
+from recipes.grace import LONGEST
 from record.events import Closed, Finished, Published
 from record.journal import Journal
 from record.log import LogError
@@ -43,8 +44,7 @@ from record.views import Views
 from tools.all import all_tools
 from tools.skill import shown_after
 
-GRACE = 30.0  # seconds that running jobs have to save when a session ends
-AWAY = 120.0  # and those on rented machines, whose last words come by the Hub
+AWAY = 120.0  # seconds that jobs on rented machines have to save when a session ends: their last words come by the Hub
 MOST_CALLS = 300  # of the model, where the person gave no cap
 UNPRICED_TOKENS = 5_000_000  # that a session without a cap of tokens may use while nobody knows what they cost
 POLL = 0.2  # seconds between looks at jobs that nobody waits for
@@ -210,8 +210,8 @@ class Session:
         """Ask what still runs to save and stop, and write the report again with how it ended."""
         if self._journal.views.running:
             lab.cancel_all()
-            rented = any(job.machine.startswith(RENTED) for job in self._journal.views.running)
-            self._journal.wait(lambda views: not views.running, AWAY if rented else GRACE)
+            rented = all(job.machine.startswith(RENTED) for job in self._journal.views.running)
+            self._journal.wait(lambda views: not views.running, AWAY if rented else LONGEST + 15)
             self._write_report(closed)
         return closed
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from agent import shroud
 from agent.providers import KEYS, SettingsError, default_driver
 from agent.serverlist import ServerConfig, is_http, read_servers
+from lab.confine import guard, landlock
+from lab.reach import CLOSED, NETWORK
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,6 +89,11 @@ class Settings:
     mirror: str = ""
 
     @property
+    def guard(self) -> str:
+        """What keeps commands and trainers in, in one sentence for a person."""
+        return guard(landlock(), NETWORK in self.job_env)
+
+    @property
     def sessions(self) -> Path:
         return self.home / "sessions"
 
@@ -133,6 +140,8 @@ def read(environ: dict[str, str] | None = None) -> Settings:
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin cost seven times the speed when anything else runs
         "PATH": f"{Path(sys.executable).parent}:{env.get('PATH', '/usr/bin:/bin')}",
     }
+    if _closed(env):
+        job_env[NETWORK] = CLOSED
     keys = {name: env[name] for name in KEY_NAMES if env.get(name)}
     api_base = env.get("ML_INTERN_API_BASE") or None
     _check_webhook(keys.get("ML_INTERN_WEBHOOK"))
@@ -270,6 +279,16 @@ def _dollars(env: dict[str, str], name: str) -> float:
     if not 0 <= dollars < 1e6:
         raise SettingsError(f"{name} is {env[name]!r}; set it to dollars an hour, e.g. 0.4.")
     return dollars
+
+
+def _closed(env: dict[str, str]) -> bool:
+    """Whether commands and trainers are kept off the network."""
+    said = env.get(NETWORK) or "web"
+    if said not in ("web", CLOSED):
+        raise SettingsError(
+            f"{NETWORK} is {said!r}; set it to web or {CLOSED}: what commands and trainers may connect to."
+        )
+    return said == CLOSED
 
 
 def _mirror(env: dict[str, str], home: Path, alone: bool, mounts: str) -> str:

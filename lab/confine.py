@@ -26,7 +26,7 @@ KEPT = (0, 1, 3, 4)  # what root keeps: chown, dac_override, fowner, fsetid (lin
 # uname: AUDIT_ARCH, and the numbers of seccomp, socket, prlimit64 and setpriority
 NUMBERS = {"x86_64": (0xC000003E, 317, 41, 302, 141), "aarch64": (0xC00000B7, 277, 198, 261, 140)}
 LARGEST = 64 * 2**30  # bytes of one file; shards of models have 50 GB at most
-MOST = 1000  # processes of one command; a build on 64 cores has some 200
+MOST = 1000  # processes of one command, or trainer; a build on 64 cores has some 200
 POLL, PATIENCE = 0.05, 5.0  # seconds: between two looks at the number of processes; to end all of a command
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "shm", "dri", "kfd")  # and nvidia*
@@ -39,14 +39,17 @@ def landlock() -> int:
     return max(0, ctypes.CDLL(None).syscall(CREATE, None, ctypes.c_size_t(0), 1))
 
 
-def guard(abi: int) -> str:
-    """What keeps commands and trainers in, in one sentence for a person."""
+def guard(abi: int, closed: bool = False) -> str:
+    """What keeps commands and trainers in, in one sentence for a person; two where the network is `closed` and it cannot."""
+    void = " ML_INTERN_NETWORK=none holds nobody back here." if closed and abi < 4 else ""
     if not abi:
-        return "No Landlock in this kernel: commands and trainers reach every file, port and process that you reach."
+        return f"No Landlock in this kernel: commands and trainers reach every file, port and process that you reach.{void}"
     kept = f"Landlock {abi} keeps commands and trainers to their own files"
     what = (("emptying a file", 3), ("ports", 4), ("signals to a process", 6))
     missing = ", ".join(name for name, since in what if abi < since)
-    return f"{kept}; this kernel leaves open: {missing}." if missing else f"{kept} and processes, and to the web."
+    if missing:
+        return f"{kept}; this kernel leaves open: {missing}.{void}"
+    return f"{kept} and processes, and {'off the network, UDP left aside' if closed else 'to the web'}."
 
 
 def main() -> None:
@@ -166,7 +169,7 @@ def watch(given: list[str], command: list[str]) -> int:
     while True:
         select.select([heard], [], [], POLL)
         ended, status = os.waitpid(child, os.WNOHANG)
-        many = crowd() - before > MOST and len(descendants()) > MOST
+        many = swarming(before)
         if ended or told or many or os.getppid() != parent:
             break
     if many:
@@ -217,6 +220,11 @@ def end_all(group: int | None = None) -> int:
 def crowd() -> int:
     """About how many processes there are on this machine."""
     return len(os.listdir("/proc")) if sys.platform == "linux" else 0
+
+
+def swarming(before: int) -> bool:
+    """Whether more than MOST processes are below us, where the machine had `before` when we began: quick while it has few more."""
+    return crowd() - before > MOST and len(descendants()) > MOST
 
 
 def descendants() -> list[int]:

@@ -36,6 +36,7 @@ from lab.tasks import Vault, read_rows, rows_hash, write_rows
 from lab.workspace import Workspace
 from recipes.benchmarks import Split
 from recipes.catalogue import RECIPES  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
+from recipes.grace import LONGEST
 from recipes.job import problems
 from record.events import Event, Expectation, Launched, Noted
 from record.journal import Journal
@@ -127,7 +128,7 @@ class Lab:
             Refused: A stop finding; it says which.
         """
         if job := self.job_of(call):
-            return shown.status(job)
+            return shown.status(job, self.folder)
         if not 0 < hours < inf:
             raise BadInput(f"{hours:g} hours is no time to train in; give more than 0.")
         name = self._next(recipe)
@@ -156,7 +157,7 @@ class Lab:
         except OSError as error:
             raise LabError(f"The training rows could not be stored ({error.strerror}); free some disk.") from error
         allowed = hours if left is None else min(hours, left.free / 3600)
-        return shown.status(self._launch(name, recipe, full, allowed, idea, call, place, expects))
+        return shown.status(self._launch(name, recipe, full, allowed, idea, call, place, expects), self.folder)
 
     def checked(self, recipe: str, config: dict[str, Any]) -> dict[str, Any]:
         """The settings that a job would be launched with, whole paths in them. Raises BadInput or NotThere."""
@@ -226,14 +227,14 @@ class Lab:
         self._journal.wait(
             lambda views: not views.jobs[job].running or _serious(views.jobs[job]) > before, seconds, self.check
         )
-        return shown.status(self._job(job))
+        return shown.status(self._job(job), self.folder)
 
     def cancel(self, job: str) -> dict[str, Any]:
         """Save and stop a job, and wait until it has."""
         if self._job(job).running:
             self._backend.cancel(self.folder / self._job(job).folder)
-            self._journal.wait(lambda views: not views.jobs[job].running, 30, self.check)
-        return shown.status(self._job(job))
+            self._journal.wait(lambda views: not views.jobs[job].running, LONGEST + 15, self.check)
+        return shown.status(self._job(job), self.folder)
 
     def cancel_all(self) -> None:
         """Ask every running job to save and stop; does not wait."""

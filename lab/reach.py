@@ -1,7 +1,7 @@
 """What a command or a trainer may reach: the rules of its launcher (lab.confine), and the environment to go with them.
 
 It may read the system, Python, our code and what its session was given; write its own folder and the caches of models
-and data; connect to the web. The home of the person is not for it, nor what lies in ours: it gets a home of its own.
+and data; connect to the web, unless its environment closes that. The home of the person is not for it, nor what lies in ours: it gets a home of its own.
 """
 
 import errno
@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SECRET = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/ssl/private", ROOT / ".env")
 OF_A_PERSON = (".ssh", ".aws", ".config", ".netrc", ".git-credentials", ".docker", ".kube", ".gnupg", ".ml-intern")
 CACHES = ("hub", "datasets", "xet", "assets", "modules")  # of HF_HOME; the person's token lies beside them
-PORTS = (53, 80, 443, 29400, *range(29500, 29516))  # DNS, the web, torchrun's own
+PORTS = (29400, *range(29500, 29516))  # torchrun's own
+WEB = (53, 80, 443)  # and DNS
+NETWORK, CLOSED = "ML_INTERN_NETWORK", "none"  # what an environment says where the web is not for it
 LONGEST = 74  # bytes: a socket's path has 107, multiprocessing adds /pymp-xxxxxxxx/listener-xxxxxxxx
 LISTS = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 SINGLE = ("CUDA_HOME", "VIRTUAL_ENV", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HF_HOME")
@@ -42,6 +44,9 @@ class Reach:
         self._env = dict(env)
         self._env.setdefault("HF_HOME", str(self._person / ".cache" / "huggingface"))
         self._abi = confine.landlock() if abi is None else abi
+        self._closed = env.get(NETWORK) == CLOSED
+        if self._closed:  # what it needs of the Hub lies on the disk: it must not wait for an answer
+            self._env["HF_HUB_OFFLINE"] = "1"
         self._system: list[Path] | None = None
 
     def environment(self, folder: Path) -> dict[str, str]:
@@ -76,7 +81,8 @@ class Reach:
             f"w{path}" for path in (*writes, scratch(writes[0]), *self._caches())
         ]
         hub = self._env.get("HF_ENDPOINT", "").rstrip("/").rpartition(":")[2]
-        rules += [f"p{port}" for port in (*PORTS, *([hub] if hub.isdigit() else []))]
+        web = () if self._closed else (*WEB, *([hub] if hub.isdigit() else []))
+        rules += [f"p{port}" for port in (*PORTS, *web)]
         start = f"import sys; sys.path.append({str(ROOT / 'lab')!r}); import confine; confine.main()"
         return [sys.executable, "-I", "-S", "-c", start, *flags, f"--abi={self._abi}", *rules, "--"]
 

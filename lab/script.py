@@ -11,6 +11,8 @@ from lab.integrity import Index
 from lab.preflight import TOLERATED
 from recipes.job import write_whole
 
+OUTPUT = "JOB_OUTPUT"  # recipes.script: where a script leaves its model
+
 
 def read(config: Mapping[str, Any]) -> str | None:
     """The text of a config's script; None where it has none. Raises BadInput for one that is no Python."""
@@ -32,13 +34,27 @@ def read(config: Mapping[str, Any]) -> str | None:
 
 
 def look(source: str | None, index: Index) -> list[Finding]:
-    """Whether a script carries items of the evaluation in itself, as data must not. What it makes at run time, nobody sees."""
-    hits = len(index.hits(source)) if source else 0
-    if not hits:
+    """Whether a script carries items of the evaluation in itself, as data must not, and whether it knows where its model goes.
+
+    What it makes at run time, nobody sees.
+    """
+    if source is None:
         return []
+    found, hits = [], len(index.hits(source))
+    if OUTPUT not in source:  # it may have made up the very path: that is no reason to refuse it
+        what = (
+            f"The script never names {OUTPUT}: it would train for its hours, and end as failed without a model there."
+        )
+        advice = f"Save model and tokenizer in the folder os.environ[{OUTPUT!r}], with save_pretrained."
+        found.append(Finding("warn", "no_output", what, advice, {"missing": OUTPUT}))
+    if not hits:
+        return found
     what = f"The script contains {hits} items of the evaluation."
     advice = "Take them out: it may learn from its data file only."
-    return [Finding("stop" if hits > TOLERATED else "warn", "contaminated_script", what, advice, {"items": hits})]
+    return [
+        *found,
+        Finding("stop" if hits > TOLERATED else "warn", "contaminated_script", what, advice, {"items": hits}),
+    ]
 
 
 def hashed(source: str | None) -> dict[str, str]:

@@ -20,6 +20,7 @@ from lab.errors import LabError
 from lab.findings import Finding
 from lab.pulse import Pulse
 from lab.rules import Life
+from lab.shown import figures
 from lab.tidy import finite, readable
 from record.events import Ended, Event, Found, Launched, Progressed, Queued
 from record.journal import Journal
@@ -117,9 +118,12 @@ class Supervisor:
         if points:  # a resume goes back to its checkpoint: what came after it is not part of this curve
             watch.points = [p for p in watch.points if p.step <= points[0].step] + points
         facts: list[Event] = _moved(job, state)
-        facts += [_progressed(job, p, watch) for p in points if not job.has(p.step, p.values)]
+        new_points = [p for p in points if not job.has(p.step, p.values)]
+        measured = figures(spec.folder) if new_points and not job.step else {}
+        facts += [_progressed(job, p, watch, {} if i else measured) for i, p in enumerate(new_points)]
         over = state.ended and not _killed(job, state)
-        life = watch.pulse.look(spec.folder, state, bool(points))
+        late = state.seconds > job.hours * 3600  # it saves: no line comes, and none is missed
+        life = watch.pulse.look(spec.folder, state, bool(points) or late)
         due = time.monotonic() - watch.judged > UNASKED
         new = self._findings(job, watch, spec, life, over) if points or state.ended or job.step == 0 or due else []
         facts += new
@@ -256,8 +260,9 @@ def spec_of(job: Job, folder: Path) -> JobSpec:
     )
 
 
-def _progressed(job: Job, point: Point, watch: _Watch) -> Progressed:
+def _progressed(job: Job, point: Point, watch: _Watch, measured: dict[str, float]) -> Progressed:
     values = {name: finite(value) for name, value in point.values.items()}
     return Progressed(
-        job=job.id, step=point.step, steps=point.steps, values=values, eta_s=pace_eta(point, watch.points)
-    )
+        job=job.id, step=point.step, steps=point.steps, values=values, eta_s=pace_eta(point, watch.points),
+        measured=measured,
+    )  # fmt: skip

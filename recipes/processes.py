@@ -16,7 +16,6 @@ from signal import SIGTERM
 from typing import Any, NoReturn
 
 VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")  # before prepare_machine hides what one process does not use
-PATIENCE = 14  # seconds that processes have to save after SIGTERM; whoever waits for the launcher kills it after 15
 
 
 def launcher(processes: int, sharded: bool, half: bool) -> list[str]:
@@ -29,12 +28,17 @@ def launcher(processes: int, sharded: bool, half: bool) -> list[str]:
     return [*options, "--mixed_precision", "bf16" if half else "no", "--module"]
 
 
-def start(processes: int, sharded: bool, device: str, half: bool, threads: int) -> NoReturn:
-    """Become the launcher of this process's own command; `threads` are the CPU's for each of the processes."""
+def start(processes: int, sharded: bool, device: str, half: bool, threads: int, patience: float) -> NoReturn:
+    """Become the launcher of this process's own command.
+
+    Args:
+        threads: The CPU's, for each of the processes.
+        patience: Seconds that they have to save after SIGTERM; whoever waits for the launcher may kill it then.
+    """
     spec = sys.modules["__main__"].__spec__
     assert spec
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    environment |= {"OMP_NUM_THREADS": str(threads), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(PATIENCE)}
+    environment |= {"OMP_NUM_THREADS": str(threads), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(patience) - 1)}
     if device == "cpu":
         environment |= {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     elif VISIBLE is not None:

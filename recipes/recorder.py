@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from recipes import processes
+from recipes.grace import COMPLETE
 from recipes.job import Job
 
-COMPLETE = "complete"  # written last into a checkpoint: without it a kill came first
 # The trainer's own totals, which are not curves.
 NOT_METRICS = (
     "profiling/",

@@ -21,16 +21,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from recipes.grace import checkpoint_bytes, grace
 from recipes.job import write_json
 from recipes.recorder import COMPLETE
 
 MARK = "@ml-intern "
 HERE = "@PLACE@"
-TOLD = ("metrics.jsonl", "preflight.json", "heartbeat")
+TOLD = ("preflight.json", "metrics.jsonl", "heartbeat")
 LONGEST = 8_000  # bytes of a file in one line of the log: containers cut lines at 16 KiB
 LOOK = 1.0  # seconds
 BEAT = 10.0  # seconds between two words that the trainer lives
-GRACE = 20.0  # seconds that a trainer has to save: what stops a container gives it 30 [H]
+STOPPED = (
+    20.0  # seconds that a trainer has to save when the machine is taken away: what stops a container gives it 30 [H]
+)
 OOM_KILLS = Path("/sys/fs/cgroup/memory.events")
 
 
@@ -74,7 +77,8 @@ def main(place: Path, mounted: dict[str, str]) -> int:
     work, out = Path(tempfile.mkdtemp(prefix="job-")), place / "out"
     _restore(out, work)
     write_json(work / "config.json", config)
-    started, kills = time.time(), _oom_kills()
+    started, kills, until = time.time(), _oom_kills(), float("inf")
+    saves = checkpoint_bytes(config)
     command = [sys.executable, "-m", f"recipes.{job['recipe']}", str(work / "config.json"), str(job["accelerators"])]
     trainer = subprocess.Popen(command, cwd=work, start_new_session=True)
     teller, why = Teller(work), None
@@ -84,7 +88,11 @@ def main(place: Path, mounted: dict[str, str]) -> int:
         late = time.time() - started > job["hours"] * 3600
         if why is None and (asked or late):
             why = "cancelled" if asked else "timeout"
-            _end(trainer)
+            trainer.terminate()
+            until = time.time() + (STOPPED if asked else grace(work, saves))
+        if time.time() > until:
+            with suppress(ProcessLookupError):
+                os.killpg(trainer.pid, signal.SIGKILL)
         time.sleep(LOOK if trainer.poll() is None else 0)
     teller.tell()
     ending = {"state": why or ("done" if trainer.returncode == 0 else "failed"), "code": trainer.returncode}
@@ -97,16 +105,6 @@ def main(place: Path, mounted: dict[str, str]) -> int:
 
 def _there(value: Any, place: Path) -> Any:
     return value.replace(HERE, str(place)) if isinstance(value, str) else value
-
-
-def _end(trainer: subprocess.Popen) -> None:
-    """Ask for a save and an exit; insist after GRACE."""
-    trainer.terminate()
-    try:
-        trainer.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(trainer.pid, signal.SIGKILL)
 
 
 def _restore(out: Path, work: Path) -> None:

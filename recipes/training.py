@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from recipes import probe, processes
 from recipes import rows as shapes
+from recipes.grace import checkpoint_bytes, grace
 from recipes.job import ConfigError, Job, peak_rss_mb, write_json
 from recipes.memory import sharded, share
 from recipes.recorder import COMPLETE, recorder, step_of
@@ -219,7 +220,9 @@ def foreseen(parts: Parts, job: Job, build: Build, count: int, resumes: bool) ->
     if count > 1 and not job.launched:
         write_json(file, measured)
         half = in_half(parts.config, parts.device)
-        processes.start(count, too_large(parts.config, parts.device), parts.device, half, max(1, cores() // count))
+        patience = grace(job.folder, checkpoint_bytes(parts.config.model_dump()))
+        threads = max(1, cores() // count)
+        processes.start(count, too_large(parts.config, parts.device), parts.device, half, threads, patience)
     return measured
 
 

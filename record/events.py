@@ -201,6 +201,9 @@ class Progressed(Fact):
     steps: int | None = None
     values: dict[str, float | str]
     eta_s: float | None = None
+    measured: dict[
+        str, float
+    ] = {}  # before the first step, told with it: peak_mb, usual_s, tokens_per_second_worst, eta_s
 
 
 class Found(Fact):

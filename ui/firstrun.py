@@ -11,7 +11,7 @@ from agent.kept import lacking
 from agent.providers import KEYS, BrainError, check_driver
 from agent.sessions import MIN_FREE
 from agent.settings import Settings
-from lab.confine import guard, landlock
+from lab.confine import landlock
 from lab.hub import client
 from lab.machine import this_machine
 from ui.oauth import SCOPES
@@ -31,7 +31,7 @@ class Check:
 
 def first_run(settings: Settings) -> list[Check]:
     """Every check, in the order in which a person meets them. Asks the Hub only when there is a token."""
-    return [_brain(settings), _hub(settings), _hardware(), _disk(settings), _storage(settings), _guard()]
+    return [_brain(settings), _hub(settings), _hardware(), _disk(settings), _storage(settings), _guard(settings)]
 
 
 def _brain(settings: Settings) -> Check:
@@ -108,10 +108,10 @@ def _storage(settings: Settings) -> Check:
     return Check("storage", "warn", what, "Sign in, or set HF_TOKEN; ML_INTERN_MIRROR must not be off.")
 
 
-def _guard() -> Check:
+def _guard(settings: Settings) -> Check:
     abi = landlock()
     if abi >= 6:
-        return Check("confinement", "ok", guard(abi))
+        return Check("confinement", "ok", settings.guard)
     return Check(
-        "confinement", "warn", guard(abi), "Use Linux 6.12 or newer with Landlock, or a machine with nothing else."
+        "confinement", "warn", settings.guard, "Use Linux 6.12 or newer with Landlock, or a machine with nothing else."
     )

@@ -30,6 +30,7 @@ from lab.hub import BUSY, JOBS, in_words
 from lab.parcel import CPU_WHEELS, pack
 from lab.rented import PriceList
 from lab.supervisor import ATTEMPTS
+from recipes.grace import LONGEST
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.11-bookworm"  # huggingface_hub's for scripts; what we pin is for 3.11
 BOOT = 900.0  # seconds beyond a job's own hours, to install what it needs and to bring back what it made [H]
@@ -296,8 +297,8 @@ def _hours(spec: JobSpec) -> float:
 
 
 def _timeout(spec: JobSpec) -> int:
-    """Seconds after which the Hub ends a job, should it not do so itself."""
-    return int(_hours(spec) * 3600 + BOOT)
+    """Seconds after which the Hub ends a job, should it not do so itself, with the time that its last save may take."""
+    return int(_hours(spec) * 3600 + BOOT + LONGEST)
 
 
 def _ran(folder: Path, known: dict[str, Any], job: Any | None, left: dict[str, Any]) -> float:

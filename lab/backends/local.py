@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
+from threading import Thread
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -111,6 +112,7 @@ class LocalBackend:
                 start_new_session=True,
             )
         write_json(run_file(folder), {"runner": identity(runner.pid)})  # it waits for our lock
+        Thread(target=runner.wait, name="reaper", daemon=True).start()  # or it stays a zombie until our next launch
 
     def state(self, folder: Path) -> JobState:
         """Where the job stands, from its folder alone: it need not be our child. While it runs, no file says that it ended."""
@@ -124,7 +126,8 @@ class LocalBackend:
                 self.cancel(folder)
             if "trainer" not in run:
                 return _said(folder / "place.json", state="queued") or JobState("queued")
-            return JobState("running", time.time() - run["started"])
+            saves = cancel_file(folder).exists()  # its silence says nothing
+            return JobState("running", time.time() - run["started"], unseen=saves)
         run, seconds = read_json(run_file(folder)), _ran(folder)
         over = _said(folder / "exit.json")
         if over and over.ended and ("seconds" in run or over.seconds <= time.time() - run.get("started", 0.0)):

@@ -16,19 +16,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.backend import left_s, own_file, read_json, write_json
-from lab.confine import adopt, end_all
+from lab.confine import MOST, adopt, crowd, end_all, hurry, swarming
 from lab.machine import free, oom_kills, ram
 from lab.processes import alive, identity, kill_group
 from lab.queue import Holder, Queue
+from recipes.grace import checkpoint_bytes, grace
 
 POLL = 0.1  # seconds
 LOOK = 2.0  # seconds between two looks at the free memory: nvidia-smi takes a few tenths
+COUNT = 1.0  # seconds between two counts of processes
 PATIENCE = (
     600.0  # seconds that a job waits for memory: an evaluation elsewhere is over by then, an idle notebook never is [H]
 )
+CROWD = f"the trainer had more than {MOST} processes"
 NEARLY_ALL = 0.8  # of the memory: what the kernel's victim held, as others need some, too [H]
 LOG = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-GRACE = 15.0  # seconds a trainer has to save after SIGTERM
 # A trainer begins when its folder says who it is. If we die before that, its line is never written and the pipe closes:
 # no trainer runs that nobody knows of. `exec` keeps the process, and so its identity.
 WAIT_FOR_GO = 'read -r go && exec "$@" </dev/null'
@@ -131,6 +133,7 @@ def holds_ticket(holder: dict) -> bool:
 def _train(folder: Path, job: dict, run: dict, command: list[str]) -> dict:
     adopt()
     started, kills = time.time(), oom_kills()
+    saves = checkpoint_bytes(read_json(folder / "config.json"))  # before its trainer may write there
     with own_file(folder / "log.txt", LOG) as log:
         trainer = subprocess.Popen(
             ["/bin/sh", "-c", WAIT_FOR_GO, "sh", *command],
@@ -142,7 +145,8 @@ def _train(folder: Path, job: dict, run: dict, command: list[str]) -> dict:
     assert trainer.stdin
     with suppress(BrokenPipeError), trainer.stdin:  # a trainer that is gone already has its exit code
         trainer.stdin.write(b"go\n")
-    why = _watch(folder, trainer, started + job["hours"] * 3600)
+    hurry()
+    why = _watch(folder, trainer, started + job["hours"] * 3600, saves)
     code = trainer.wait()
     end_all()
     lack = starved(oom_kills() - kills, peak_rss(), ram())
@@ -154,8 +158,8 @@ def ending(code: int, why: str | None, hours: float, lack: str) -> dict:
 
     A `signal` means that another attempt may go well; there is none where it was `lack` of memory.
     """
-    state = why or ("done" if code == 0 else "failed")
-    reason = {"timeout": f"ran longer than {hours:g} h", "cancelled": "cancelled"}.get(state, "")
+    state = "failed" if why == CROWD else why or ("done" if code == 0 else "failed")
+    reason = {"timeout": f"ran longer than {hours:g} h", "cancelled": "cancelled", CROWD: CROWD}.get(why or "", "")
     killed_by = -code if code < 0 and not why else None
     if killed_by == signal.SIGKILL and lack:
         killed_by, reason = None, lack
@@ -180,17 +184,32 @@ def peak_rss() -> int:
     return most * (1024 if sys.platform == "linux" else 1)  # macOS counts bytes
 
 
-def _watch(folder: Path, trainer: subprocess.Popen, deadline: float) -> str | None:
-    """Wait for the trainer's end; on a cancel or the deadline bring it about. Returns why we ended it, if we did."""
+def _watch(folder: Path, trainer: subprocess.Popen, deadline: float, saves: int) -> str | None:
+    """Wait for the trainer's end; on a cancel or the deadline ask for a save and an exit, and insist when that has had its time.
+
+    Returns why we ended it, if we did. `saves` are the bytes of a checkpoint, where it has none yet.
+    """
+    before, counted = crowd(), time.monotonic()
+    why, until = None, float("inf")
     while trainer.poll() is None:
-        if _unwanted(folder):
-            _end(trainer)
-            return "cancelled"
-        if time.time() >= deadline:
-            _end(trainer)
-            return "timeout"
+        now = time.monotonic()
+        if now > counted + COUNT:
+            counted = now
+            if swarming(before):
+                trainer.kill()  # and then what it started: see _train
+                return CROWD
+        if why is None and (why := _why(folder, deadline)):
+            trainer.terminate()
+            until = now + grace(folder, saves)
+        if now > until:
+            trainer.kill()
         time.sleep(POLL)
-    return None
+    return why
+
+
+def _why(folder: Path, deadline: float) -> str | None:
+    """Why a job must end now; None where it may go on."""
+    return "cancelled" if _unwanted(folder) else "timeout" if time.time() >= deadline else None
 
 
 def _unwanted(folder: Path) -> bool:
@@ -203,15 +222,6 @@ def _say(folder: Path, ending: dict) -> None:
         run = read_json(run_file(folder))  # what it took is paid for, whatever the trainer did to its folder
         write_json(run_file(folder), run | {"seconds": ending["seconds"]})
         write_json(folder / "exit.json", ending)
-
-
-def _end(trainer: subprocess.Popen) -> None:
-    """Ask for a save and an exit; insist after GRACE."""
-    trainer.terminate()
-    try:
-        trainer.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        trainer.kill()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ work there, so that none is stopped by its own mistake, and the guard's sentence
 """
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -18,11 +19,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.settings import ROOT
+from agent.settings import ROOT, SettingsError, read
+from lab.backend import JobSpec
+from lab.backends.local import LocalBackend
 from lab.confine import MOST, guard, landlock
 from lab.errors import BadInput
 from lab.reach import Reach
 from lab.workspace import Output, Workspace
+from tests.conftest import until
 
 SECRET = "secret.of.the.house.7391"
 KEY = "ANTHROPIC_API_KEY"
@@ -370,6 +374,50 @@ def test_only_a_trainer_that_is_given_an_item_file_reads_it_and_a_link_gives_not
 def test_a_trainer_is_still_the_process_that_was_started(house):
     told = trained(house, [], "echo $$ $PPID").stdout.split()
     assert int(told[1]) == os.getpid()
+
+
+@pytest.mark.skipif(landlock() < TCP, reason="this kernel's Landlock knows no ports")
+def test_a_machine_may_keep_commands_off_the_network(house):
+    """The door is a Hub of the person's own."""
+    knock = python(CONNECT, protocol="0", **TO_PAGE)
+    for policy, reached in (({}, True), ({"ML_INTERN_NETWORK": "none"}, False)):
+        env = {"PATH": os.environ["PATH"], "HOME": str(house.person), "HF_ENDPOINT": f"http://127.0.0.1:{house.port}"}
+        ran = replace(house, workspace=Workspace(house.workspace.root, env | policy)).run(knock)
+        assert (SECRET in ran.text, "PermissionError" in ran.text) == (reached, not reached)
+
+
+def test_the_network_is_the_web_or_none_and_a_guard_that_cannot_close_it_says_so(settings):
+    told = {"ML_INTERN_HOME": str(settings.home), "PATH": "/usr/bin"}
+    assert "off the network" not in read(told).guard
+    for abi, held in ((0, False), (TCP - 1, False), (TCP, True), (7, True)):
+        assert ("ML_INTERN_NETWORK=none holds nobody back" in guard(abi, closed=True)) == (not held)
+    assert read(told | {"ML_INTERN_NETWORK": "none"}).guard == guard(landlock(), closed=True) != guard(landlock())
+    with pytest.raises(SettingsError, match="ML_INTERN_NETWORK is 'off'; set it to web or none"):
+        read(told | {"ML_INTERN_NETWORK": "off"})
+
+
+BOMBER = f"""
+import subprocess, sys
+subprocess.run([sys.executable, "-c", {DAEMON!r}])
+subprocess.run([sys.executable, "-c", {BOMB!r}])
+"""
+
+
+@pytest.mark.slow
+def test_a_script_that_leaves_a_daemon_and_bombs_with_forks_is_ended_with_all_of_it(settings, tmp_path):
+    """A job has no launcher beside it: its runner counts, and ends what is left."""
+    (tmp_path / "train.py").write_text(BOMBER)
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    folder = settings.sessions / "s" / "jobs" / "script-1"
+    config = {"script": str(folder / "train.py"), "model": "none", "data": str(folder / "rows.jsonl")}
+    shutil.copytree(tmp_path, folder, ignore=shutil.ignore_patterns("home"))
+    backend = LocalBackend(settings.queue, settings.job_env)
+    backend.launch(JobSpec("script-1", "script", config, folder))
+    until(lambda: backend.state(folder).ended, 60)
+    assert (folder / "daemon").exists(), backend.log_tail(folder)
+    assert (backend.state(folder).state, backend.state(folder).signal) == ("failed", None)  # not started again
+    assert backend.state(folder).reason == f"the trainer had more than {MOST} processes"
+    assert not working_in(folder)
 
 
 def test_a_command_that_spoils_its_own_folders_is_told_so(house):

@@ -7,19 +7,22 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lab.backend import JobSpec, read_json, write_json
 from lab.backends.local import LocalBackend
 from lab.backends.runner import holds_ticket, run_file
+from lab.checkpoint import whole
 from lab.errors import BadInput, NotThere, Refused
 from lab.lab import Lab
 from lab.processes import alive, identity, send
 from lab.queue import Queue
+from lab.reach import CLOSED, NETWORK
 from lab.tasks import read_rows, write_rows
 from recipes.seal import file_hash
 from record.events import Ended, Launched, Progressed, Scored, Seal
@@ -59,8 +62,12 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Iterator[Trained]:
-    """A job whose call came twice, whose rows were changed after its launch, and whose kill criterion names what never comes."""
-    with running_lab(settings_at(tmp_path_factory.mktemp("trained"))) as (lab, journal):
+    """A job whose call came twice, whose rows were changed after its launch, and whose kill criterion names what never comes.
+
+    Its machine keeps it off the network.
+    """
+    settings = settings_at(tmp_path_factory.mktemp("trained"))
+    with running_lab(replace(settings, job_env=settings.job_env | {NETWORK: CLOSED})) as (lab, journal):
         kill = {"metric": "reward", "step": 2, "above": 1.0}
         jobs = [lab.train("sft", config(), 1.0, "an idea", "c1", gain=0.1, kill=kill)["job"] for _ in range(2)]
         rows = read_rows(lab.workspace.path("data/rows.jsonl"))
@@ -77,6 +84,12 @@ def test_a_job_is_launched_once_watched_to_its_end_and_its_curve_is_in_the_log(t
     steps = [f.step for f in facts if isinstance(f, Progressed) and "loss" in f.values]
     assert steps == [1, *range(2, 21, 2)]
     assert (trained.lab.model_path("sft-1") / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_what_is_kept_off_the_network_trains_all_the_same(trained):
+    assert trained.lab.workspace.run("echo $ML_INTERN_NETWORK $HF_HUB_OFFLINE", 10).text == "none 1\n"
+    assert trained.status["state"] == "done"
 
 
 def test_what_was_checked_is_what_is_trained_on(trained):
@@ -131,11 +144,15 @@ def test_a_killed_trainer_is_found_and_goes_on_from_its_checkpoint(lab_of):
     assert [f.state for f in facts if isinstance(f, Ended)] == ["failed", "done"]
 
 
-def test_a_cancelled_job_and_a_job_past_its_hours_end(lab_of):
-    lab, _ = lab_of()
-    job = lab.train("sft", config(max_steps=5000), 1.0, "an idea", call="c1", gain=0.1)["job"]
-    begun(lab.folder / "jobs" / job)
-    assert lab.cancel(job)["state"] == "cancelled"
+def test_a_cancelled_job_has_said_what_it_takes_and_leaves_a_checkpoint_and_a_job_past_its_hours_ends(lab_of):
+    lab, journal = lab_of()
+    job = lab.train("sft", config(max_steps=5000, save_steps=5000), 1.0, "an idea", call="c1", gain=0.1)["job"]
+    until(lambda: journal.views.jobs[job].step)
+    status = lab.cancel(job)
+    assert status["state"] == "cancelled"
+    first, *later = (f.measured for f in journal.log if isinstance(f, Progressed))
+    assert first == status["measured"] and set(first) >= {"peak_mb", "usual_s", "eta_s"} and not any(later)
+    assert list(whole(lab.folder / "jobs" / job)) >= [1]
     short = lab.train("sft", config(max_steps=5000), 2 / 3600, "an idea", call="c2", gain=0.1)["job"]
     assert end_of(lab, short)["state"] == "timeout"
 
@@ -208,6 +225,7 @@ def test_a_job_that_ended_while_nobody_looked_is_not_run_again(tmp_path: Path, s
     until(lambda: backend.state(spec.folder).ended)
     ended, stamp = backend.state(spec.folder), (spec.folder / "exit.json").stat().st_mtime_ns
     assert ended.state == "failed" and "nothing" in ended.reason
+    until(lambda: not psutil.pid_exists(read_json(run_file(spec.folder))["runner"][0]), 5)  # and left no zombie
     backend.launch(spec)  # what a new worker does with every job that its log has no end of
     assert (backend.state(spec.folder), (spec.folder / "exit.json").stat().st_mtime_ns) == (ended, stamp)
 

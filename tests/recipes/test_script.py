@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from lab.errors import BadInput, Refused
+from lab.integrity import Index
+from lab.script import look
 from lab.tasks import Vault
 from recipes.job import ConfigError, Job, read_lines
 from recipes.script import WHOLE, Config, Curve, Free, ScriptFailed, main
@@ -219,6 +221,12 @@ def test_what_cannot_be_is_refused_before_the_launch(settings, new_session):
     with pytest.raises(Refused, match="The script contains 4 items of the evaluation"):
         train(script="cheat.py")
     assert not journal.views.jobs
+
+
+def test_a_script_that_does_not_know_where_its_model_goes_is_warned_of_before_the_launch():
+    assert look(None, Index([])) == look(TRAINER + SAVES, Index([])) == look(HALF, Index([])) == []
+    (said,) = look(TRAINER, Index([]))
+    assert (said.level, said.rule) == ("warn", "no_output") and "never names JOB_OUTPUT" in said.what
 
 
 def test_every_key_and_value_of_a_row_is_looked_through():

@@ -253,6 +253,21 @@ def test_a_place_in_the_queue_comes_as_a_fact_and_costs_no_request(site: Site, v
     card.get_by_text("Queued, 1 before it").wait_for()
 
 
+def test_a_card_says_in_one_line_what_its_trainer_has_measured(site: Site, visit):
+    name, log = site.session(
+        lambda session: [story.opened(session), story.launched("sft-5").model_copy(update={"price": 2.0})]
+    )
+    page = visit(f"{site.url}/?session={name}")
+    page.get_by_role("tab", name="Jobs").click()
+    card = page.get_by_role("region", name="sft-5")
+    seen = {"peak_mb": 3174, "usual_s": 1.2, "tokens_per_second_worst": 8199.6, "eta_s": 720.0}
+    log.append(e.Progressed(job="sft-5", step=1, steps=600, values={"loss": 1.0}, measured=seen))
+    log.append(e.Progressed(job="sft-5", step=2, steps=600, values={"loss": 0.9}))
+    card.get_by_text("2 of 600").wait_for()
+    said = card.locator(".job-measured").inner_text()
+    assert said == "Measured: 3.1 GiB peak · 8,200 tokens/s · about 12 min · $0.40"
+
+
 def test_an_open_log_and_the_focus_survive_new_facts(site: Site, visit):
     name, log = site.session(lively)
     folder = job_folder(site, name, "sft-3", log_txt=f"loading\n{story.MARKUP}\nHF_TOKEN={KEY}\n")

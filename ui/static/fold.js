@@ -101,8 +101,9 @@ const FOLDS = {
           step: before.step,
           steps: before.steps,
           values: before.values,
+          measured: before.measured,
         }
-      : { points: [], findings: [], step: 0, steps: null, values: {} };
+      : { points: [], findings: [], step: 0, steps: null, values: {}, measured: {} };
     s.jobs.set(f.job, { ...f, ...kept, place: null, held: "", starts: null, began: null, eta: null, ended: null });
   },
   queued: (s, f) => {
@@ -116,6 +117,7 @@ const FOLDS = {
     if (!job) return;
     Object.assign(job, { step: f.step, steps: f.steps ?? job.steps, eta: f.eta_s });
     Object.assign(job.values, f.values);
+    Object.assign(job.measured, f.measured);
     job.points.push({ step: f.step, values: f.values });
   },
   found: (s, f) => {

@@ -63,9 +63,11 @@ class Card {
       job.attempt > 1 ? h("span.hint", `attempt ${job.attempt}`) : null,
     ]);
     const lines = facts(job);
-    redraw(this.slots.facts, [job.idea, lines], () => [
+    const seen = measured(job);
+    redraw(this.slots.facts, [job.idea, lines, seen], () => [
       job.idea ? h("div.job-idea", job.idea) : null,
       h("dl.job-facts", lines.map(([name, value]) => h("div", h("dt", name), h("dd", value)))),
+      seen ? h("div.hint.job-measured", seen) : null,
     ]);
     redraw(this.slots.bar, [job.step, job.steps, this.over], () => progress(job));
     const why = this.over ? job.ended.reason : job.held;
@@ -146,6 +148,18 @@ function facts(job) {
     ["Recipe", job.recipe],
     ...values.map((name) => [words.metric(name)[0], words.number(job.values[name])]),
   ];
+}
+
+/** What the trainer has measured before its first step, for the whole run, in one line; "" where it has not. */
+function measured({ measured: seen, price }) {
+  const { peak_mb: peak, tokens_per_second_worst: pace, eta_s: takes } = seen;
+  const parts = [
+    words.finite(peak) && `${(peak / 1024).toFixed(1)} GiB peak`,
+    words.finite(pace) && `${words.number(Math.round(pace))} tokens/s`,
+    words.finite(takes) && `about ${words.seconds(takes)}`,
+    words.finite(takes) && price && words.dollars((price * takes) / 3600),
+  ].filter(Boolean);
+  return parts.length ? `Measured: ${parts.join(" · ")}` : "";
 }
 
 function cost(job) {
