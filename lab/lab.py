@@ -33,6 +33,7 @@ from lab.preflight import Space, preflight, wrong_columns
 from lab.publish import Press, What
 from lab.supervisor import found, spec_of
 from lab.tasks import Vault, read_rows, rows_hash, write_rows
+from lab.wording import wording
 from lab.workspace import Workspace
 from recipes.benchmarks import Split
 from recipes.catalogue import RECIPES  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
@@ -138,9 +139,9 @@ class Lab:
         left = self.room(place)
         takes, count = self.estimate(recipe, full, rows, place.name), token_counter(full["model"])
         expects = expectation(gain, kill, takes.seconds / 3600 if takes else None)
-        free = shutil.disk_usage(self.folder).free
-        space = _space(full, self._hub, place)
-        findings = preflight(rows, full, self._index(), count, free, left, takes, RECIPES[recipe], space)
+        free, space = shutil.disk_usage(self.folder).free, _space(full, self._hub, place)
+        asked = wording(self.views.goal.task, full["model"], self._hub)
+        findings = preflight(rows, full, self._index(), count, free, left, takes, RECIPES[recipe], space, asked)
         models = {name: full[name] for name in ("model", "teacher") if full.get(name)}
         findings += [finding for model in set(models.values()) for finding in self._hub.look(model)]
         findings += script.look(source, self._index())

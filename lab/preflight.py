@@ -10,6 +10,7 @@ from lab.clock import MARGIN, Count, Estimate, Room
 from lab.diagnose import TRUNCATED_STOP, TRUNCATED_WARN
 from lab.findings import Finding
 from lab.integrity import Index
+from lab.wording import Wording, template_mismatch
 from recipes import sft
 from recipes.memory import USABLE, Shape, halves, needed_each, rungs
 from recipes.rows import leaves
@@ -46,6 +47,7 @@ def preflight(
     estimate: Estimate | None,
     recipe: type[TrainingConfig] = sft.Config,
     space: Space | None = None,
+    asked: Wording | None = None,
 ) -> list[Finding]:
     """Everything wrong, worst first.
 
@@ -55,6 +57,7 @@ def preflight(
         estimate: The time that the job will take; None when nobody knows.
         recipe: Whose rows they are.
         space: What the job has to fit into; None where nobody knows how large the model is.
+        asked: How the session's evaluation asks this model.
     """
     shape = no_rows(rows) or wrong_columns(rows, config, recipe)
     typed = [] if shape else [recipe.SHAPE.model_validate(row) for row in rows]
@@ -64,6 +67,7 @@ def preflight(
         contaminated(plain, index),
         truncated_share(longest, config, count_tokens),
         no_memory(longest, config, count_tokens, recipe, space),
+        template_mismatch(plain, recipe, asked, count_tokens) if asked else None,
     ]  # fmt: skip
     if not shape and recipe.SHAPE is sft.Completion:
         found += [empty_completions(rows), conflicting_answers(rows)]
