@@ -185,7 +185,7 @@ def no_memory(
             on.accelerators, on.bytes, recipe.LEAST, half,
         )  # fmt: skip
 
-    room, choices = on.bytes * USABLE, list(rungs(full))
+    room, choices = on.bytes * USABLE, list(rungs(full, recipe.LEAST))
     fit = next((choice for choice in choices if needs(**choice) <= room), None)
     if fit == choices[0]:
         return None
@@ -201,7 +201,8 @@ def no_memory(
         return Finding("warn", "no_memory", what, advice, evidence | {"fits": fit})
     least = needs(**choices[-1])
     level = "stop" if least > room * UNSURE else "warn"
-    what += f" Even one row at a time with gradient checkpointing takes {gib(least)}."
+    rows_each = choices[-1]["batch_size"]
+    what += f" Even {rows_each} row{'s' * (rows_each > 1)} at a time with gradient checkpointing takes {gib(least)}."
     if not full["lora_rank"] and needs(**choices[-1], **LORA) <= room:
         small = next(choice for choice in choices if needs(**choice, **LORA) <= room)
         changed = ", ".join(f"{name} = {value}" for name, value in (LORA | small).items() if value != full[name])
