@@ -25,9 +25,10 @@ from recipes.job import Job, sentence, write_json
 ROOT = Path(__file__).parents[1]
 STARTER = ROOT / "starter" / "model"
 RUNS = ROOT / "tests" / "golden" / "gallery"
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2)  # of what must stay quiet; most of what is broken is recorded once
 PROBED = (
     "steps",
+    "vocabulary",
     "stop_token",
     "stop_token_trained",
     "masked_share",
@@ -45,7 +46,6 @@ UNREAD = (
     "/max",
     "/std",
     "logits/",
-    "epoch",
     "num_tokens",
     "tokens_per",
 )
@@ -63,7 +63,7 @@ class Case:
     level: str = ""
     within: int = 0
     also: tuple[str, ...] = ()  # rules that are right about it, too
-    seeds: tuple[int, ...] = SEEDS
+    seeds: tuple[int, ...] = (0,)
 
     @property
     def broken(self) -> bool:
@@ -301,18 +301,16 @@ def dice(completions: list[str], **_: Any) -> list[float]:
 
 
 HEALTHY = (
-    Case("sft", sft),
-    Case("lora", lambda f, s: sft(f, s, lora_rank=8, lr=5e-3)),
-    Case("dpo", preference),
-    Case("kto", lambda f, s: preference(f, s, method="kto")),
-    Case("grpo", lambda f, s: grpo(f, s, learning_rate=2e-4, beta=0.02)),
-    Case("looked-at", lambda f, s: by_recipe("sft", f, s, batch_size=16)),
-    Case(
-        "rl", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), lr=3e-4, schedule="constant_with_warmup")
-    ),
-)
+    Case("sft", sft, seeds=SEEDS),
+    Case("lora", lambda f, s: sft(f, s, lora_rank=8, lr=5e-3), seeds=SEEDS),
+    Case("dpo", preference, seeds=SEEDS),
+    Case("kto", lambda f, s: preference(f, s, method="kto"), seeds=SEEDS),
+    Case("grpo", lambda f, s: grpo(f, s, learning_rate=2e-4, beta=0.02), seeds=SEEDS),
+    Case("looked-at", lambda f, s: by_recipe("sft", f, s, batch_size=16), seeds=SEEDS),
+    Case("rl", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), lr=3e-4, schedule="constant_with_warmup"), seeds=SEEDS),
+)  # fmt: skip
 BROKEN = (
-    Case("nan", lambda f, s: sft(f, s, lr=1e25, max_steps=30, warmup_steps=4), "not_finite", "stop", 8),
+    Case("nan", lambda f, s: sft(f, s, lr=1e25, max_steps=30, warmup_steps=4), "not_finite", "stop", 8, seeds=SEEDS),
     Case("nan-hidden", lambda f, s: sft(f, s, lr=1e25, max_steps=60, warmup_steps=4, hide_nan=True), "not_finite", "stop", 12),
     Case("divergence", lambda f, s: sft(f, s, bare=1.0, model=str(formatted_starter(f.parent)), max_steps=100, lr=0.06, warmup_steps=45, schedule="constant_with_warmup"), "divergence", "stop", 50, ("gradient_spike",)),
     Case("overfit", lambda f, s: sft(f, s, rows=80, bare=1.0, eval_fraction=0.4, lr=2e-3, max_steps=120, eval_steps=10, schedule="constant"), "overfit", "warn", 75),
@@ -322,10 +320,11 @@ BROKEN = (
     Case("truncated", lambda f, s: sft(f, s, max_length=40, max_steps=20), "truncated", "stop", 0, ("stop_token_not_trained", "no_learning_rate")),
     Case("wrong-template", lambda f, s: sft(f, s, template=CHATML, max_length=128, max_steps=20), "stop_token_not_trained", "stop", 0, ("no_learning_rate",)),
     Case("never-ends", lambda f, s: grpo(f, s, model=endless_starter(f.parent), max_steps=15), "no_eos", "stop", 5, ("cut_off", "no_signal")),
-    Case("no-variance", lambda f, s: grpo(f, s, rewards=(formatted,)), "no_signal", "stop", 20, ("dead_gradients", "all_masked")),
+    Case("no-variance", lambda f, s: grpo(f, s, rewards=(formatted,)), "no_signal", "stop", 20, ("dead_gradients", "all_masked"), (0, 1)),
+    Case("reward-stands-still", lambda f, s: grpo(f, s, learning_rate=1e-9, max_steps=64), "reward_flat", "warn", 64),
     Case("length-hacking", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=1e-3, max_completion_length=48), "reward_hacking", "warn", 60, ("cut_off", "slowdown", "entropy_collapse")),
     Case("entropy-collapse", lambda f, s: grpo(f, s, rewards=(dice,), learning_rate=1e-3, max_steps=48), "entropy_collapse", "warn", 48),
-    Case("kl-blow-up", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=1e-3, beta=0.001), "kl_blow_up", "stop", 40, ("reward_hacking", "cut_off", "slowdown")),
+    Case("kl-blow-up", lambda f, s: grpo(f, s, rewards=(length,), learning_rate=1e-3, beta=0.001), "kl_blow_up", "stop", 40, ("kl_jump", "reward_hacking", "cut_off", "slowdown"), (0, 1)),
     Case("entropy-for-nothing", lambda f, s: grpo(f, s, learning_rate=5e-3, warmup_steps=20), "entropy_collapse", "warn", 36, ("no_learning_rate",)),
     Case("reward-collapse", lambda f, s: grpo(f, s, learning_rate=0.1, warmup_steps=20, max_steps=44), "reward_collapse", "stop", 44, ("dead_gradients", "entropy_collapse", "no_signal", "cut_off", "length_collapse", "gradient_spike")),
     Case("dpo-displacement", lambda f, s: preference(f, s, learning_rate=2e-3), "dpo_displacement", "warn", 60),
@@ -335,7 +334,7 @@ BROKEN = (
     Case("answers-cut-off", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), max_new_tokens=4, max_steps=20), "cut_off_answers", "stop", 0, ("nothing_to_learn", "dead_gradients", "no_signal", "no_eos", "cut_off")),
     Case("nothing-moves", lambda f, s: by_recipe("sft", f, s, lr=1e-9, batch_size=16), "cannot_overfit", "warn", 0, ("no_learning_rate", "plateau")),
     Case("none-accepted", lambda f, s: failing(lambda *a: by_recipe("rejection", *a, most=128), f, s), "none_accepted", "stop", 0),
-    *(Case(name, make, rule, level, within, ("stalled",), (0,)) for name, make, rule, level, within in WRECKS),
+    *(Case(name, make, rule, level, within, ("stalled",)) for name, make, rule, level, within in WRECKS),
 )  # fmt: skip
 CASES = {case.name: case for case in (*HEALTHY, *BROKEN)}
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lab.backend import Machine
-from lab.models import parameters, sizes
-from lab.preflight import CHARACTERS
+from lab.hub import Hub
+from lab.models import config_of, parameters, sizes
+from lab.preflight import CHARACTERS, Space
 from recipes.catalogue import RECIPES
 from recipes.memory import RUNTIME, Shape, halves, needed_each
 
@@ -43,6 +44,13 @@ def demand(recipe: str, config: dict[str, Any], machine: Machine, shape: Shape |
         kind.LEAST,
         half,
     )
+
+
+def space_of(config: dict[str, Any], hub: Hub, place: Machine) -> Space | None:
+    """What a job has to fit into."""
+    model = config["model"]
+    shape = sizes(config_of(model, hub) or {})
+    return Space(place, shape, parameters(model)) if shape else None
 
 
 def _shape(folder: Path) -> Shape | None:

@@ -127,7 +127,7 @@ def _when(rule: str, about: Mapping[str, Any]) -> tuple[tuple[str, Any, Any], ..
     asks: dict[str, str] = {"recipe": "is", "base": "is", "lora_rank": "is"}
     if rule == "out_of_memory":
         asks |= {"machine": "is", "gradient_checkpointing": "at_most"}
-        asks |= dict.fromkeys(("batch_size", "max_length", "max_new_tokens"), "at_least")
+        asks |= dict.fromkeys(("batch_size", "sample_batch", "max_length", "max_new_tokens"), "at_least")
     elif rule in FAST:
         asks |= {"lr": "at_least"}
     else:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from lab import data, guards, script, shown
 from lab.backend import Backend, Machine
 from lab.clock import Estimate, Room, estimate, room
-from lab.demand import demand
+from lab.demand import demand, space_of
 from lab.disk import REMOVED
 from lab.ending import too_early, unfinished
 from lab.errors import BadInput, LabError, NotThere, Refused
@@ -29,10 +29,11 @@ from lab.judge import same, score_of, seal_of, verdict_on
 from lab.machine import has_bfloat16, memory, this_machine
 from lab.models import config_of, parameters, sizes, token_counter, where
 from lab.place import Wait, choose
-from lab.preflight import Space, preflight, wrong_columns
+from lab.preflight import preflight, wrong_columns
 from lab.publish import Press, What
 from lab.supervisor import found, spec_of
 from lab.tasks import Vault, read_rows, rows_hash, write_rows
+from lab.wording import wording
 from lab.workspace import Workspace
 from recipes.benchmarks import Split
 from recipes.catalogue import RECIPES  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
@@ -139,9 +140,9 @@ class Lab:
         left = self.room(place)
         takes, count = self.estimate(recipe, full, rows, place.name), token_counter(full["model"])
         expects = expectation(gain, kill, takes.seconds / 3600 if takes else None)
-        free = shutil.disk_usage(self.folder).free
-        space = _space(full, self._hub, place)
-        findings = preflight(rows, full, self._index(), count, free, left, takes, RECIPES[recipe], space, hours)
+        free, space = shutil.disk_usage(self.folder).free, space_of(full, self._hub, place)
+        asked, kind = wording(self.views.goal.task, full["model"], self._hub), RECIPES[recipe]
+        findings = preflight(rows, full, self._index(), count, free, left, takes, kind, space, hours, asked)
         models = {name: full[name] for name in ("model", "teacher") if full.get(name)}
         findings += [finding for model in set(models.values()) for finding in self._hub.look(model)]
         findings += script.look(source, self._index())
@@ -379,13 +380,6 @@ class Lab:
 
     def _seed(self) -> int:
         return self.views.opened.seed if self.views.opened else 0
-
-
-def _space(config: dict[str, Any], hub: Hub, place: Machine) -> Space | None:
-    """What a job has to fit into."""
-    model = config["model"]
-    shape = sizes(config_of(model, hub) or {})
-    return Space(place, shape, parameters(model)) if shape else None
 
 
 def _serious(job: Job) -> int:

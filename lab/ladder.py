@@ -3,26 +3,38 @@
 And what to try side by side after its reward fell. Settings have the names that the recipes share.
 """
 
-from importlib import import_module
-from importlib.util import find_spec
+from itertools import islice
 from typing import Any
 
+from recipes.catalogue import RECIPES
+from recipes.memory import rungs
 
-def next_rung(recipe: str, config: dict[str, Any]) -> tuple[dict[str, Any], str]:
+
+def next_rung(recipe: str, config: dict[str, Any], sampling: bool = False) -> tuple[dict[str, Any], str]:
     """(settings to change, what to do in words) for the same run in less memory.
 
     First smaller batches with more accumulation, so that the effective batch stays; then gradient checkpointing; then
-    a bigger machine, with no settings to change. `config` is the job's; what it leaves out is the recipe's default.
+    a bigger machine, with no settings to change. While answers are sampled for rejection, only how many at a time.
+
+    Args:
+        config: The job's; what it leaves out is the recipe's default.
+        sampling: Whether memory ran out before its training began.
     """
     known = settings(recipe, config)
-    batch, whole = known.get("batch_size", 1), known.get("batch_size", 1) * known.get("grad_accumulation", 1)
-    smaller = max((size for size in range(1, batch // 2 + 1) if whole % size == 0), default=None)
-    if smaller and "grad_accumulation" in known:
-        changes = {"batch_size": smaller, "grad_accumulation": whole // smaller}
-        why = f"The effective batch stays {whole}."
-    elif known.get("gradient_checkpointing") is False:
-        changes, why = {"gradient_checkpointing": True}, "It is about a fifth slower and learns the same."
+    if sampling and "sample_batch" in known:
+        fewer = max(known["samples"], known["sample_batch"] // 2)  # one prompt at a time
+        changes = {"sample_batch": fewer} if fewer < known["sample_batch"] else {}
+        why = "It samples the same number of answers."
+    elif {"batch_size", "grad_accumulation", "gradient_checkpointing"} <= known.keys():
+        least = RECIPES[recipe].LEAST if recipe in RECIPES else 1
+        lighter = next(islice(rungs(known, least), 1, None), {})
+        changes = {name: value for name, value in lighter.items() if value != known[name]}
+        whole = known["batch_size"] * known["grad_accumulation"]
+        slower = "gradient_checkpointing" in changes
+        why = "It is about a fifth slower and learns the same." if slower else f"The effective batch stays {whole}."
     else:
+        changes, why = {}, ""
+    if not changes:
         return {}, "No setting is left that saves memory: it needs a bigger machine. Method, length and data stay."
     said = ", ".join(f"{name} = {value}" for name, value in changes.items())
     return changes, f"Train it again with {said}. {why} Method, length and data stay."
@@ -40,7 +52,5 @@ def ablation(recipe: str, config: dict[str, Any]) -> list[dict[str, Any]]:
 
 def settings(recipe: str, config: dict[str, Any]) -> dict[str, Any]:
     """A job's config with the recipe's defaults; the config alone where there is no such recipe."""
-    if not find_spec(f"recipes.{recipe}"):
-        return config
-    kind = getattr(import_module(f"recipes.{recipe}"), "Config", None)
-    return {name: field.default for name, field in kind.model_fields.items()} | config if kind else config
+    fields = RECIPES[recipe].model_fields if recipe in RECIPES else {}
+    return {name: field.default for name, field in fields.items()} | config

@@ -70,16 +70,27 @@ def sizes(config: Any) -> Shape | None:
     return shape if all(isinstance(number, int) and 0 <= number < MOST for number in numbers) else None
 
 
-def config_of(model: Path | str, hub: Hub) -> dict[str, Any] | None:
+def config_of(model: Path | str, hub: Hub, name: str = "config.json") -> dict[str, Any] | None:
     """A model's config.json, of a Hub id from the cache or the Hub; None where it cannot be had."""
-    file = Path(model) / "config.json"
+    file = Path(model) / name
     try:
         if not file.is_file():
-            file = hub.file(str(model), "config.json")
+            file = hub.file(str(model), name)
         config = json.loads(file.read_text(encoding="utf-8"))
     except NO_JSON:  # the Hub's errors are of these kinds
         return None
     return config if isinstance(config, dict) else None
+
+
+def has_template(model: Path | str, hub: Hub) -> bool:
+    """Whether a model has a chat template, as far as its files can be had."""
+    if (config_of(model, hub, "tokenizer_config.json") or {}).get("chat_template"):
+        return True
+    file = Path(model) / "chat_template.jinja"
+    try:
+        return (file if Path(model).is_dir() else hub.file(str(model), file.name)).is_file()
+    except NO_JSON:
+        return False
 
 
 def token_counter(model: str) -> Callable[[Sequence[str]], list[int]] | None:

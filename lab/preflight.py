@@ -10,6 +10,7 @@ from lab.clock import MARGIN, Count, Estimate, Room
 from lab.diagnose import TRUNCATED_STOP, TRUNCATED_WARN
 from lab.findings import Finding
 from lab.integrity import Index
+from lab.wording import Wording, template_mismatch
 from recipes import sft
 from recipes.memory import USABLE, Shape, halves, needed_each, rungs
 from recipes.rows import leaves
@@ -47,6 +48,7 @@ def preflight(
     recipe: type[TrainingConfig] = sft.Config,
     space: Space | None = None,
     hours: float | None = None,
+    asked: Wording | None = None,
 ) -> list[Finding]:
     """Everything wrong, worst first.
 
@@ -57,6 +59,7 @@ def preflight(
         recipe: Whose rows they are.
         space: What the job has to fit into; None where nobody knows how large the model is.
         hours: Run time after which the job is ended.
+        asked: How the session's evaluation asks this model.
     """
     shape = no_rows(rows) or wrong_columns(rows, config, recipe)
     typed = [] if shape else [recipe.SHAPE.model_validate(row) for row in rows]
@@ -66,6 +69,7 @@ def preflight(
         contaminated(plain, index),
         truncated_share(longest, config, count_tokens),
         no_memory(longest, config, count_tokens, recipe, space),
+        template_mismatch(plain, recipe, asked, count_tokens) if asked else None,
     ]  # fmt: skip
     if not shape and recipe.SHAPE is sft.Completion:
         found += [empty_completions(rows), conflicting_answers(rows)]
@@ -184,7 +188,7 @@ def no_memory(
             on.accelerators, on.bytes, recipe.LEAST, half,
         )  # fmt: skip
 
-    room, choices = on.bytes * USABLE, list(rungs(full))
+    room, choices = on.bytes * USABLE, list(rungs(full, recipe.LEAST))
     fit = next((choice for choice in choices if needs(**choice) <= room), None)
     if fit == choices[0]:
         return None
@@ -200,7 +204,8 @@ def no_memory(
         return Finding("warn", "no_memory", what, advice, evidence | {"fits": fit})
     least = needs(**choices[-1])
     level = "stop" if least > room * UNSURE else "warn"
-    what += f" Even one row at a time with gradient checkpointing takes {gib(least)}."
+    rows_each = choices[-1]["batch_size"]
+    what += f" Even {rows_each} row{'s' * (rows_each > 1)} at a time with gradient checkpointing takes {gib(least)}."
     if not full["lora_rank"] and needs(**choices[-1], **LORA) <= room:
         small = next(choice for choice in choices if needs(**choice, **LORA) <= room)
         changed = ", ".join(f"{name} = {value}" for name, value in (LORA | small).items() if value != full[name])

@@ -1,8 +1,9 @@
 """What the rules of lab.diagnose measure on GRPO and its kin: rewards, entropy, lengths (see lab.rules). Pure."""
 
+from math import sqrt
 from statistics import correlation, fmean, median
 
-from lab.rules import Measure, Run, Seen, ends, lost
+from lab.rules import Measure, Run, Seen, ends, lost, noise
 
 
 def usual(name: str, words: str) -> Measure:
@@ -18,6 +19,27 @@ def usual(name: str, words: str) -> Measure:
         )
 
     return measure
+
+
+def kl_jump(run: Run, logs: int) -> Seen | None:
+    """Times the median KL divergence of all log lines before that the last ones have; 0 below 0.1 nats."""
+    values = run.values("kl") if "reward" in run.curves else []
+    before, now = values[:-logs], median(values[-logs:] or [0.0])
+    if len(before) < 10 or now < 0.1:
+        return None
+    usual_one = max(median(before), 1e-9)
+    return Seen(now / usual_one, f"The KL divergence from the start is {now:.3g}; {usual_one:.3g} was usual.")
+
+
+def sampler_ratio(run: Run, logs: int) -> Seen | None:
+    """How far the mean weight by which TRL corrects for another sampler is from 1: the weight, or 1 over it."""
+    values = run.values("sampling/importance_sampling_ratio/mean")[-logs:]
+    if len(values) < logs:
+        return None
+    ratio = max(median(values), 1e-9)
+    return Seen(
+        max(ratio, 1 / ratio), f"The mean weight of what was sampled is {ratio:.3g} in the last {logs} log lines."
+    )
 
 
 ENOUGH = 16  # groups: that all of so many are equal by chance, although a fifth of all are not, has 3 %
@@ -100,6 +122,33 @@ def reward_collapse(run: Run, logs: int) -> Seen | None:
     """Share of the best reward that is lost."""
     share, best, now = lost(run.values("reward"), logs)
     return Seen(share, f"The reward is {now:.3g}, and its best was {best:.3g}.")
+
+
+def reward_flat(run: Run, logs: int) -> Seen | None:
+    """Share of the steps in which the reward was never above its beginning by more than noise, although groups differ."""
+    rewards, shares = run.values("reward"), run.values("frac_reward_zero_std")[-logs:]
+    if min(len(rewards), len(shares)) < logs or fmean(shares) >= 0.5:  # without a spread, no_signal says why
+        return None
+    means = [fmean(rewards[i : i + 5]) for i in range(len(rewards) - 4)]
+    if max(means) - means[0] > 3 * noise(rewards) * sqrt(2 / 5):
+        return None
+    what = f"The reward is {means[-1]:.3g} at step {run.step} of {run.steps}, and was {means[0]:.3g} at first."
+    return Seen(run.step / run.steps, what)
+
+
+def reward_gap(run: Run, logs: int) -> Seen | None:
+    """Share of the training reward that evaluations have not gained since the first two; 0 within their noise."""
+    curve, held = run.curves.get("reward", []), run.curves.get("eval_reward", [])
+    if len(held) < 4 or len(curve) < 2 * logs:
+        return None
+    first = [v for s, v in curve if s <= max(held[1][0], curve[logs - 1][0])][-logs:]
+    now, evals = fmean(v for _, v in curve[-logs:]), [v for _, v in held]
+    gap = now - fmean(first) - (fmean(evals[-2:]) - fmean(evals[:2]))
+    if now <= 0 or gap <= 2 * noise(evals):
+        return None
+    return Seen(
+        gap / now, f"The reward rose from {fmean(first):.3g} to {now:.3g}, and by {gap:.3g} less in evaluations."
+    )
 
 
 def component_lost(run: Run, logs: int) -> Seen | None:

@@ -188,7 +188,7 @@ class Supervisor:
             "warn",
             "trainer_killed",
             f"The trainer was killed by signal {state.signal} at step {job.step}.",
-            f"It starts again from {start}. If it repeats, memory may be short. {ladder.next_rung(job.recipe, job.config)[1]}",
+            f"It starts again from {start}. If it repeats, memory may be short. {lighter(job)[1]}",
             {"signal": state.signal, "step": job.step, "attempt": job.attempt},
         )
         again = Launched(
@@ -202,7 +202,7 @@ class Supervisor:
 def _with_settings(finding: Finding, job: Job) -> Finding:
     """With the settings to change after a job ran out of memory, or to try after its reward fell; any other as it is."""
     if finding.rule == "out_of_memory":
-        changes, advice = ladder.next_rung(job.recipe, job.config)
+        changes, advice = lighter(job)
         return replace(finding, advice=advice, evidence=finding.evidence | {"settings": changes})
     if finding.rule == "reward_collapse":
         tries = ladder.ablation(job.recipe, job.config)
@@ -210,6 +210,11 @@ def _with_settings(finding: Finding, job: Job) -> Finding:
         advice = f"{finding.advice} A `sweep` over these configs would say what it was: {said}."
         return replace(finding, advice=advice, evidence=finding.evidence | {"ablation": tries})
     return finding
+
+
+def lighter(job: Job) -> tuple[dict[str, Any], str]:
+    """The ladder's next rung; rejection says how many answers it has `sampled` when it begins to train."""
+    return ladder.next_rung(job.recipe, job.config, "sampled" not in job.values)
 
 
 def _with_kept(finding: Finding, step: int, job: Job) -> Finding:

@@ -223,14 +223,17 @@ def _activations(
     return int(shape.layers * layer + ends), int(max(layer / 2, head))
 
 
-def rungs(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Settings that need less and less, with as many rows a step: smaller batches, and then gradient checkpointing."""
+def rungs(settings: Mapping[str, Any], least: int = 1) -> Iterator[dict[str, Any]]:
+    """Settings that need less and less, with as many rows a step: smaller batches, and then gradient checkpointing.
+
+    A pass keeps at least `least` rows.
+    """
     names = ("batch_size", "grad_accumulation", "gradient_checkpointing")
     batch, times, saves = (settings[name] for name in names)
     yield dict(zip(names, (batch, times, saves), strict=True))
-    while batch > 1:
-        less = next(part for part in range(batch // 2, 0, -1) if batch % part == 0)
-        batch, times = less, times * (batch // less)
-        yield dict(zip(names, (batch, times, saves), strict=True))
+    for part in range(batch // 2, least - 1, -1):
+        if batch % part == 0 and part <= batch // 2:
+            batch, times = part, times * (batch // part)
+            yield dict(zip(names, (batch, times, saves), strict=True))
     if not saves:
         yield dict(zip(names, (batch, times, True), strict=True))

@@ -22,6 +22,7 @@ def look_at_feed(trainer: Any, rows: list[dict[str, Any]], steps: int) -> dict[s
     return {
         "rows": len(rows),
         "steps": steps,
+        "vocabulary": len(tokenizer),
         "rendered": [tokenizer.decode(ids) for ids, _ in feed[:SHOWN]],
         "labels": [tokenizer.decode(labels) for labels in trained[:SHOWN]],
         "stop_token": tokenizer.eos_token,

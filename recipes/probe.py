@@ -87,7 +87,7 @@ def foretold(measured: dict[str, Any], config: Any, steps: int, rows: int, held:
 
 def _choices(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str) -> list[Any]:
     """The config, and those that need less. A CPU's kernel kills who takes too much, so there the estimate goes first."""
-    made = [one for rung in rungs(config.model_dump()) if (one := _with(config, rung))]
+    made = [one for rung in rungs(config.model_dump(), config.LEAST) if (one := _with(config, rung))]
     shape = None if device == "cuda" else shape_in(config.model)
     if not shape:
         return made

@@ -6,11 +6,11 @@ from lab.backend import Machine
 from lab.clock import Estimate, Room
 from lab.integrity import Index
 from lab.preflight import Space, preflight
-from recipes import cpt, dpo, sft
+from recipes import cpt, dpo, kto, sft
 from recipes.benchmarks import Item
 from recipes.memory import Shape
 
-GOOD = [{"prompt": f"{i} + 1 =", "completion": f" {i + 1}"} for i in range(100)]
+GOOD = [{"prompt": f"{i} + 1 =", "completion": f" {i + 1}", "label": True} for i in range(100)]
 GIB = 2**30
 SECONDS_50 = Estimate(startup=0, a_step=0.5, steps=100)
 
@@ -168,6 +168,12 @@ def test_a_job_that_fits_with_less_at_a_time_is_told_the_settings():
     assert fits["batch_size"] * fits["grad_accumulation"] == 32
     assert f"batch_size = {fits['batch_size']}" in found.advice
     assert memory(141, config=SETTINGS | fits) is None
+
+
+def test_no_pass_of_fewer_rows_than_a_method_takes_is_proposed():
+    found = memory(4, recipe=kto.Config)
+    assert found
+    assert "Even 2 rows at a time" in found.what
 
 
 def test_an_estimate_that_is_near_refuses_nothing():

@@ -37,6 +37,7 @@ def test_preflight_shows_what_trl_feeds(uninterrupted):
     folder, _ = uninterrupted
     seen = json.loads((folder / "preflight.json").read_text())
     assert seen["steps"] == 40
+    assert seen["vocabulary"] == 320  # the starter's config.json
     assert seen["stop_token_trained"] == 1.0
     assert seen["truncated_share"] == 0.0 and seen["max_length"] >= seen["length_max"]
     for whole, trained in zip(seen["rendered"], seen["labels"], strict=True):
