@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from recipes import probe, processes
 from recipes import rows as shapes
 from recipes.job import ConfigError, Job, peak_rss_mb, write_json
-from recipes.memory import sharded, share
+from recipes.memory import Device, sharded, share
 from recipes.recorder import COMPLETE, recorder, step_of
 from recipes.seal import file_hash
 from recipes.weights import (
@@ -341,7 +341,7 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
     }
 
 
-def prepare_machine(device: str = "auto") -> str:
+def prepare_machine(device: str = "auto") -> Device:
     """Quiet libraries, threads that fit the container; returns "cuda" or "cpu". One process sees one GPU, or none for "cpu"."""
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
