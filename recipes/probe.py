@@ -155,7 +155,7 @@ def _few_steps(
         "step_s": round(worst * whole, 4),
         "usual_s": round(median(clock.seconds[STEPS - 1 :]) * whole, 4),
     }
-    if hasattr(config, "packing"):  # SFT and its like, whose loss may fall to nothing
+    if not sampled:  # of answers that a model samples anew at each step none can be learned by heart
         seen |= _overfit(trainer, config, max(SHORT, sum(clock.seconds[:STEPS])))
     if len(clock.tokens) > 1:
         seen["tokens_per_second_worst"] = round((clock.tokens[1] - clock.tokens[0]) / worst, 1)
