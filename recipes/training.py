@@ -307,6 +307,8 @@ def read_rows(config: Any) -> list[dict[str, Any]]:
 
 def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[str, Any]:
     """Our settings in transformers' words."""
+    from transformers.utils import is_torch_tf32_available
+
     return {
         "output_dir": str(folder / "checkpoints"),
         "learning_rate": config.lr,
@@ -321,6 +323,7 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
         "bf16": in_half(config, device),
+        "tf32": is_torch_tf32_available() or None,  # for what autocast leaves in float32
         "use_cpu": device == "cpu",
         "seed": config.seed,
         "data_seed": config.seed,
