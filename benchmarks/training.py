@@ -1,13 +1,16 @@
 """What our SFT costs beside bare TRL, and how right its forecasts are: `python -m benchmarks.training [--rounds 3]`.
 
-Speed: arms take turns in one process, on the starter model and the same rows; tokens of text a second of training,
-padding not counted, by the wall's clock and by the processor's, which counts what others take from a shared machine
-less. "bare TRL" is an SFTTrainer with the settings of ours and nothing of ours; "TRL's defaults" is SFTConfig() in
-float32. Forecasts: one process for each of twelve random models and settings; memory before anything is loaded
-against the peak of its steps and of the whole process, and the time that the probe foretells against the time that
-training then takes, by both clocks: by the wall's it means something on a quiet machine only. What the machine itself
-allows is said beside it: how often three steps in a row of the job itself, all that a forecast has seen of its like,
-would have foretold the whole of it.
+Where there is a GPU, on it with random weights of published configs, and on a CPU with the starter and small random
+Llamas; `--models NAME ...` names some of the published ones, on either (benchmarks.models).
+
+Speed: arms take turns in one process, on the same model and rows; tokens of text a second of training, padding and the
+last checkpoint not counted, by the wall's clock and by the processor's, which counts what others take from a shared
+machine less, and says nothing of a GPU. "bare TRL" is an SFTTrainer with the settings of ours and nothing of ours; "TRL's
+defaults" is SFTConfig(), on a CPU in float32. Forecasts: one process for each of the models and settings; memory before
+anything is loaded against the peak of its steps and of the whole process (on a GPU what torch had allocated and had
+reserved), and the time that the probe foretells against the time that training then takes, by both clocks: by the
+wall's it means something on a quiet machine only. What the machine itself allows is said beside it: how often three
+steps in a row of the job itself, all that a forecast has seen of its like, would have foretold the whole of it.
 """
 
 import argparse
@@ -23,9 +26,10 @@ from pathlib import Path
 from random import Random
 from statistics import median
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.settings import ROOT
+from benchmarks.models import PUBLISHED, llama
 from recipes import probe, sft
 from recipes.job import Job, peak_rss_mb
 from recipes.memory import MIB, RUNTIME, needed, shape_of
@@ -36,23 +40,55 @@ STARTER = ROOT / "starter" / "model"
 GOAL, GOAL_MIXED, GOAL_OFF = 0.98, 1.5, 0.15
 STEPS, TIMED = 100, 3  # of a forecast's job, and of them those by which its time is foretold (recipes.probe)
 STEADY = {"epochs": 1.0, "eval_fraction": 0.0, "save_steps": 10_000, "log_steps": 1, "max_length": 256}
+FEW = 16  # rows a step of the speed table, for published models; the starter has the 64 of sft.Config
 SHORT, MIXED = (60, 60), (8, 250)  # numbers a row; one is about a token
 WORDS = 320  # the starter's
 
-# hidden width, layers, width between, heads, vocabulary; length, batch, and further settings
-CASES: list[tuple[tuple[int, ...], int, int, dict[str, Any]]] = [
-    ((128, 4, 384, 4, WORDS), 128, 32, {}),
-    ((128, 4, 384, 4, WORDS), 256, 16, {}),
-    ((128, 4, 384, 4, WORDS), 256, 32, {}),
-    ((128, 4, 384, 4, WORDS), 256, 32, {"gradient_checkpointing": True}),
-    ((256, 4, 1024, 8, WORDS), 128, 8, {}),
-    ((256, 4, 1024, 8, WORDS), 256, 4, {"grad_accumulation": 2}),
-    ((256, 8, 768, 4, 8_000), 128, 8, {}),
-    ((256, 8, 768, 4, 8_000), 128, 8, {"lora_rank": 8}),
-    ((384, 8, 1024, 6, 16_000), 64, 8, {}),
-    ((512, 6, 1536, 8, WORDS), 128, 4, {}),
-    ((512, 8, 1536, 8, 8_000), 64, 4, {}),
-    ((512, 8, 1536, 8, WORDS), 256, 2, {"packing": True}),
+
+class Case(NamedTuple):
+    """A forecast: whose config, rows of up to so many tokens, so many a batch, and further settings."""
+
+    model: str | tuple[int, ...]  # a published one, or the numbers of benchmarks.models.llama
+    length: int
+    batch: int
+    more: dict[str, Any] = {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return PUBLISHED[self.model] if isinstance(self.model, str) else llama(*self.model)
+
+    def __str__(self) -> str:
+        model = self.model if isinstance(self.model, str) else f"{self.model[0]} × {self.model[1]}"
+        return f"{model}, {self.batch} × {self.length}{''.join(f', {k} {v}' for k, v in self.more.items())}"
+
+
+CASES = [
+    Case((128, 4, 384, 4, WORDS), 128, 32),
+    Case((128, 4, 384, 4, WORDS), 256, 16),
+    Case((128, 4, 384, 4, WORDS), 256, 32),
+    Case((128, 4, 384, 4, WORDS), 256, 32, {"gradient_checkpointing": True}),
+    Case((256, 4, 1024, 8, WORDS), 128, 8),
+    Case((256, 4, 1024, 8, WORDS), 256, 4, {"grad_accumulation": 2}),
+    Case((256, 8, 768, 4, 8_000), 128, 8),
+    Case((256, 8, 768, 4, 8_000), 128, 8, {"lora_rank": 8}),
+    Case((384, 8, 1024, 6, 16_000), 64, 8),
+    Case((512, 6, 1536, 8, WORDS), 128, 4),
+    Case((512, 8, 1536, 8, 8_000), 64, 4),
+    Case((512, 8, 1536, 8, WORDS), 256, 2, {"packing": True}),
+    Case("SmolLM2-135M", 256, 64),
+    Case("SmolLM2-135M", 1024, 16),
+    Case("SmolLM2-135M", 1024, 16, {"packing": True}),
+    Case("SmolLM2-360M", 512, 16),
+    Case("SmolLM2-360M", 1024, 16, {"gradient_checkpointing": True}),
+    Case("Qwen2.5-0.5B", 512, 16),
+    Case("Qwen2.5-0.5B", 1024, 8, {"grad_accumulation": 2}),
+    Case("Qwen2.5-0.5B", 1024, 16, {"lora_rank": 16}),
+    Case("Llama-3.2-1B", 512, 16),
+    Case("Llama-3.2-1B", 1024, 8, {"gradient_checkpointing": True}),
+    Case("Llama-3.2-1B", 1024, 16, {"lora_rank": 16, "packing": True}),
+    Case("Qwen2.5-1.5B", 512, 8),
+    Case("Qwen2.5-1.5B", 1024, 16, {"lora_rank": 16, "gradient_checkpointing": True}),
+    Case("gemma-2-2b", 512, 8, {"lora_rank": 16}),
 ]
 
 
@@ -63,10 +99,24 @@ def rows(count: int, numbers: tuple[int, int], seed: int = 0) -> list[dict[str, 
     return [{"prompt": "Go on:", "completion": " ".join(draw.choices("123456789", k=n // 2))} for n in lengths]
 
 
-def config(folder: Path, fed: list[dict[str, str]], **settings: Any) -> sft.Config:
+def config(folder: Path, model: Path, fed: list[dict[str, str]], **settings: Any) -> sft.Config:
     folder.mkdir(parents=True)
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in fed))
-    return sft.Config(**{"model": str(STARTER), "data": str(folder / "data.jsonl")} | settings)
+    return sft.Config(**{"model": str(model), "data": str(folder / "data.jsonl")} | settings)
+
+
+def drawn(model: dict[str, Any], folder: Path) -> Path:
+    """A random model with the starter's tokenizer, made once and by a child: its memory is not ours."""
+    if folder.exists():
+        return folder
+    folder.mkdir()
+    ends = {"bos_token_id": None, "eos_token_id": 0, "pad_token_id": 1}
+    (folder / "config.json").write_text(json.dumps(model | ends))
+    make = "import sys, transformers as t; t.AutoModelForCausalLM.from_config(t.AutoConfig.from_pretrained(sys.argv[1])).save_pretrained(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", make, str(folder)], check=True, capture_output=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((STARTER / name).read_bytes())
+    return folder
 
 
 # Speed
@@ -75,29 +125,34 @@ def config(folder: Path, fed: list[dict[str, str]], **settings: Any) -> sft.Conf
 Speed = tuple[float, float]  # tokens a second: of the wall's, of the processor's
 
 
-def ours(folder: Path, fed: list[dict[str, str]], **settings: Any) -> Speed:
-    told = config(folder, fed, **STEADY | settings)
+def ours(folder: Path, model: Path, fed: list[dict[str, str]]) -> Speed:
+    told = config(folder, model, fed, **steadily(model))
     with taken() as spent:
         result = sft.train(told, Job(folder), fed)
     return result["tokens"] / spent["wall"], result["tokens"] / spent["processor"]
 
 
-def bare(folder: Path, fed: list[dict[str, str]]) -> Speed:
-    told = config(folder, fed, **STEADY)
+def bare(folder: Path, model: Path, fed: list[dict[str, str]]) -> Speed:
+    told = config(folder, model, fed, **steadily(model))
     ours = arguments(told, folder, prepare_machine(), False)
-    return _trl(fed, **ours, max_length=told.max_length, completion_only_loss=told.completion_only)
+    return _trl(model, fed, **ours, max_length=told.max_length, completion_only_loss=told.completion_only)
 
 
-def defaults(folder: Path, fed: list[dict[str, str]]) -> Speed:
-    return _trl(fed, output_dir=str(folder), num_train_epochs=1, bf16=False, report_to="none", save_strategy="no")
+def defaults(folder: Path, model: Path, fed: list[dict[str, str]]) -> Speed:
+    whole = {"bf16": False} if prepare_machine() == "cpu" else {}
+    return _trl(model, fed, output_dir=str(folder), num_train_epochs=1, report_to="none", save_strategy="no", **whole)
 
 
-def _trl(fed: list[dict[str, str]], **settings: Any) -> Speed:
+def steadily(model: Path) -> dict[str, Any]:
+    return STEADY | ({} if model == STARTER else {"batch_size": FEW})
+
+
+def _trl(model: Path, fed: list[dict[str, str]], **settings: Any) -> Speed:
     from datasets import Dataset
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    trainer = SFTTrainer(model=str(STARTER), args=SFTConfig(**settings), train_dataset=Dataset.from_list(fed))
+    trainer = SFTTrainer(model=str(model), args=SFTConfig(**settings), train_dataset=Dataset.from_list(fed))
     with taken() as spent:
         trainer.train()
     tokens = next(line["num_tokens"] for line in reversed(trainer.state.log_history) if "num_tokens" in line)
@@ -108,8 +163,10 @@ def _trl(fed: list[dict[str, str]], **settings: Any) -> Speed:
 def taken() -> Iterator[dict[str, Any]]:
     """Seconds of the training in between, of the wall's clock and of the processor's; of the last one where there are several.
 
-    `ends` are the wall's when training began and after each step.
+    Up to the end of its last step: what a checkpoint takes depends on the disk. `ends` are the wall's when training
+    began and after each step.
     """
+    import torch
     from transformers import Trainer, TrainerCallback
 
     spent: dict[str, Any] = {}
@@ -120,15 +177,18 @@ def taken() -> Iterator[dict[str, Any]]:
             spent["ends"] = [time.perf_counter()]
 
         def on_step_end(self, args, state, control, **kwargs):
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             spent["ends"].append(time.perf_counter())
+            spent["processor"] = time.process_time() - spent["began"]
 
     def timed(trainer: Any, *args: Any, **more: Any) -> Any:
         trainer.add_callback(Stamps())
-        wall, processor = time.perf_counter(), time.process_time()
+        wall, spent["began"] = time.perf_counter(), time.process_time()
         try:
             return inner(trainer, *args, **more)
         finally:
-            spent.update(wall=time.perf_counter() - wall, processor=time.process_time() - processor)
+            spent["wall"] = spent["ends"][-1] - wall
 
     Trainer._inner_training_loop = timed
     try:
@@ -137,12 +197,12 @@ def taken() -> Iterator[dict[str, Any]]:
         Trainer._inner_training_loop = inner
 
 
-ARMS: dict[str, Callable[[Path, list, list], Speed]] = {
-    "bare TRL": lambda folder, short, mixed: bare(folder, short),
-    "ours": lambda folder, short, mixed: ours(folder, short),
-    "mixed lengths: TRL's defaults": lambda folder, short, mixed: defaults(folder, mixed),
-    "mixed lengths: bare TRL": lambda folder, short, mixed: bare(folder, mixed),
-    "mixed lengths: ours": lambda folder, short, mixed: ours(folder, mixed),
+ARMS: dict[str, Callable[[Path, Path, list, list], Speed]] = {
+    "bare TRL": lambda folder, model, short, mixed: bare(folder, model, short),
+    "ours": lambda folder, model, short, mixed: ours(folder, model, short),
+    "mixed lengths: TRL's defaults": lambda folder, model, short, mixed: defaults(folder, model, mixed),
+    "mixed lengths: bare TRL": lambda folder, model, short, mixed: bare(folder, model, mixed),
+    "mixed lengths: ours": lambda folder, model, short, mixed: ours(folder, model, mixed),
 }
 RATIOS = (
     ("ours", "bare TRL", GOAL),
@@ -151,14 +211,15 @@ RATIOS = (
 )
 
 
-def speed(rounds: int, count: int) -> str:
-    prepare_machine()
+def speed(model: Path, rounds: int, count: int) -> str:
+    device = prepare_machine()
     short, mixed = rows(count, SHORT), rows(count, MIXED)
     made: dict[str, list[Speed]] = {name: [] for name in ARMS}
     for turn in range(rounds):
         for name in sorted(ARMS, reverse=bool(turn % 2)):
             with tempfile.TemporaryDirectory() as home:
-                made[name].append(ARMS[name](Path(home) / "job", short, mixed))
+                made[name].append(ARMS[name](Path(home) / "job", model, short, mixed))
+            probe._free(device)
             print(turn, name, *(f"{one:.0f}" for one in made[name][-1]), file=sys.stderr, flush=True)
     lines = ["| arm | tokens/s, median | least | most | tokens/s of the processor's, median |", "|---|---|---|---|---|"]
     for name, got in made.items():
@@ -179,44 +240,52 @@ def _verdict(name: str, ratios: list[float], goal: float) -> str:
 # Forecasts
 
 
-def forecast(number: int) -> dict[str, float]:
-    """One case in this process: what was foretold, and what came. MiB without the runtime's own, and seconds."""
-    (hidden, layers, inner, heads, words), length, batch, more = CASES[number]
-    prepare_machine()
-    from transformers import LlamaConfig, LlamaForCausalLM
+def forecast(case: Case, home: Path) -> dict[str, float]:
+    """One case in this process: what was foretold, and what came. MiB without the runtime's own, and seconds.
+
+    `home` keeps the model for the next case. `runtime` are the MiB that peaks have of it: a GPU's have none.
+    """
+    device = prepare_machine()
     from trl.trainer.sft_trainer import SFTTrainer  # noqa: F401  its import is the runtime's, not the job's
 
-    with tempfile.TemporaryDirectory() as home:
-        model = Path(home) / "model"
-        made = LlamaConfig(
-            hidden_size=hidden, num_hidden_layers=layers, intermediate_size=inner, num_attention_heads=heads,
-            vocab_size=words, max_position_embeddings=512, tie_word_embeddings=True, eos_token_id=0, pad_token_id=1,
-        )  # fmt: skip
-        shape = shape_of(json.loads(made.to_json_string()))
-        assert shape
-        _drawn(LlamaForCausalLM, made, model)
-        fed = rows(300, (length // 4, length - 8))
-        settings: dict[str, Any] = {"model": str(model), "max_length": length, "batch_size": batch, "max_steps": STEPS}
-        settings |= {"eval_fraction": 0.0, "save_steps": 10_000} | more
-        told = config(Path(home) / "job", fed, **settings)
-        cut, half = told.passes(told.lengths(fed, load_tokenizer(told.model)), "cpu"), in_half(told, "cpu")
+    shape = shape_of(case.config)
+    assert shape
+    model = drawn(case.config, home / str(case.model))
+    fed = rows(300, (case.length // 4, case.length - 8))
+    settings: dict[str, Any] = {"max_length": case.length, "batch_size": case.batch, "max_steps": STEPS}
+    settings |= {"eval_fraction": 0.0, "save_steps": 10_000} | case.more
+    with tempfile.TemporaryDirectory() as folder:
+        job = Path(folder) / "job"
+        told = config(job, model, fed, **settings)
+        cut, half = told.passes(told.lengths(fed, load_tokenizer(told.model)), device), in_half(told, device)
         with taken() as spent, stopped() as steps:
-            sft.train(told, Job(Path(home) / "job"), fed)
-        seen = json.loads((Path(home) / "job" / "preflight.json").read_text())
-    longest = length if told.packing else seen["length_max"]
-    one = {"batch_size": batch // cut, "grad_accumulation": told.grad_accumulation * cut}
-    expected = needed(shape, told.model_dump() | one, longest, "cpu", half=half)
+            sft.train(told, Job(job), fed)
+        seen = json.loads((job / "preflight.json").read_text())
+    longest = case.length if told.packing else seen["length_max"]
+    one = {"batch_size": case.batch // cut, "grad_accumulation": told.grad_accumulation * cut}
+    expected = needed(shape, told.model_dump() | one, longest, device, half=half)
+    runtime = RUNTIME["cpu"] / MIB if device == "cpu" else 0
     return {
         "parameters": shape.parameters,
-        "foretold": (expected - RUNTIME["cpu"]) / MIB,
-        "peak": seen["peak_mb"] - RUNTIME["cpu"] / MIB,
-        "job": peak_rss_mb(),
+        "runtime": runtime,
+        "foretold": (expected - RUNTIME[device]) / MIB,
+        "peak": seen["peak_mb"] - runtime,
+        "job": most(device),
         "eta": seen["eta_s"],
         "took": spent["wall"],
         "eta_processor": seen["eta_s"] / seen["usual_s"] * median(steps),
         "took_processor": spent["processor"],
         "steady": steady(spent["ends"]),
     }
+
+
+def most(device: str) -> float:
+    """MiB of the process, or what torch reserved of the GPU since the probe's last try."""
+    if device == "cpu":
+        return peak_rss_mb()
+    import torch
+
+    return torch.cuda.max_memory_reserved() / MIB
 
 
 def steady(ends: list[float]) -> float:
@@ -245,40 +314,31 @@ def stopped() -> Iterator[list[float]]:
     steps += [processor for _, processor in spans[2 : 2 + TIMED]]
 
 
-def _drawn(kind: Any, made: Any, folder: Path) -> None:
-    """A random model with the starter's tokenizer, made by a child: its memory is not ours."""
-    made.save_pretrained(folder)
-    make = "import sys, transformers as t; t.AutoModelForCausalLM.from_config(t.AutoConfig.from_pretrained(sys.argv[1])).save_pretrained(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", make, str(folder)], check=True, capture_output=True)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / name).write_bytes((STARTER / name).read_bytes())
-
-
-def forecasts() -> str:
+def forecasts(cases: list[Case]) -> str:
     lines = [
         "| case | M parameters | foretold MiB | peak of a step | off | job's peak MiB | off "
         "| foretold s | took s | off | off by the processor's | three steps of its own within 15% |"
     ]
     lines += ["|" + "---|" * 12]
     memory, total, times, processor, own = [], [], [], [], []
-    for number, (sizes, length, batch, more) in enumerate(CASES):
-        child = subprocess.run(
-            [sys.executable, "-m", "benchmarks.training", "--case", str(number)],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True, timeout=300,
-        )  # fmt: skip
-        got = json.loads(child.stdout.strip().splitlines()[-1])
-        memory.append(got["foretold"] / got["peak"] - 1)
-        whole = (got["foretold"] + RUNTIME["cpu"] / MIB) / got["job"] - 1
-        total.append(whole)
-        times.append(got["eta"] / got["took"] - 1)
-        processor.append(got["eta_processor"] / got["took_processor"] - 1)
-        own.append(got["steady"])
-        name = f"{sizes[0]} × {sizes[1]}, {batch} × {length}{''.join(f', {k} {v}' for k, v in more.items())}"
-        lines.append(
-            f"| {name} | {got['parameters'] / 1e6:.1f} | {got['foretold']:.0f} | {got['peak']:.0f} | {memory[-1]:+.0%} "
-            f"| {got['job']:.0f} | {whole:+.0%} | {got['eta']:.1f} | {got['took']:.1f} | {times[-1]:+.0%} | {processor[-1]:+.0%} | {own[-1]:.0%} |"
-        )
-        print(lines[-1], file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as home:
+        for case in cases:
+            child = subprocess.run(
+                [sys.executable, "-m", "benchmarks.training", "--case", str(CASES.index(case)), home],
+                cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True, timeout=600,
+            )  # fmt: skip
+            got = json.loads(child.stdout.strip().splitlines()[-1])
+            memory.append(got["foretold"] / got["peak"] - 1)
+            whole = (got["foretold"] + got["runtime"]) / got["job"] - 1
+            total.append(whole)
+            times.append(got["eta"] / got["took"] - 1)
+            processor.append(got["eta_processor"] / got["took_processor"] - 1)
+            own.append(got["steady"])
+            lines.append(
+                f"| {case} | {got['parameters'] / 1e6:.1f} | {got['foretold']:.0f} | {got['peak']:.0f} | {memory[-1]:+.0%} "
+                f"| {got['job']:.0f} | {whole:+.0%} | {got['eta']:.1f} | {got['took']:.1f} | {times[-1]:+.0%} | {processor[-1]:+.0%} | {own[-1]:.0%} |"
+            )
+            print(lines[-1], file=sys.stderr, flush=True)
     return "\n".join(
         [
             *lines,
@@ -303,15 +363,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=384)
     parser.add_argument("--only", choices=("speed", "forecasts"))
-    parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--models", nargs="+", choices=PUBLISHED, default=[])
+    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     told = parser.parse_args()
-    if told.case is not None:
-        return print(json.dumps(forecast(told.case)))
+    if told.case:
+        return print(json.dumps(forecast(CASES[int(told.case[0])], Path(told.case[1]))))
     began = time.time()
+    names = told.models or (list(PUBLISHED) if prepare_machine() == "cuda" else [])
     if told.only != "speed":
-        print(forecasts(), end="\n\n", flush=True)
+        cases = [case for case in CASES if (case.model in names if names else isinstance(case.model, tuple))]
+        print(forecasts(cases), end="\n\n", flush=True)
     if told.only != "forecasts":
-        print(speed(told.rounds, told.rows))
+        with tempfile.TemporaryDirectory() as home:
+            for name in names:
+                print(
+                    f"{name}\n\n{speed(drawn(PUBLISHED[name], Path(home) / name), told.rounds, told.rows)}\n",
+                    flush=True,
+                )
+        if not names:
+            print(speed(STARTER, told.rounds, told.rows))
     print(f"\n{time.time() - began:.0f} s")
 
 

@@ -15,6 +15,9 @@ from lab.rules import Life, Measure, Run
 from record.events import Level
 
 TRUNCATED_WARN, TRUNCATED_STOP = 0.05, 0.20  # share of rows longer than max_length [H]; preflight knows them, too
+# Share of a loss that is left after steps on 8 rows alone: 0.01 to 0.15 of SFT on the demo's tasks at the default
+# learning rate, 0.84 with LoRA at 2e-4 in 18 steps, 0.90 at 1e-5, where larger models learn more; 0.98 at 1e-6.
+UNLEARNED = 0.9
 
 # Where a threshold comes from. [H] is a heuristic of ours, held by the galleries of healthy and broken runs.
 H = "[H]"
@@ -51,7 +54,7 @@ RULES = (
     Rule("stop_token_not_trained", r.stop_token_not_trained, {"stop": (0.5, 0), "warn": (0.01, 0)}, TRL, "End completions in the stop token, and raise max_length if they are cut off."),
     Rule("truncated", r.truncated, {"stop": (TRUNCATED_STOP, 0), "warn": (TRUNCATED_WARN, 0)}, H, "Raise max_length to the 95th percentile or drop the long rows."),
     Rule("fitted", r.fitted, {"warn": (1, 0)}, H, "As many rows a step as before, and slower; use these settings from now on."),
-    Rule("cannot_overfit", r.cannot_overfit, {"warn": (0.99, 0)}, H, "Check the learning rate, what the labels are, and that weights are trained at all."),
+    Rule("cannot_overfit", r.cannot_overfit, {"warn": (UNLEARNED, 0)}, H, "Check the learning rate, what the labels are, and that weights are trained at all."),
     Rule("overfit", r.overfit, {"warn": (3, 0)}, H, "Train shorter, or on more rows; use an earlier checkpoint."),
     Rule("memorised", r.memorised, {"info": (0.2, 5)}, EPOCHS, "It remembers rows: look at eval_loss, and train for fewer epochs or on more rows."),
     Rule("bad_start", r.bad_start, {"warn": (0.9, 1)}, GUESS, "Check that tokenizer, template and weights belong together."),

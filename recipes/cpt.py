@@ -6,11 +6,9 @@ from pydantic import PositiveInt
 
 from recipes import sft
 from recipes.job import Job, run
-from recipes.preflight import look_at_feed
+from recipes.preflight import without
 from recipes.rows import Text
 from recipes.training import fit, read_rows
-
-NO_FAULTS_HERE = ("stop_token_trained", "truncated_share")  # a long text is cut into pieces, and nothing of it is lost
 
 
 class Config(sft.Config):
@@ -25,11 +23,7 @@ class Config(sft.Config):
 
 def main(config: Config, job: Job) -> dict[str, Any]:
     """Train, and leave model/ and preflight.json in the job's folder."""
-
-    def look(trainer: Any, fed: list[dict[str, Any]], steps: int) -> dict[str, Any]:
-        seen = look_at_feed(trainer, fed, steps)
-        return {name: value for name, value in seen.items() if name not in NO_FAULTS_HERE}
-
+    look = without("stop_token_trained", "truncated_share")  # a long text is cut into pieces, and nothing of it is lost
     return fit(config, job, sft.build, read_rows(config), look)
 
 

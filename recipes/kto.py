@@ -6,6 +6,7 @@ from pydantic import Field
 
 from recipes.job import Job, run
 from recipes.limit import Limited
+from recipes.preflight import look_at_feed
 from recipes.rows import Labelled
 from recipes.training import Parts, fit, read_rows
 
@@ -27,8 +28,8 @@ class Config(Limited):
 
 
 def main(config: Config, job: Job) -> dict[str, Any]:
-    """Train, and leave model/ in the job's folder."""
-    return fit(config, job, build, read_rows(config))
+    """Train, and leave model/ and preflight.json in the job's folder."""
+    return fit(config, job, build, read_rows(config), look_at_feed)
 
 
 def build(parts: Parts) -> Any:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import PositiveInt
 
+from recipes.preflight import token_count
 from recipes.training import TrainingConfig
 
 COUNTED = 256  # of the rows, those of most characters: the one of most tokens is among them
@@ -22,7 +23,7 @@ class Limited(TrainingConfig):
         if self.max_length:
             return self
         some = sorted(rows, key=_characters)[-COUNTED:]
-        longest = max(len(tokenizer(_text(row, tokenizer))["input_ids"]) for row in some)
+        longest = max(token_count(row, tokenizer) for row in some)
         limit = ceil((longest + 1) / STEP) * STEP  # 1: a stop token that the trainer adds
         return self.model_copy(update={"max_length": min(limit, context or limit)})
 
@@ -30,17 +31,3 @@ class Limited(TrainingConfig):
 def _characters(row: Mapping[str, Any]) -> int:
     answers = (len(str(row[name])) for name in ("completion", "chosen", "rejected", "steps", "messages") if name in row)
     return len(str(row.get("prompt", ""))) + max(answers)
-
-
-def _text(row: Mapping[str, Any], tokenizer: Any) -> str:
-    """A row with its longest answer as a trainer renders it, and the stop token."""
-    answers = [row[name] for name in ("completion", "chosen", "rejected") if name in row]
-    if "steps" in row:  # recipes.prm has a line for each, without a template
-        prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][0]["content"]
-        return "\n".join([prompt, *row["steps"], ""])
-    if "messages" in row:
-        return tokenizer.apply_chat_template(row["messages"], tokenize=False)
-    if isinstance(row["prompt"], str):
-        return row["prompt"] + max(answers, key=len) + tokenizer.eos_token
-    longest = max(answers, key=lambda turns: len(turns[-1]["content"]))
-    return tokenizer.apply_chat_template(row["prompt"] + longest, tokenize=False)

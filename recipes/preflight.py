@@ -1,5 +1,6 @@
 """What a trainer is really fed, written down before step 1: rendered samples, trained labels, stop token, lengths."""
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -10,8 +11,9 @@ SHOWN = 3
 def look_at_feed(trainer: Any, rows: list[dict[str, Any]], steps: int) -> dict[str, Any]:
     """The content of preflight.json.
 
-    `rendered`, `labels`, `masked_share` and `stop_token_trained` come from TRL's own tokenised rows after its own
-    collator; lengths and `truncated_share` (rows longer than `max_length` tokens) from `rows` before TRL cuts them.
+    `rendered`, `labels`, `masked_share` and `stop_token_trained` come from the trainer's own tokenised rows after its
+    own collator; lengths and `truncated_share` (rows longer than `max_length` tokens) from `rows` before it cuts them,
+    or leaves them out. Of a pair both answers count.
     """
     tokenizer = trainer.processing_class
     feed = [segment for row in sample(trainer.train_dataset) for segment in segments(trainer.data_collator([row]))]
@@ -36,6 +38,15 @@ def look_at_feed(trainer: Any, rows: list[dict[str, Any]], steps: int) -> dict[s
     }
 
 
+def without(*names: str) -> Callable[[Any, list[dict[str, Any]], int], dict[str, Any]]:
+    """`look_at_feed` for a recipe in which these say nothing: what is missing is no finding."""
+
+    def look(trainer: Any, rows: list[dict[str, Any]], steps: int) -> dict[str, Any]:
+        return {name: value for name, value in look_at_feed(trainer, rows, steps).items() if name not in names}
+
+    return look
+
+
 def sample(rows: Any) -> list[dict[str, Any]]:
     """At most SAMPLE rows, always the same ones."""
     chosen = range(len(rows)) if len(rows) <= SAMPLE else sorted(Random(0).sample(range(len(rows)), SAMPLE))
@@ -43,29 +54,40 @@ def sample(rows: Any) -> list[dict[str, Any]]:
 
 
 def segments(batch: dict[str, Any]) -> list[tuple[list[int], list[int]]]:
-    """(token ids, labels) of every document in a collated batch of one row; a packed row holds several."""
-    ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+    """(token ids, labels) of every text in a collated batch of one row; a packed row holds several, and a pair two."""
     if "position_ids" not in batch:
-        length = int(batch["attention_mask"][0].sum())
-        return [(ids[:length], labels[:length])]
+        ids, there = batch["input_ids"], batch["attention_mask"]
+        labels = batch.get("labels", ids.masked_fill(batch.get("completion_mask", there) == 0, -100))
+        lengths = there.sum(1).tolist()
+        return [(ids[at, :n].tolist(), labels[at, :n].tolist()) for at, n in enumerate(lengths)]
+    ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
     starts = [place for place, position in enumerate(batch["position_ids"][0].tolist()) if position == 0]
     return [(ids[a:b], labels[a:b]) for a, b in zip(starts, [*starts[1:], len(ids)], strict=True)]
 
 
 def token_count(row: dict[str, Any], tokenizer: Any) -> int:
-    """Tokens of a whole row as TRL would tokenise it, EOS included, nothing cut."""
+    """Tokens of a whole row as its trainer would tokenise it, with its longest answer, EOS included, nothing cut."""
     if "text" in row:
         return len(tokenizer(row["text"] + tokenizer.eos_token)["input_ids"])
     if "messages" in row:
         return len(tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"])
-    if isinstance(row["prompt"], str):
-        return len(tokenizer(row["prompt"] + row["completion"] + tokenizer.eos_token)["input_ids"])
-    return len(tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"])
+    prompt, plain = row["prompt"], isinstance(row["prompt"], str)
+    if "steps" in row:  # recipes.prm has a line for each, without a template
+        lines = [prompt if plain else prompt[0]["content"], *row["steps"]]
+        return sum(
+            len(tokenizer(line.strip("\n") + "\n", add_special_tokens=at == 0)["input_ids"])
+            for at, line in enumerate(lines)
+        )
+    answers = [row[name] for name in ("completion", "chosen", "rejected") if name in row]
+    if plain:
+        return max(len(tokenizer(prompt + answer + tokenizer.eos_token)["input_ids"]) for answer in answers)
+    turns = (tokenizer.apply_chat_template(prompt + answer, return_dict=True) for answer in answers)
+    return max(len(turn["input_ids"]) for turn in turns)
 
 
 def stop_ids(trainer: Any) -> set[int]:
     """Every token that ends a generation: the tokenizer's EOS and those of the generation config."""
-    configured = trainer.model.generation_config.eos_token_id
+    configured = getattr(getattr(trainer.model, "generation_config", None), "eos_token_id", None)
     several = configured if isinstance(configured, list) else [configured]
     return {token for token in [*several, trainer.processing_class.eos_token_id] if token is not None}
 

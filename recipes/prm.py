@@ -11,6 +11,7 @@ from pydantic import Field
 
 from recipes.job import ConfigError, Job, run
 from recipes.limit import Limited
+from recipes.preflight import without
 from recipes.rows import Steps
 from recipes.training import Parts, fit, read_rows
 
@@ -32,8 +33,9 @@ class Config(Limited):
 
 
 def main(config: Config, job: Job) -> dict[str, Any]:
-    """Train, and leave model/ in the job's folder."""
-    return fit(config, job, build, read_rows(config))
+    """Train, and leave model/ and preflight.json in the job's folder."""
+    look = without("labels", "stop_token_trained")  # labels are no tokens, and steps end in a line break
+    return fit(config, job, build, read_rows(config), look)
 
 
 def build(parts: Parts) -> Any:
@@ -52,9 +54,11 @@ def build(parts: Parts) -> Any:
     train, held = ([row for row in rows if any(label != IGNORED for label in row["labels"])] for rows in sets)
     if not train:
         raise ConfigError(f"No step ends within max_length = {config.max_length} tokens; raise it.")
+    args: Any = TrainingArguments(**parts.arguments)
+    args.max_length = config.max_length  # where TRL's trainers have it, and recipes.preflight looks for it
     return Trainer(
         model=model,
-        args=TrainingArguments(**parts.arguments),
+        args=args,
         train_dataset=Dataset.from_list(train),
         eval_dataset=Dataset.from_list(held) if held else None,
         processing_class=tokenizer,

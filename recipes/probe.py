@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from recipes.job import out_of_memory, peak_rss_mb, visible
 from recipes.memory import needed, rungs
+from recipes.preflight import token_count
 from recipes.weights import in_half, shape_in
 
 STEPS = 3  # usual rows, so that AdamW has its moments; the longest, for memory; usual ones again, for the time
@@ -154,7 +155,7 @@ def _few_steps(
         "step_s": round(worst * whole, 4),
         "usual_s": round(median(clock.seconds[STEPS - 1 :]) * whole, 4),
     }
-    if hasattr(config, "packing"):  # SFT and its like, whose loss may fall to nothing
+    if not sampled:  # of answers that a model samples anew at each step none can be learned by heart
         seen |= _overfit(trainer, config, max(SHORT, sum(clock.seconds[:STEPS])))
     if len(clock.tokens) > 1:
         seen["tokens_per_second_worst"] = round((clock.tokens[1] - clock.tokens[0]) / worst, 1)
@@ -215,14 +216,9 @@ def _longest(rows: list[dict[str, Any]], count: int, config: Any, tokenizer: Any
     by_length = sorted(rows, key=lambda row: len(_text(row, config)), reverse=True)
     if config.PROBED == "left out":
         by_length = [
-            *islice((row for row in by_length if _fits(row, config.max_length, tokenizer)), count)
+            *islice((row for row in by_length if token_count(row, tokenizer) <= config.max_length), count)
         ] or by_length
     return by_length[:count]
-
-
-def _fits(pair: dict[str, Any], most: int, tokenizer: Any) -> bool:
-    texts = (f"{pair['prompt']}{pair[side]}" for side in ("chosen", "rejected"))
-    return all(len(tokenizer(text)["input_ids"]) < most for text in texts)  # and EOS
 
 
 def _endless(trainer: Any, tokens: int) -> Any:

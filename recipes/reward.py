@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt
 
 from recipes.job import Job, run
 from recipes.limit import Limited
+from recipes.preflight import without
 from recipes.rows import Pair
 from recipes.training import Parts, fit, read_rows
 
@@ -26,8 +27,9 @@ class Config(Limited):
 
 
 def main(config: Config, job: Job) -> dict[str, Any]:
-    """Train, and leave model/ in the job's folder."""
-    return fit(config, job, build, read_rows(config))
+    """Train, and leave model/ and preflight.json in the job's folder."""
+    look = without("labels", "masked_share", "stop_token_trained")  # it learns no text
+    return fit(config, job, build, read_rows(config), look)
 
 
 def build(parts: Parts) -> Any:

@@ -18,7 +18,7 @@ from recipes import probe, processes
 from recipes import rows as shapes
 from recipes.grace import checkpoint_bytes, grace
 from recipes.job import ConfigError, Job, peak_rss_mb, write_json
-from recipes.memory import sharded, share
+from recipes.memory import Device, sharded, share
 from recipes.recorder import COMPLETE, recorder, step_of
 from recipes.seal import file_hash
 from recipes.weights import (
@@ -310,6 +310,8 @@ def read_rows(config: Any) -> list[dict[str, Any]]:
 
 def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[str, Any]:
     """Our settings in transformers' words."""
+    from transformers.utils import is_torch_tf32_available
+
     return {
         "output_dir": str(folder / "checkpoints"),
         "learning_rate": config.lr,
@@ -324,6 +326,7 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
         "bf16": in_half(config, device),
+        "tf32": is_torch_tf32_available() or None,  # for what autocast leaves in float32
         "use_cpu": device == "cpu",
         "seed": config.seed,
         "data_seed": config.seed,
@@ -344,7 +347,7 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
     }
 
 
-def prepare_machine(device: str = "auto") -> str:
+def prepare_machine(device: str = "auto") -> Device:
     """Quiet libraries, threads that fit the container; returns "cuda" or "cpu". One process sees one GPU, or none for "cpu"."""
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

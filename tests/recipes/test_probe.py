@@ -44,6 +44,11 @@ def preflight(folder):
     return json.loads((folder / "preflight.json").read_text())
 
 
+def said(folder) -> dict[str, str]:
+    """Findings of it, and their levels."""
+    return {f.rule: f.level for f in diagnose([], JobSpec("j", "sft", {}, folder), preflight(folder))}
+
+
 def weights(folder):
     from safetensors.torch import load_file
 
@@ -84,9 +89,6 @@ def test_nothing_of_it_stays(measured, tmp_path):
 
 @pytest.mark.slow
 def test_a_few_rows_are_learned_by_heart_and_a_loss_that_does_not_fall_is_said(measured, tmp_path, monkeypatch):
-    def said(folder) -> dict[str, str]:
-        return {f.rule: f.level for f in diagnose([], JobSpec("j", "sft", {}, folder), preflight(folder))}
-
     seen = preflight(measured[0])["overfit"]
     assert (seen["rows"], seen["after"] < 0.5 * seen["before"]) == (8, True)
     assert "cannot_overfit" not in said(measured[0])
@@ -100,6 +102,25 @@ def test_a_loss_of_nothing_is_the_business_of_another_rule():
     """TRL's where no label is left."""
     nothing = {"overfit": {"rows": 8, "steps": 30, "before": 0.0, "after": 0.0}}
     assert diagnose([], JobSpec("j", "sft", {}, STARTER), nothing) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "level"),
+    [
+        (3.4, 2.84, None),
+        (3.4, 3.05, None),
+        (3.4, 3.1, "warn"),
+        (0.31, 0.29, None),
+        (0.05, 2.0, "warn"),
+        (3.4, "nan", "warn"),
+    ],
+)
+def test_rows_that_are_not_learned_by_heart_are_said_and_those_that_were_known_are_not(before, after, level):
+    """Eight rows after thirty steps are learned where their loss is below 0.3, whatever it was before."""
+    seen = {"overfit": {"rows": 8, "steps": 30, "before": before, "after": after}}
+    assert {f.rule: f.level for f in diagnose([], JobSpec("j", "sft", {}, STARTER), seen)}.get(
+        "cannot_overfit"
+    ) == level
 
 
 def test_a_short_job_is_not_measured(tmp_path):
@@ -196,6 +217,22 @@ def test_every_method_is_measured_at_its_longest(recipe, shape, settings, texts,
         least = 96 if "max_new_tokens" in settings else 30
         assert seen["tokens_per_second_worst"] * seen["step_s"] >= texts * least
         assert seen["tokens_per_second_worst"] * seen["step_s"] <= texts * (128 + least)
+
+
+def marked(rows: list[dict]) -> list[dict]:
+    return [row | {"label": at % 2 == 0} for at, row in enumerate(rows)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("recipe", "shape"), [("dpo", paired), ("kto", marked), ("reward", paired), ("prm", stepwise)])
+def test_what_is_compared_or_marked_is_learned_by_heart_too(recipe, shape, tmp_path, monkeypatch):
+    for name, value in {"FROM": 1, "OFTEN": 12, "SHORT": 60.0}.items():  # few steps, however slow the machine
+        monkeypatch.setattr(probe, name, value)
+    short = {"batch_size": 8, "max_steps": 1, "eval_fraction": 0, "save_steps": 100, "max_length": 64}
+    for lr, level in ((1e-3, None), (1e-9, "warn")):
+        run(recipe, tmp_path / str(lr), shape(sft_rows(64)), lr=lr, **short)
+        assert preflight(tmp_path / str(lr))["overfit"]["rows"] == 8
+        assert said(tmp_path / str(lr)).get("cannot_overfit") == level
 
 
 def test_only_the_batch_and_its_like_are_changed():
