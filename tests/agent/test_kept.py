@@ -85,8 +85,11 @@ def test_of_a_folder_it_is_said_where_it_is_and_nothing_of_the_hub(settings: Set
     folder.write_text("no folder")
     mirroring = Mirroring(here, QUICK)
     mirroring.start()
-    told(rf"Not kept in {folder}: the folder {folder} cannot be used: Not a directory; next try in 0 s\.")
+    told(
+        rf"Not kept in {folder}: the folder {folder} is not there: make it, or mount what it lies on; next try in 0 s\."
+    )
     folder.unlink()
+    folder.mkdir()
     told(rf"Kept in {folder} \d s ago\.")
     journal.append(Halted(), Closed(outcome="stopped", reason=""))
     told(rf"Kept in {folder}\.")

@@ -144,6 +144,7 @@ def test_training_goes_on_from_its_checkpoint_on_a_new_machine(
 def test_a_space_whose_disk_is_wiped_goes_on_from_its_bucket_without_a_token(server: Settings, tmp_path: Path):
     """Its worker is killed while the model is asked, and the next one has nothing but the folder."""
     turns = [says("", ("shell", {"command": "echo one >> done.txt"})), stalls(), says("Done."), *[says("Done.")] * 3]
+    (tmp_path / "bucket").mkdir()
     with chat_server(turns) as chat:
         server = replace(server, mirror=str(tmp_path / "bucket"), oauth=None, keys={}, api_base=chat.base)
         space = Wallet(server).settings_of("ada")
