@@ -252,6 +252,10 @@ def test_a_space_builds_after_a_commit_and_is_paused_and_set(hub: Hub, ada: HfAp
     assert ada.restart_space(name).stage == "BUILDING"
     assert ada.request_space_hardware(name, "t4-small", sleep_time=600).requested_hardware == "t4-small"
     assert ada.set_space_sleep_time(name, 300).sleep_time == 300
+    ada.set_space_sleep_time(name, 1)
+    until(lambda: ada.get_space_runtime(name).stage == "SLEEPING")
+    assert ada.restart_space(name).stage == "BUILDING"
+    ada.set_space_sleep_time(name, 300)
     ada.add_space_secret(name, "KEY", "hidden", description="a key")
     assert (ada.get_space_secrets(name)["KEY"].description, ada.add_space_variable(name, "B", "2")["B"].value) == (
         "a key",
@@ -293,7 +297,10 @@ def test_the_viewer_shows_splits_rows_sizes_and_parquet(hub: Hub, ada: HfApi, bo
         headers = {"authorization": f"Bearer {by.token}"}
         return client.get(f"/{what}", params={"dataset": "ada/rows"} | query, headers=headers)
 
-    assert ask("is-valid").json()["viewer"] is True
+    valid = ask("is-valid").json()
+    assert valid["viewer"] is valid["search"] is True and valid["filter"] is False
+    found = ask("search", query="ROW 14", length=2).json()
+    assert [row["row"]["n"] for row in found["rows"]] == [14, 140] and found["num_rows_total"] == 11
     assert [one["split"] for one in ask("splits").json()["splits"]] == ["test", "train"]
     first = ask("first-rows").json()
     assert (first["rows"][0]["row"], len(first["rows"])) == (rows[0], 100)

@@ -1,7 +1,9 @@
 """What the Hub reads of a Space, and what it would run."""
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -96,3 +98,12 @@ def test_every_requirement_is_pinned_and_locked_at_the_same_version():
 def _plain(package: str) -> str:
     """A package's name as the index compares it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def test_gradio_knows_that_it_is_in_a_space_where_docker_does_not_say_it():
+    look = (
+        "from agent.settings import quiet_libraries; quiet_libraries(); import gradio.utils as u; print(u.get_space())"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "SYSTEM"} | {"SPACE_ID": "ada/intern"}
+    told = subprocess.run([sys.executable, "-c", look], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert told.stdout.strip() == "ada/intern", told.stderr

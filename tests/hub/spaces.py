@@ -38,7 +38,15 @@ class Spaces:
             return "PAUSED"
         if repo.id in self.broken:
             return self.broken[repo.id]
-        return "BUILDING" if time.time() < self._since(repo) + self.build_s else "RUNNING"
+        built, naps = self._since(repo) + self.build_s, self._naps(repo)
+        if time.time() < built:
+            return "BUILDING"
+        return "SLEEPING" if naps and time.time() > built + naps else "RUNNING"
+
+    def _naps(self, repo: Repo) -> int | None:
+        """Seconds without a visitor, of which there are none here, after which it sleeps."""
+        free = (repo.more.get("hardware") or "cpu-basic") == "cpu-basic"
+        return repo.more.get("sleepTimeSeconds") or (NAPS if free else None)
 
     def _since(self, repo: Repo) -> float:
         return max(self.hub.repos.commits("space", repo.id)[0].at, repo.more.get("restarted", 0))
@@ -46,10 +54,9 @@ class Spaces:
     def runtime(self, repo: Repo) -> dict:
         more, stage = repo.more, self.stage(repo)
         wanted = more.get("hardware") or "cpu-basic"
-        naps = more.get("sleepTimeSeconds") or (NAPS if wanted == "cpu-basic" else None)
         about = {"stage": stage, "hardware": {"current": wanted if stage == "RUNNING" else None, "requested": wanted}}
         about |= {
-            "gcTimeout": naps,
+            "gcTimeout": self._naps(repo),
             "storage": None,
             "devMode": more.get("devMode", False),
             "replicas": {"requested": 1},

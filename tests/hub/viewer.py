@@ -118,14 +118,21 @@ class Viewed:
         except (pyarrow.ArrowException, ValueError) as error:
             raise Refusal(500, f"The dataset generation failed: {error}", "DatasetGenerationError") from error
 
-    def rows(self, first: int, count: int) -> dict:
+    def rows(self, first: int, count: int, wanted: str = "") -> dict:
         table = self.table(self.config, self.split)
         kinds = [
             {"feature_idx": n, "name": field.name, "type": _feature(field.type)} for n, field in enumerate(table.schema)
         ]
-        some = table.slice(first, count).to_pylist()
-        shown = [{"row_idx": first + n, "row": row, "truncated_cells": []} for n, row in enumerate(some)]
-        return {"features": kinds, "rows": json.loads(json.dumps(shown, default=str)), "num_rows_total": table.num_rows}
+        at = [n for n, row in enumerate(table.to_pylist()) if _says(row, wanted)] if wanted else range(table.num_rows)
+        some = at[first : first + count]
+        told = zip(some, table.take(list(some)).to_pylist(), strict=True) if some else []
+        shown = [{"row_idx": n, "row": row, "truncated_cells": []} for n, row in told]
+        return {"features": kinds, "rows": json.loads(json.dumps(shown, default=str)), "num_rows_total": len(at)}
+
+
+def _says(row: dict, wanted: str) -> bool:
+    """The Hub ranks words by BM25; here a text has to hold them as they are."""
+    return any(wanted.lower() in value.lower() for value in row.values() if isinstance(value, str))
 
 
 def _parquet(table: pyarrow.Table) -> bytes:
@@ -142,7 +149,7 @@ def _size(viewed: Viewed, config: str, split: str) -> dict:
 
 def _answers(hub: Hub) -> dict[str, Callable[[Request, Viewed], dict]]:
     def valid(_: Request, viewed: Viewed) -> dict:
-        return dict.fromkeys(("preview", "viewer", "search", "filter", "statistics"), bool(viewed.splits))
+        return dict.fromkeys(("preview", "viewer", "search", "statistics"), bool(viewed.splits)) | {"filter": False}
 
     def splits(_: Request, viewed: Viewed) -> dict:
         return {"splits": [viewed.names(*key) for key in viewed.splits], "pending": [], "failed": []}
@@ -156,7 +163,8 @@ def _answers(hub: Hub) -> dict[str, Callable[[Request, Viewed], dict]]:
         offset, length = (int(request.query_params.get(name, n)) for name, n in (("offset", 0), ("length", MOST)))
         if not 0 <= length <= MOST or offset < 0:
             raise Refusal(422, f"Parameter 'length' must not be greater than {MOST}")
-        return viewed.rows(offset, length) | {"num_rows_per_page": MOST, "partial": False}
+        found = viewed.rows(offset, length, request.query_params.get("query", ""))
+        return found | {"num_rows_per_page": MOST, "partial": False}
 
     def size(_: Request, viewed: Viewed) -> dict:
         each = [_size(viewed, *key) for key in viewed.splits]
@@ -182,7 +190,7 @@ def _answers(hub: Hub) -> dict[str, Callable[[Request, Viewed], dict]]:
         columns = [_column(name, table.column(name)) for name in table.column_names]
         return {"num_examples": table.num_rows, "statistics": columns, "partial": False}
 
-    named = {"is-valid": valid, "first-rows": first}
+    named = {"is-valid": valid, "first-rows": first, "search": rows}
     return named | {one.__name__: one for one in (splits, rows, size, parquet, statistics)}
 
 
