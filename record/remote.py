@@ -10,6 +10,7 @@ from record.contents import oids
 
 Entry = TypeVar("Entry")
 REFUSED = (400, 413, 422)  # statuses of a request that is wrong in itself
+OFF = "OFF"  # by a file of this name a person refuses, in whatever Space they sign in
 TO_A_PERSON = (401, 402, 403)  # nothing but a person mends these: token, quota, rights
 WHY = {
     401: "the Hub does not know this token; sign in again, or set another HF_TOKEN",
@@ -73,6 +74,10 @@ class Remote:
                 info = self._api.repo_info(**self._where)
             if not info.private:
                 raise Trouble(f"{self.repo} is public, and sessions are not: make it private again", person=True)
+            if any(file.rfilename == OFF for file in info.siblings or []):
+                raise Trouble(
+                    f"{self.repo} has a file {OFF}: nothing is written or fetched until it is gone", person=True
+                )
             return info.sha
 
     def files(self, head: str) -> dict[str, tuple[int, str]]:

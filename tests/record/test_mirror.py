@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
 from record import contents as parts
 from record import mirror
@@ -28,6 +29,8 @@ from record.events import (
 )  # fmt: skip
 from record.log import Log
 from record.mirror import OWNER, bury
+from record.pull import pull
+from record.remote import Trouble
 from tests.conftest import until
 from tests.hub import Hub
 from tests.record.mirrored import (
@@ -299,6 +302,19 @@ def test_a_public_repository_gets_nothing(hub: Hub, tmp_path: Path, caplog: pyte
     assert set(hub.repos.files("dataset", REPO)) == {".gitattributes"} and "make it private" in caplog.text
 
 
+def test_a_person_says_no_by_a_file_and_yes_by_taking_it_away(hub: Hub, tmp_path: Path):
+    """In whatever Space they sign in: nothing is written, and nothing fetched."""
+    one, log = mirror_of(hub, tmp_path), session(tmp_path)
+    hub.repos.write("dataset", REPO, {"OFF": b""}, visibility="private")
+    assert not one.look() and "has a file OFF" in one.state["why"]
+    with pytest.raises(Trouble, match="has a file OFF"):
+        pull(remote_of(hub, tmp_path / "new"), tmp_path / "new" / "sessions", "there")
+    assert set(hub.repos.files("dataset", REPO)) == {".gitattributes", "OFF"}
+    HfApi(endpoint=hub.url, token="hf_ada").delete_file("OFF", REPO, repo_type="dataset")
+    sent(one)
+    assert log_there(hub) == log.path.read_bytes()
+
+
 def test_an_answer_that_is_lost_costs_a_look_and_no_second_commit(hub: Hub, tmp_path: Path):
     log, one = session(tmp_path), mirror_of(hub, tmp_path)
     hub.faults.add("POST .*/commit/", lost=True)
@@ -383,7 +399,7 @@ def test_an_hour_of_trouble_ends_with_all_there_and_no_storm(hub: Hub, tmp_path:
             hub.faults.add(dice.choice(asks[:3]), **dice.choice(kinds))
         one.look()
         time.sleep(0.01)
-    for at, kind in enumerate(kinds):  # and each of them at each door, once at least
+    for at, kind in enumerate(kinds):  # and each of them at one door, once at least
         for ask in asks:
             hub.faults.add(ask, **kind) if at % len(asks) == asks.index(ask) else None
     until(lambda: (one.look(), commits(hub) > 5)[1])
