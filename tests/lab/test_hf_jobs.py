@@ -496,10 +496,10 @@ def test_a_job_that_is_found_days_later_costs_what_the_hub_counts(hub: Hub, rent
     ("left", "sign", "seconds"),
     [
         ({"seconds": 42.5}, None, 42.5),
-        ({"seconds": 1e9}, None, 1260),  # 0.1 hours and 900 s: what the Hub lets it run
+        ({"seconds": 1e9}, None, 1860),  # 0.1 hours, 900 s, and 600 s for a last save: what the Hub lets it run
         ({"seconds": "long"}, 100, 100),  # it said nothing; its log came for so long
         (None, 100, 100),
-        (None, 86400, 1260),
+        (None, 86400, 1860),
         (None, None, 0),
     ],
 )
@@ -524,7 +524,7 @@ def test_the_hub_ends_a_job_after_twice_what_was_foretold_or_its_hours(hub: Hub,
         spec = spec_in(tmp_path, f"sft-{at}", data=str(tmp_path / "rows.jsonl"), model=str(tmp_path / "none"))
         rented.launch(replace(spec, hours=8.0, takes_s=takes))
         run = list(hub.jobs.runs.values())[-1]
-        assert run.spec["timeoutSeconds"] == runs + 900, (
+        assert run.spec["timeoutSeconds"] == runs + 900 + 600, (
             takes
         )  # 900: what it needs is installed, and what it made is brought
         told = hub.repos.files("bucket", "ada/jobs-artifacts")[f"ml-intern/session/sft-{at}/job.json"]
