@@ -31,7 +31,7 @@ def hub(tmp_path: Path) -> Hub:
 
 def mismatch(hub, rows, recipe=sft.Config, model: Path = STARTER, task="chains", count=None):
     asked = wording(task, model, hub)
-    found = preflight(rows, {"lr": 1e-3}, Index([]), count, 2**40, None, None, recipe, None, asked)
+    found = preflight(rows, {"lr": 1e-3}, Index([]), count, 2**40, None, None, recipe, asked=asked)
     return next((finding for finding in found if finding.rule == "template_mismatch"), None)
 
 
