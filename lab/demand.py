@@ -10,7 +10,7 @@ from lab.hub import Hub
 from lab.models import config_of, parameters, sizes
 from lab.preflight import CHARACTERS, Space
 from recipes.catalogue import RECIPES
-from recipes.memory import RUNTIME, Shape, halves, needed_each
+from recipes.memory import RUNTIME, Shape
 
 
 def demand(recipe: str, config: dict[str, Any], machine: Machine, shape: Shape | None = None) -> int:
@@ -31,19 +31,7 @@ def demand(recipe: str, config: dict[str, Any], machine: Machine, shape: Shape |
         return 0
     kind = RECIPES[recipe]
     full = {name: field.default for name, field in kind.model_fields.items()} | config
-    half = halves(machine.device, machine.half, size or shape.parameters, kind.PROBED == "sampled")
-    return needed_each(
-        shape,
-        full,
-        _tokens(full),
-        machine.device,
-        kind.METHOD,
-        size,
-        machine.accelerators,
-        machine.bytes,
-        kind.LEAST,
-        half,
-    )
+    return Space(machine, shape, size).needs(kind, full, _tokens(full))
 
 
 def space_of(config: dict[str, Any], hub: Hub, place: Machine) -> Space | None:

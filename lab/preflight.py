@@ -36,6 +36,14 @@ class Space:
     shape: Shape
     size: int | None = None  # parameters, where the model's files lie on this disk
 
+    def needs(self, recipe: type[TrainingConfig], settings: dict[str, Any], length: int) -> int:
+        """Bytes at the peak of training on each accelerator, with rows of `length` tokens (see recipes.memory)."""
+        on, size = self.machine, self.size or self.shape.parameters
+        half = halves(on.device, on.half, size, recipe.PROBED == "sampled")
+        return needed_each(
+            self.shape, settings, length, on.device, recipe.METHOD, self.size, on.accelerators, on.bytes, recipe.LEAST, half
+        )  # fmt: skip
+
 
 def preflight(
     rows: Sequence[dict[str, Any]],
@@ -180,13 +188,9 @@ def no_memory(
         return None
     full = {name: field.default for name, field in recipe.model_fields.items()} | config
     length, on = _tokens(rows, full, count_tokens), space.machine
-    half = halves(on.device, on.half, space.size or space.shape.parameters, recipe.PROBED == "sampled")
 
     def needs(**settings: Any) -> int:
-        return needed_each(
-            space.shape, full | settings, length, on.device, recipe.METHOD, space.size,
-            on.accelerators, on.bytes, recipe.LEAST, half,
-        )  # fmt: skip
+        return space.needs(recipe, full | settings, length)
 
     room, choices = on.bytes * USABLE, list(rungs(full, recipe.LEAST))
     fit = next((choice for choice in choices if needs(**choice) <= room), None)
