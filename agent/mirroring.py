@@ -137,10 +137,8 @@ def connect(settings: Settings, scratch: str = SCRATCH) -> Place:
     repo = settings.mirror
     with told():
         user = api.whoami()["name"] if "{user}" in repo or "/" not in repo else ""
-    if settings.oauth and user not in (
-        "",
-        settings.person,
-    ):  # of an organization's Space: its members' sessions are theirs
+    # the token of an organization's Space is one member's: the sessions in their repository are nobody else's
+    if settings.oauth and user not in ("", settings.person):
         raise Trouble(f"the HF_TOKEN is of {user}, and not of {settings.person}")
     repo = repo.replace("{user}", user) if "/" in repo else f"{user}/{repo}"
     return Remote(api, repo, settings.home / scratch)
