@@ -73,7 +73,8 @@ class Shelf:
             elif not self._indexes.is_dir():
                 return None
             for folder in (self._indexes, self._files):
-                _plain(folder)
+                with suppress(FileNotFoundError):  # somebody has deleted it: what is missing is written again
+                    _plain(folder)
             return "\n".join(sorted(filter(None, map(self._newest, self._list().values()))))
 
     def _begin(self) -> None:

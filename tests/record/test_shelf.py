@@ -277,6 +277,10 @@ def test_what_a_person_deletes_there_is_written_again(folder: Folder, tmp_path: 
     sent(one)
     assert ahead.read_bytes() == data
     assert log_there(folder) == log.path.read_bytes() and b"second" in files_of(folder).values()
+    shutil.rmtree(folder.path / "files")
+    log.append(Said(text="and on"))
+    sent(one)
+    assert log_there(folder) == log.path.read_bytes() and b"second" in files_of(folder).values()
 
 
 def test_of_two_machines_that_write_at_once_one_at_most_is_told_that_it_is_there(folder: Folder, tmp_path: Path):
