@@ -20,11 +20,9 @@ from lab.backend import JobSpec, Machine, read_json, write_json
 from lab.backends.ear import Ear
 from lab.backends.hf_jobs import HFJobs, _ran, about_file
 from lab.backends.runner import holds_ticket
-from lab.errors import BadInput, LabError, Refused, Stopped
+from lab.errors import LabError, Stopped
 from lab.machine import ram, this_machine
 from lab.models import STARTER
-from lab.parcel import pack, requirements
-from lab.place import Wait, choose
 from lab.processes import identity
 from lab.queue import Queue
 from recipes.remote import MARK
@@ -238,72 +236,6 @@ def test_a_public_bucket_gets_nothing(hub: Hub, rented: HFJobs, tmp_path: Path):
     assert "make it private" in rented.state(spec.folder).reason and not hub.repos.files("bucket", "ada/jobs-artifacts")
 
 
-HERE = Machine("local CPU, 2 cores", "cpu", 16 * GIB, 0.0)
-OFFERS = {
-    one.name: one
-    for one in (
-        Machine("hf-jobs cpu-basic", "cpu", 16 * GIB, 0.01),
-        Machine("hf-jobs t4-small", "cuda", 16 * GIB, 0.4),
-        Machine("hf-jobs l4x1", "cuda", 24 * GIB, 0.8),
-        Machine("hf-jobs a10g-largex2", "cuda", 24 * GIB, 3.0, 2),
-        Machine("hf-jobs a100-large", "cuda", 80 * GIB, 4.0),
-        Machine("hf-jobs mystery", "cuda", 900 * GIB, None),
-    )
-}
-
-
-@pytest.mark.parametrize(
-    "asked, needs, capped, name",
-    [
-        ("auto", 4 * GIB, True, "local CPU, 2 cores"),
-        ("auto", 0, True, "local CPU, 2 cores"),  # nobody knows
-        ("auto", 15 * GIB, False, "local CPU, 2 cores"),  # nothing is rented that nobody has allowed
-        ("auto", 15 * GIB, True, "hf-jobs l4x1"),
-        ("auto", 100 * GIB, True, "local CPU, 2 cores"),  # it fits nowhere at a known price: preflight will say it
-        ("local", 100 * GIB, True, "local CPU, 2 cores"),
-        ("t4-small", 0, True, "hf-jobs t4-small"),
-        ("hf-jobs t4-small", 0, True, "hf-jobs t4-small"),
-    ],
-)
-def test_a_job_runs_here_or_where_it_fits_for_the_least(asked: str, needs: int, capped: bool, name: str):
-    assert choose(asked, lambda machine: needs, HERE, lambda: OFFERS, 9.0 if capped else None).name == name
-
-
-@pytest.mark.parametrize(
-    ("gibs", "name"), [(30, "a10g-largex2"), (60, "a100-large")]  # 30 in two halves fits into 24, and 60 does not
-)  # fmt: skip
-def test_several_gpus_are_rented_where_they_are_the_cheapest_that_hold_it(gibs: int, name: str):
-    def needs(machine: Machine) -> int:
-        return gibs * GIB // machine.accelerators
-
-    found = choose("auto", needs, HERE, lambda: OFFERS, 9.0)
-    assert found.name == f"hf-jobs {name}" and "a job may have 14.4 GiB here" in found.why
-
-
-@pytest.mark.parametrize(
-    ("queue", "takes", "left", "dollars", "name"),
-    [
-        (600.0, 1200.0, 1500.0, 9.0, "hf-jobs t4-small"),
-        (600.0, 1200.0, 1800.0, 9.0, "local CPU, 2 cores"),  # it just comes in time
-        (1600.0, None, 1500.0, 9.0, "hf-jobs t4-small"),  # it would not even begin
-        (600.0, None, 1500.0, 9.0, "local CPU, 2 cores"),
-        (0.0, 1200.0, 600.0, 9.0, "local CPU, 2 cores"),  # nobody is before it: no other machine is said to be faster
-        (None, 1200.0, 600.0, 9.0, "local CPU, 2 cores"),
-        (600.0, 1200.0, None, 9.0, "local CPU, 2 cores"),
-        (600.0, 1200.0, 1500.0, 0.1, "local CPU, 2 cores"),  # 20 min at $0.4 an hour are $0.13
-        (600.0, 1200.0, 1500.0, None, "local CPU, 2 cores"),
-    ],
-)
-def test_a_job_that_would_come_too_late_here_goes_where_it_begins_at_once(queue, takes, left, dollars, name):
-    found = choose("auto", lambda machine: 4 * GIB, HERE, lambda: OFFERS, dollars, 1.0, Wait(queue, takes, left))
-    assert found.name == name
-    if takes and not found.here:
-        assert found.why == (
-            "it would wait about 10.0 min for the machine here and then takes about 20.0 min, "
-            "and 25.0 min of the session are left"
-        )
-
-
 def test_whoever_is_asked_is_told_why_it_would_not_wait_and_nothing_is_rented_that_was_not_shown(
     hub: Hub, settings, tmp_path: Path
 ):
@@ -342,42 +274,6 @@ def test_a_flavour_with_two_accelerators_trains_on_both(hub: Hub, rented: HFJobs
     assert result["processes"] == 2 and result["of_each"]["batch_size"] == 4
     assert [point.step for point in rented.metrics(spec.folder, 0)[0] if "loss" in point.values] == [1, 2, 3, 4]
     assert (spec.folder / "model" / "model.safetensors").is_file()
-
-
-def test_a_machine_that_is_not_there_or_not_paid_for_is_refused():
-    with pytest.raises(BadInput, match=r"no machine 't5'; use auto, local, or one of cpu-basic, t4-small"):
-        choose("t5", lambda machine: 0, HERE, lambda: OFFERS, 9.0)
-    with pytest.raises(Refused, match="no cap of dollars"):
-        choose("t4-small", lambda machine: 0, HERE, lambda: OFFERS, None)
-
-
-def test_a_parcel_has_what_the_job_needs_and_nothing_else(tmp_path: Path):
-    (tmp_path / "q.csv").write_text("question,answer\n")
-    (tmp_path / "rows.jsonl").write_text("{}\n")
-    spec = spec_in(
-        tmp_path, model="org/name", data=str(tmp_path / "rows.jsonl"), benchmark=f"table:{tmp_path / 'q.csv'}"
-    )
-    (tmp_path / "parcel").mkdir()
-    assert pack(spec, tmp_path / "parcel") == {"model": "org/name"}
-    config = read_json(tmp_path / "parcel" / "config.json")
-    assert config == {"data": "@PLACE@/data.jsonl", "benchmark": "table:@PLACE@/q.csv"}
-    tops = {path.name for path in (tmp_path / "parcel").iterdir()}
-    assert tops == {"code", "config.json", "job.json", "data.jsonl", "q.csv"}
-    pins = requirements({"benchmark": "gym:x", "quantize": "nf4"})
-    assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins) and len(pins) == 10
-    assert set(requirements({"trackio_run": "vllm"})) == set(requirements({}))
-    other, vllm = set(requirements({"engine": "auto"})), set(requirements({"engine": "vllm"}))
-    assert {pin.partition("==")[0] for pin in vllm - other} == {"vllm", "transformers"} and len(vllm) == len(other) + 1
-
-
-def test_vllm_is_refused_where_it_could_not_sample_before_anything_is_paid(tmp_path: Path):
-    spec = spec_in(tmp_path)
-    for machine, config, why in (
-        ("hf-jobs cpu-basic", {"engine": "vllm"}, "cpu-basic has no GPU"),
-        ("hf-jobs l4x1", {"vllm_server": "http://10.0.0.1:8000"}, "cannot give its weights to a vllm_server"),
-    ):
-        with pytest.raises(Refused, match=why):
-            pack(replace(spec, machine=machine, config=config), tmp_path / "parcel")
 
 
 OUT = "ml-intern/session/sft-1/out"
@@ -551,22 +447,6 @@ def test_nothing_that_a_job_says_leaves_the_others_unwatched(hub: Hub, rented: H
     spec = sent(hub, rented, tmp_path, odd)
     settle(hub, "ERROR")
     assert end_of(rented, spec.folder).signal  # it is as if it had left nothing
-
-
-def test_a_parcel_takes_no_link_along_that_a_trainer_has_made(tmp_path: Path):
-    secret = tmp_path / "heldout.jsonl"
-    secret.write_text("HELD OUT")
-    spec = spec_in(tmp_path)
-    made = spec.folder.parent / "script-1" / "model"
-    made.mkdir(parents=True)
-    (made / "config.json").write_text("{}")
-    (made / "x.json").symlink_to(secret)
-    (tmp_path / "parcel").mkdir()
-    with pytest.raises(Refused, match=r"x\.json of script-1 is a link"):
-        pack(replace(spec, config={"model": str(made)}), tmp_path / "parcel")
-    assert "HELD OUT" not in "".join(p.read_text() for p in (tmp_path / "parcel").rglob("*") if p.is_file())
-    (made / "x.json").unlink()
-    pack(replace(spec, config={"model": str(made)}), tmp_path / "parcel")
 
 
 def test_a_model_of_the_hub_is_mounted_as_it_was_at_the_first_launch_and_the_card_says_so(hub: Hub, settings):
