@@ -22,10 +22,12 @@ class Limited(TrainingConfig):
         """With a limit that cuts nothing which the model can read."""
         if self.max_length:
             return self
-        some = sorted(rows, key=_characters)[-COUNTED:]
-        longest = max(token_count(row, tokenizer) for row in some)
-        limit = ceil((longest + 1) / STEP) * STEP  # 1: a stop token that the trainer adds
+        limit = ceil(self.longest(rows, tokenizer) / STEP) * STEP
         return self.model_copy(update={"max_length": min(limit, context or limit)})
+
+    def longest(self, rows: list[dict[str, Any]], tokenizer: Any) -> int:
+        """Tokens of the longest row, with a stop token that the trainer adds."""
+        return 1 + max(token_count(row, tokenizer) for row in sorted(rows, key=_characters)[-COUNTED:])
 
 
 def _characters(row: Mapping[str, Any]) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from recipes.faster import Few, fastest, ways
 from recipes.job import out_of_memory, peak_rss_mb, visible
 from recipes.memory import needed, rungs
 from recipes.preflight import token_count
@@ -25,22 +26,27 @@ from recipes.weights import in_half, shape_in
 
 STEPS = 3  # usual rows, so that AdamW has its moments; the longest, for memory; usual ones again, for the time
 FROM = 10 * STEPS  # steps of a job that is measured: the probe costs a tenth of it at most
-TIMED, TIMED_S = 8, 5.0  # usual steps for the time, where they are a twentieth of the job: so many, or seconds
+TIMED, TIMED_S = 8, 5.0  # usual steps for the time, as far as all are a tenth of the job: so many, or seconds
 FORWARD = 1 / 3  # of a step's time is an evaluation's: the backward pass is twice the forward
 LEFT_OUT = 0.85  # of what a machine has: an estimate within 15 % above it may yet fit, and is tried
 FEW, OFTEN = 8, 30  # rows, and steps on them, for as long as the three took, or
 SHORT = 3.0  # seconds
-KEYS = ("overfit", "peak_mb", "step_s", "usual_s", "tokens_per_second_worst", "eta_s", "fitted", "answers")
+KEYS = (
+    "overfit", "peak_mb", "step_s", "usual_s", "tokens_per_second_worst", "eta_s", "fitted", "faster", "slower", "answers",
+)  # fmt: skip
 QUIET = {
     "warmup_steps": 0, "logging_steps": 1, "eval_strategy": "no", "save_strategy": "no",
     "report_to": "none", "train_sampling_strategy": "sequential",
 }  # fmt: skip
 
 Build = Callable[[Any, list[dict[str, Any]], dict[str, Any], list[Any]], Any]
+Fits = Callable[[dict[str, Any]], bool]
 
 
 def measure(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str, build: Build) -> dict[str, Any]:
     """Peak memory in MiB and seconds a step, and in `fitted` the settings that fit where the config's own do not.
+
+    A long job also tries other ways to make the same steps (see recipes.faster).
 
     {} for a job of fewer than FROM steps, whose own first steps tell, and for recipes that are not PROBED.
 
@@ -54,16 +60,36 @@ def measure(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str
     steps = config.max_steps or ceil(texts / (config.batch_size * config.grad_accumulation)) * config.epochs
     if not config.PROBED or steps < FROM:
         return {}
-    timed = min(TIMED, max(1, int(steps) // 20 - 2))
-    *others, last = _choices(config, rows, tokenizer, device)
+    timed = min(TIMED, max(1, int(steps) // 10 - 2))
+    fits = None if device == "cuda" else _room_for(config, rows, tokenizer)
+
+    def few(choice: Any) -> tuple[dict[str, Any], list[float]]:
+        _free(device)  # of a trainer that did not fit
+        return _few_steps(choice, rows, tokenizer, device, build, timed)
+
+    *others, last = _choices(config, rows, tokenizer, fits)
     for choice in others:
         try:
-            return _few_steps(choice, rows, tokenizer, device, build, timed) | _fitted(config, choice)
+            return _fastest(config, choice, few, fits, rows, tokenizer, device, steps)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-        _free(device)
-    return _few_steps(last, rows, tokenizer, device, build, timed) | _fitted(config, last)
+    return _fastest(config, last, few, fits, rows, tokenizer, device, steps)
+
+
+def _fastest(
+    config: Any, choice: Any, few: Few, fits: Fits | None, rows: list[dict[str, Any]], tokenizer: Any, device: str,
+    steps: float,
+) -> dict[str, Any]:  # fmt: skip
+    """What the steps of a choice measured, or of a faster way to make them."""
+    began = time.perf_counter()
+    first = few(choice)
+    took = time.perf_counter() - began
+    found: list[dict[str, Any]] = []
+    if config.PROBED != "sampled":  # of answers that are sampled anew no two runs have the same losses
+        roomy = device == "cuda" or (fits is not None and fits(choice.model_dump()))
+        found = ways(choice, device, choice.flat(rows, tokenizer) if roomy else None)
+    return fastest(choice, few, first, found, steps, took) | _fitted(config, choice)
 
 
 def again(file: Path) -> dict[str, Any]:
@@ -86,23 +112,28 @@ def foretold(measured: dict[str, Any], config: Any, steps: int, rows: int, held:
     return measured | {"eta_s": round(measured["usual_s"] * full + passes * pass_s, 1)}
 
 
-def _choices(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str) -> list[Any]:
+def _choices(config: Any, rows: list[dict[str, Any]], tokenizer: Any, fits: Fits | None) -> list[Any]:
     """The config, and those that need less. A CPU's kernel kills who takes too much, so there the estimate goes first."""
     made = [one for rung in rungs(config.model_dump(), config.LEAST) if (one := _with(config, rung))]
-    shape = None if device == "cuda" else shape_in(config.model)
-    if not shape:
+    if fits is None:
         return made
+    lengths = config.lengths(rows, tokenizer)
+    light = (at for at, one in enumerate(made) if fits(one.model_dump() | _pass(one, lengths)))
+    return made[next(light, len(made) - 1) :]
+
+
+def _room_for(config: Any, rows: list[dict[str, Any]], tokenizer: Any) -> Fits | None:
+    """Whether a CPU's memory holds a step with such settings, by the estimate; None for a model that it does not know."""
+    shape = shape_in(config.model)
+    if not shape:
+        return None
     from psutil import virtual_memory
 
     room = virtual_memory().available / LEFT_OUT
     longest = max(len(tokenizer(_text(row, config))["input_ids"]) for row in _longest(rows, 8, config, tokenizer))
     length = longest + config.max_new_tokens if config.PROBED == "sampled" else min(longest, config.max_length)
-    lengths, half = config.lengths(rows, tokenizer), in_half(config, device)
-    needs = (
-        needed(shape, one.model_dump() | _pass(one, lengths), length, "cpu", config.METHOD, half=half) for one in made
-    )
-    first = next((at for at, need in enumerate(needs) if need <= room), len(made) - 1)
-    return made[first:]
+    half = in_half(config, "cpu")
+    return lambda settings: needed(shape, settings, length, "cpu", config.METHOD, half=half) <= room
 
 
 def _pass(config: Any, lengths: list[int]) -> dict[str, int]:
@@ -126,7 +157,8 @@ def _fitted(config: Any, choice: Any) -> dict[str, Any]:
 
 def _few_steps(
     config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str, build: Build, timed: int
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[float]]:
+    """What it measures, and the loss of each step."""
     sampled, more = config.PROBED == "sampled", QUIET | {"max_steps": STEPS - 1 + timed}
     passes = config.grad_accumulation if sampled else min(config.grad_accumulation, 2)  # 2: gradients are there by then
     count = config.batch_size * passes // _group(config)
@@ -134,7 +166,8 @@ def _few_steps(
         rows = rows * ceil(count / len(rows))
     count = min(count, len(rows))
     usual = Random(0).sample(rows, count)
-    fed = [*usual, *_longest(rows, count, config, tokenizer), *timed * usual]
+    others = [row for at in range(timed) for row in Random(at).sample(rows, count)]
+    fed = [*usual, *_longest(rows, count, config, tokenizer), *others]
     if sampled:  # a step's answers are sampled at once, whatever the accumulation, and TRL has its own order
         more |= {"shuffle_dataset": False}
     if config.model_dump().get("packing"):
@@ -159,9 +192,10 @@ def _few_steps(
         seen |= _overfit(trainer, config, max(SHORT, sum(clock.seconds[:STEPS])))
     if len(clock.tokens) > 1:
         seen["tokens_per_second_worst"] = round((clock.tokens[1] - clock.tokens[0]) / worst, 1)
+    losses = clock.losses
     del trainer, clock
     _free(device)
-    return seen
+    return seen, losses
 
 
 def _overfit(trainer: Any, config: Any, seconds: float) -> dict[str, Any]:
@@ -244,13 +278,13 @@ def _enough(rows: list[dict[str, Any]], tokens: int, tokenizer: Any) -> list[dic
 
 
 def _clock(device: str) -> Any:
-    """A callback that notes the seconds of each step, and tokens so far where the trainer logs them."""
+    """A callback that notes the seconds and the loss of each step, and tokens so far where the trainer logs them."""
     import torch
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
         def __init__(self):
-            self.seconds, self.tokens, self.since = [], [], 0.0
+            self.seconds, self.tokens, self.losses, self.since = [], [], [], 0.0
 
         def on_step_begin(self, args, state, control, **kwargs):
             self.since = time.perf_counter()
@@ -263,6 +297,7 @@ def _clock(device: str) -> Any:
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             self.tokens += [logs["num_tokens"]] if logs and "num_tokens" in logs and "train_runtime" not in logs else []
+            self.losses += [logs["loss"]] if logs and "loss" in logs else []
 
     return Clock()
 

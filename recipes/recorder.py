@@ -1,5 +1,7 @@
 """What stands beside a trainer at each of its steps: writes its curves, marks its checkpoints, and stops it when it is told to."""
 
+import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -84,3 +86,16 @@ def is_metric(name: str, value: Any) -> bool:
 
 def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
+
+
+def resume_point(checkpoints: Path) -> Path | None:
+    """The newest complete checkpoint; the incomplete ones, cut off by a kill, are deleted."""
+    found = sorted(checkpoints.glob("checkpoint-*"), key=step_of)
+    for broken in (folder for folder in found if not (folder / COMPLETE).exists()):
+        shutil.rmtree(broken)
+    return next((folder for folder in reversed(found) if folder.exists()), None)
+
+
+def is_last(checkpoint: Path) -> bool:
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return state["global_step"] >= state["max_steps"]

@@ -28,10 +28,10 @@ from typing import Any
 from pydantic import ConfigDict
 
 from recipes.job import ConfigError, Job, peak_rss_mb, read_lines, run
-from recipes.recorder import COMPLETE, is_metric, step_of
+from recipes.recorder import COMPLETE, is_metric, resume_point, step_of
 from recipes.rows import Row, leaves
 from recipes.seal import file_hash
-from recipes.training import TrainingConfig, load_model, load_tokenizer, prepare_machine, resume_point
+from recipes.training import TrainingConfig, load_model, load_tokenizer, prepare_machine
 
 WHOLE = 1000  # log lines that are all kept; of N, about WHOLE * ln(N / WHOLE) more: each becomes a fact of the session
 OURS = ("step", "steps", "at", "train/global_step")  # no metrics; the last is the Trainer's, which is recorded itself

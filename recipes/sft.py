@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 from math import ceil
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from recipes.job import Job, run
+from recipes.job import ConfigError, Job, run
 from recipes.limit import Limited
 from recipes.preflight import look_at_feed, sample, token_count
 from recipes.rows import Completion
@@ -25,6 +25,7 @@ class Config(Limited):
     PACKS: ClassVar[str] = "bfd"  # what is longer than max_length loses its end, as it does without packing
 
     packing: bool = False
+    padding_free: bool | None = None  # each batch as one sequence; None: where that is faster (see recipes.faster)
     completion_only: bool = True  # a prompt is given, so there is nothing to learn in it
     quantize: Literal["none", "nf4"] = "none"  # of the weights under an adapter (QLoRA); needs bitsandbytes
 
@@ -34,6 +35,21 @@ class Config(Limited):
             raise ValueError(f"quantize = {self.quantize} cannot be trained by itself: give a lora_rank, such as 16")
         return self
 
+    @model_validator(mode="after")
+    def one_way_without_padding(self) -> "Config":
+        if self.packing and self.padding_free is not None:
+            raise ValueError("packed rows have no padding: leave padding_free out")
+        return self
+
+    def sized(self, rows: list[dict[str, Any]], tokenizer: Any, context: int | None) -> Self:
+        sized = super().sized(rows, tokenizer, context)
+        if self.padding_free and sized.flat(rows, tokenizer) is None:
+            longest, most = sized.longest(rows, tokenizer), sized.max_length
+            raise ConfigError(
+                f"padding_free cuts no row, and one has {longest} tokens where {most} are allowed; leave it out."
+            )
+        return sized
+
     def loss(self) -> dict[str, Any]:
         """Which tokens are learned, as SFTConfig says it."""
         return {"completion_only_loss": self.completion_only}
@@ -42,7 +58,13 @@ class Config(Limited):
         assert self.max_length, "sized"
         return [] if self.packing else [min(token_count(row, tokenizer), self.max_length) for row in sample(rows)]
 
+    def flat(self, rows: list[dict[str, Any]], tokenizer: Any) -> int | None:
+        longest = None if self.packing else self.longest(rows, tokenizer)
+        return self.batch_size * longest if longest and longest <= (self.max_length or 0) else None  # or it cuts rows
+
     def passes(self, lengths: list[int], device: str) -> int:
+        if self.padding_free:
+            return 1
         cut = passes(lengths, self.batch_size, device)
         return cut if cut * self.grad_accumulation <= len(lengths) else 1  # or all the rows would be filled up
 
@@ -65,13 +87,15 @@ def build(parts: Parts) -> Any:
     config: Config = parts.config
     args = SFTConfig(
         **parts.arguments,
-        max_length=config.max_length,
+        max_length=None if config.padding_free else config.max_length,  # which cuts no row then
         packing=config.packing,
         packing_strategy=config.PACKS,
+        padding_free=bool(config.padding_free),
         **config.loss(),
     )
     model = parts.load(**nf4(parts.device) if config.quantize == "nf4" else {})
     trainer = SFTTrainer(model=model, args=args, **parts.common())
+    args.max_length = config.max_length
     trainer.model_accepts_loss_kwargs = (
         True  # TRL's own loss does; Gemma 3 says no of its own, and passes would weigh alike
     )

@@ -3,9 +3,7 @@
 Models, tokenizers and trainers are `Any` in signatures: the Auto classes' declared types are unions that fit no use.
 """
 
-import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from recipes import probe, processes
 from recipes import rows as shapes
+from recipes.faster import with_liger
 from recipes.grace import checkpoint_bytes, grace
 from recipes.job import ConfigError, Job, peak_rss_mb, write_json
 from recipes.memory import Device, sharded, share
-from recipes.recorder import COMPLETE, recorder, step_of
+from recipes.recorder import is_last, recorder, resume_point, step_of
 from recipes.seal import file_hash
 from recipes.weights import (
     context_of,
@@ -70,6 +69,8 @@ class TrainingConfig(BaseModel):
     log_steps: PositiveInt = 5
     save_steps: PositiveInt = 50
     save_total_limit: int = Field(2, ge=2)  # one could be half written when a kill comes
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"  # auto: see recipes.faster
+    liger: bool | None = None  # its layers, on a GPU; None: where it is installed and faster
     device: Literal["auto", "cpu"] = "auto"  # auto: the GPU where there is one; on the CPU a job waits for no GPU
     seed: int = 0
     trackio_project: str | None = None  # TRACKIO_DIR comes from the launcher
@@ -86,6 +87,10 @@ class TrainingConfig(BaseModel):
     def passes(self, lengths: list[int], device: str) -> int:
         """Into how many passes of like rows each batch of its own is cut."""
         return 1
+
+    def flat(self, rows: list[dict[str, Any]], tokenizer: Any) -> int | None:
+        """Tokens of a batch at most, where it can be trained on as one sequence without padding; None where it cannot."""
+        return None
 
     @classmethod
     def misfit(cls, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str | None:
@@ -125,7 +130,8 @@ class Parts:
         return self.device == "cuda" and has_bfloat16("cuda")
 
     def load(self, head: str = "CausalLM", **more: Any) -> Any:
-        return load_model(self.config.model, self.frozen and self.config.lora_rank > 0, head, **more)
+        how = {} if self.config.attention == "auto" else {"attn_implementation": self.config.attention}
+        return load_model(self.config.model, self.frozen and self.config.lora_rank > 0, head, **how, **more)
 
     def common(self) -> dict[str, Any]:
         """What every trainer of TRL takes."""
@@ -170,7 +176,7 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
     config = config.sized(train + held, tokenizer, context_of(config.model))
     parts = Parts(config, device, tokenizer, train, held, {}, [], config.lengths(train, tokenizer))
     measured = foreseen(parts, job, build, count, checkpoint is not None)
-    config = config.model_copy(update=measured.get("fitted", {}))
+    config = config.model_copy(update=measured.get("fitted", {}) | measured.get("faster", {}))
     set_seed(config.seed)  # a new head is drawn at random
 
     def before_step_one(steps: int) -> None:
@@ -202,6 +208,7 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
         "device": device,
         "precision": "bfloat16" if in_half(config, device) else "float32",
         "resumed_from": resumed_from,
+        "faster": measured.get("faster", {}),
     } | (said_of(asked, config, count, job.accelerators) if job.accelerators > 1 else {})
 
 
@@ -321,6 +328,7 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
         "per_device_eval_batch_size": config.batch_size,
         "gradient_accumulation_steps": config.grad_accumulation,
         "gradient_checkpointing": config.gradient_checkpointing,
+        "use_liger_kernel": with_liger(config, device),
         "warmup_steps": config.warmup_steps,
         "lr_scheduler_type": config.schedule,
         "weight_decay": config.weight_decay,
@@ -377,16 +385,3 @@ def cores() -> int:
         return allowed
     limit, period = quota.read_text().split()
     return allowed if limit == "max" else max(1, min(allowed, round(int(limit) / int(period))))
-
-
-def resume_point(checkpoints: Path) -> Path | None:
-    """The newest complete checkpoint; the incomplete ones, cut off by a kill, are deleted."""
-    found = sorted(checkpoints.glob("checkpoint-*"), key=step_of)
-    for broken in (folder for folder in found if not (folder / COMPLETE).exists()):
-        shutil.rmtree(broken)
-    return next((folder for folder in reversed(found) if folder.exists()), None)
-
-
-def is_last(checkpoint: Path) -> bool:
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    return state["global_step"] >= state["max_steps"]

@@ -47,7 +47,7 @@ def load_model(model: str, half: bool, head: str = "CausalLM", **more: Any) -> A
         return loader.from_pretrained(model, dtype=torch.bfloat16 if half else torch.float32, **more)
     except ConfigError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ConfigError(f"No model for {head} can be loaded from {model!r}: {first_line(error)}") from error
 
 

@@ -13,7 +13,7 @@ import pytest
 from recipes.benchmarks import load
 from recipes.catalogue import RECIPES
 from recipes.job import Job, Stopped
-from recipes.training import resume_point
+from recipes.recorder import resume_point
 from tests.recipes.rig import STARTER, metric, run, start, with_rows
 
 ITEMS = load("chains").items("train", 48, seed=2)

@@ -15,9 +15,9 @@ from lab.integrity import Index
 from lab.script import look
 from lab.tasks import Vault
 from recipes.job import ConfigError, Job, read_lines
+from recipes.recorder import resume_point
 from recipes.script import WHOLE, Config, Curve, Free, ScriptFailed, main
 from recipes.seal import file_hash
-from recipes.training import resume_point
 from tests.recipes import rig
 from tests.recipes.rig import STARTER, metric, start, with_rows
 from tests.recipes.test_resume import stopped, weights

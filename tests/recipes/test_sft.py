@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from recipes.recorder import COMPLETE
-from recipes.training import resume_point
+from recipes.recorder import COMPLETE, resume_point
 from tests.recipes.rig import metric, run_sft, sft_folder, start
 
 LONG = {"max_steps": 40, "save_steps": 10, "log_steps": 5, "eval_steps": 20, "lr": 3e-3}
