@@ -52,7 +52,7 @@ class Page {
       tune: (terms) => this.act(api.tune(this.session, terms)),
       terms: () => this.steer.tune(),
     });
-    view("drawer").append(this.drawer.dialog, this.dialog.dialog);
+    view("drawer").append(this.drawer.dialog);
     switcher();
     view("feed").addEventListener("scroll", () => this.advise(this.state), { capture: true, passive: true });
     addEventListener("popstate", () => this.open(this.wanted));

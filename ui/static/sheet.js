@@ -5,6 +5,9 @@ import { h, view } from "./dom.js";
 export const field = (label, hint, input) =>
   h("label.field", h("span.field-label", label), input, h("span.field-hint", hint));
 
+/** What stands in a field for a number; null where it is empty. */
+export const number = (text) => (text === "" ? null : Number(text));
+
 /** Show a form. `send` gets its values as plain text by name; what it throws is shown, and the form stays. */
 export function sheet({ title, body, action = "Save", danger = false, send }) {
   const problem = h("div.problem", { role: "alert", hidden: true });

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { h, icon } from "./dom.js";
-import { field, sheet } from "./sheet.js";
+import { field, number, sheet } from "./sheet.js";
 
 export const APPROVALS = [
   ["auto", "Automatic within the caps"],
@@ -127,7 +127,6 @@ export class Steer {
         field("Approval", "who says yes", h("select", { name: "approval" }, options(APPROVALS, state.approval))),
       ),
     ];
-    const number = (text) => (text === "" ? null : Number(text));
     sheet({
       title: "Caps, model and approval",
       body,
