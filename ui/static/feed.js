@@ -2,7 +2,7 @@
 
 import { decision } from "./approval.js";
 import { block } from "./code.js";
-import { h, icon } from "./dom.js";
+import { h, icon, unfolding } from "./dom.js";
 import { markdown } from "./markdown.js";
 import { pill, progress, quiet, row, spinner, toolRow } from "./rows.js";
 import { Scouts, SCOUTED } from "./scouts.js";
@@ -221,17 +221,8 @@ function forking(feed, f) {
 
 function thought(f, open) {
   const label = `Thought${f.seconds >= 1 ? ` for ${words.seconds(f.seconds)}` : ""}`;
-  const inside = h("div.thought-text");
-  const fill = () => inside.childElementCount || inside.append(...markdown(f.thought));
-  const details = h(
-    "details.thought",
-    { ontoggle: () => details.open && fill() },
-    h("summary", icon("spark"), label, icon("chevron", "turn")),
-    inside,
-  );
-  if (open) fill();
-  details.open = open;
-  return details;
+  const summary = h("summary", icon("spark"), label, icon("chevron", "turn"));
+  return unfolding("details.thought", summary, h("div.thought-text"), () => markdown(f.thought), open);
 }
 
 function jobRow(job) {

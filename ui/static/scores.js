@@ -1,6 +1,6 @@
 // Sealed scores: a table, and base against best on one axis, with their intervals.
 
-import { h } from "./dom.js";
+import { h, tabular } from "./dom.js";
 import { card, FEW, rest } from "./panels.js";
 
 const SPLITS = { heldout: "held-out", dev: "dev" };
@@ -19,13 +19,12 @@ export function scores(state, open, list) {
     h(`th${kind ? `.${kind}` : ""}`, { scope: "col" }, name),
   );
   const rows = shown.map((s) => row(s, state.best, target, open));
-  const table = h("table", h("thead", h("tr", head)), h("tbody", rows));
   return card(
     "scores",
     "Scores",
     target === null ? "sealed" : `sealed · target ${target}`,
     comparison(state, target),
-    h("div.table", { tabindex: 0, role: "group", "aria-label": "scores" }, table),
+    tabular("scores", head, rows),
     rest(latest.length - shown.length, "more", list) ?? "",
   );
 }

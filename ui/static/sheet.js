@@ -13,8 +13,7 @@ export function sheet({ title, body, action = "Save", danger = false, send }) {
   const problem = h("div.problem", { role: "alert", hidden: true });
   const submit = h(`button.primary${danger ? ".danger" : ""}`, { type: "submit" }, action);
   const cancel = h("button.plain", { type: "button", onclick: () => dialog.close() }, "Cancel");
-  const buttons = send ? [cancel, submit] : [h("button.plain", { type: "button", onclick: () => dialog.close() }, "Close")];
-  const form = h("form.form", body, problem, h("div.form-buttons", buttons));
+  const form = h("form.form", body, problem, h("div.form-buttons", cancel, submit));
   const dialog = h("dialog.sheet", { "aria-label": title }, h("h2", title), form);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
