@@ -93,18 +93,9 @@ const FOLDS = {
   asked: (s, f) => s.asked.set(f.call, f),
   decided: (s, f) => s.decided.set(f.call, f),
   launched: (s, f) => {
-    const before = s.jobs.get(f.job);
-    const kept = before
-      ? {
-          points: before.points,
-          findings: before.findings,
-          step: before.step,
-          steps: before.steps,
-          values: before.values,
-          measured: before.measured,
-        }
-      : { points: [], findings: [], step: 0, steps: null, values: {}, measured: {} };
-    s.jobs.set(f.job, { ...f, ...kept, place: null, held: "", starts: null, began: null, eta: null, ended: null });
+    const fresh = { points: [], findings: [], step: 0, steps: null, values: {}, measured: {} };
+    const attempt = { place: null, held: "", starts: null, began: null, eta: null, ended: null };
+    s.jobs.set(f.job, { ...fresh, ...s.jobs.get(f.job), ...f, ...attempt }); // an earlier attempt's curve goes on
   },
   queued: (s, f) => {
     const job = s.jobs.get(f.job);

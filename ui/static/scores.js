@@ -2,6 +2,7 @@
 
 import { h, tabular } from "./dom.js";
 import { card, FEW, rest } from "./panels.js";
+import { signed } from "./words.js";
 
 const SPLITS = { heldout: "held-out", dev: "dev" };
 const SHORT = 6; // hex digits of a hash that are shown
@@ -72,8 +73,7 @@ function comparison(state, target) {
   if (!pairs.length) return null;
   const blocks = pairs.map(([split, base, best]) => {
     const apart = best.low > base.high ? "intervals apart" : "intervals overlap";
-    const gain = best.value - base.value;
-    const change = `${gain < 0 ? "−" : "+"}${Math.abs(gain).toFixed(3)}, ${apart}`;
+    const change = `${signed(best.value - base.value)}, ${apart}`;
     return h(
       "div.compare",
       h("div.compare-head", h("b", SPLITS[split]), h("span.hint", change)),

@@ -79,7 +79,7 @@ function recorded() {
 
 const about = (one) =>
   [
-    words.outcome(one.outcome ?? one.state)[0],
+    words.outcome(one.outcome)[0],
     one.minutes ? `${Math.round(one.minutes)} min` : null,
     one.best == null ? null : `best ${one.best.toFixed(2)} ${one.split === "heldout" ? "held-out" : "on dev"}`,
   ]

@@ -168,17 +168,8 @@ export class Steer {
     };
     const snippet = `<iframe src="${address({ embed: "1" })}" width="100%" height="620" style="border:0" title="ML Intern replay"></iframe>`;
     const copy = (label, text) => {
-      const button = h(
-        "button.plain",
-        {
-          type: "button",
-          onclick: async () => {
-            await navigator.clipboard.writeText(text);
-            button.textContent = "Copied";
-          },
-        },
-        label,
-      );
+      const write = () => navigator.clipboard.writeText(text).then(() => (button.textContent = "Copied"));
+      const button = h("button.plain", { type: "button", onclick: write }, label);
       return button;
     };
     if (!shared) {
