@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from record.report import score_text
 from record.views import Job, Views
 
 CLOCK = "[clock]"  # how a line of the runtime begins: a driver can tell it from a person's words
@@ -35,8 +36,7 @@ def standing(views: Views, now: datetime) -> str:
     if views.plan:
         lines.append("Plan: " + "; ".join(f"{step.text} ({step.state})" for step in views.plan))
     for score in views.scores:
-        interval = f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}], n = {score.n}"
-        lines.append(f"Score: {score.model} on {score.split}: {interval}")
+        lines.append(f"Score: {score.model} on {score.split}: {score_text(score)}")
     for made in views.promotions:
         idea = made.idea or (views.jobs[made.model].idea if made.model in views.jobs else "")
         lines.append(f"Idea tried: {made.model}: {idea} -> {made.verdict} against {made.against}: {made.reason}")
