@@ -12,7 +12,6 @@ import * as words from "./words.js";
 
 const SILENT = new Set(["plan", "note", "promote", "final_answer"]); // tools whose own fact says it better
 const PART = /\n\[\d+ more characters: read on from \d+\]$/; // how read_file ends when there is more
-const LEVELS = { info: "info", warn: "warn", stop: "stop" };
 
 /** Whether nothing is being written after this fact: what a scout says ends nothing of the driver's. */
 export const answers = ({ kind, who }) => kind === "halted" || kind === "closed" || (kind === "replied" && who === "main");
@@ -254,15 +253,14 @@ function jobRow(job) {
 }
 
 export function finding(f) {
-  const level = LEVELS[f.level] ?? "info";
   const head = h(
     "div.finding-head",
-    icon(level === "info" ? "info" : "warn"),
+    icon(f.level === "info" ? "info" : "warn"),
     h("span.finding-rule", f.rule.replaceAll("_", " ")),
     f.job ? h("span.mono", f.job) : null,
   );
   return h(
-    `div.finding.${level}`,
+    `div.finding.${f.level}`,
     head,
     h("div.finding-what", f.what),
     f.advice ? h("div.finding-advice", f.advice) : null,

@@ -4,7 +4,7 @@ export class State {
   constructor() {
     Object.assign(this, {
       seq: 0, opened: null, closed: null, halted: null, saidAt: 0, readUpto: 0, overheard: false, now: null,
-      jobs: new Map(), scores: [], promotions: [], findings: [], notes: [], published: [],
+      jobs: new Map(), scores: [], promotions: [], findings: [], published: [],
       plan: [], best: "base", asked: new Map(), decided: new Map(), finished: new Map(), started: new Map(),
       worked: 0, worksSince: null, // ms of wall clock: it stands still between an ending and the next message
       title: "", public: false, budget: null, approval: "auto", driver: "", effort: null,
@@ -127,7 +127,6 @@ const FOLDS = {
     s.promotions.push(f);
     if (f.verdict === "keep") s.best = f.model;
   },
-  noted: (s, f) => s.notes.push(f),
   planned: (s, f) => (s.plan = f.steps),
   published: (s, f) => s.published.push(f),
   halted: (s, f) => {

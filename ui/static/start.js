@@ -28,11 +28,12 @@ export function hero(health, signIn, { create, go, fail }) {
       event.target.disabled = false;
     }
   };
-  const buttons = h(
-    "div.hero-buttons",
+  const buttons = [
     h("button.primary.large", { type: "button", onclick: demo }, icon("play"), "Run the demo"),
     h("button.plain.large", { type: "button", onclick: () => create() }, icon("plus"), "New session"),
-  );
+  ];
+  const hint =
+    "The demo trains the starter model on arithmetic chains here, with a fixed policy: no key, no GPU, no network, a few minutes.";
   const examples = tasks(health).map(([task, about]) =>
     h(
       "button.example",
@@ -48,14 +49,13 @@ export function hero(health, signIn, { create, go, fail }) {
       "p.hero-text",
       "Give a task and a model. ML Intern measures it, trains it, judges each idea on items that it never trained on, and writes a report of what it measured.",
     ),
-    health.read_only ? signIn.ways() : buttons,
     health.read_only
-      ? null
-      : h(
-          "p.hero-hint",
-          "The demo trains the starter model on arithmetic chains here, with a fixed policy: no key, no GPU, no network, a few minutes.",
-        ),
-    health.read_only ? null : h("div.examples", { role: "group", "aria-label": "tasks" }, examples),
+      ? signIn.ways()
+      : [
+          h("div.hero-buttons", buttons),
+          h("p.hero-hint", hint),
+          h("div.examples", { role: "group", "aria-label": "tasks" }, examples),
+        ],
     recorded(),
     health.read_only ? null : firstRun(),
   );

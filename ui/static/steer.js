@@ -107,6 +107,7 @@ export class Steer {
   /** Caps, approval mode, driver and effort; read at the agent's next step. */
   tune() {
     const { state, session } = this;
+    const thinks = state.effort ?? "default";
     const cap = ([name, label, hint]) =>
       field(
         label,
@@ -119,11 +120,7 @@ export class Steer {
       field("Model", "autopilot, or one like anthropic/claude-sonnet-4-5", h("input", { name: "driver", value: state.driver, required: true })),
       h(
         "div.field-row",
-        field(
-          "Effort",
-          "how long it thinks",
-          h("select", { name: "effort" }, options(EFFORTS, state.effort ?? "default")),
-        ),
+        field("Effort", "how long it thinks", h("select", { name: "effort" }, options(EFFORTS, thinks))),
         field("Approval", "who says yes", h("select", { name: "approval" }, options(APPROVALS, state.approval))),
       ),
     ];
@@ -135,7 +132,7 @@ export class Steer {
           budget: Object.fromEntries(CAPS.map(([name]) => [name, number(caps[name])])),
           approval,
           driver,
-          ...(effort === (state.effort ?? "default") ? {} : { effort }),
+          ...(effort === thinks ? {} : { effort }),
         }),
     });
   }
