@@ -47,10 +47,6 @@ export class Drawer {
     this.timer = setInterval(() => this.load(), FRESH);
   }
 
-  select(id) {
-    this.selected = id;
-  }
-
   /** The open session's line follows its facts; the others are asked for. */
   touch(id, state) {
     const line = this.sessions.find((s) => s.id === id);

@@ -5,7 +5,7 @@ import { block } from "./code.js";
 import { h, icon, unfolding } from "./dom.js";
 import { markdown } from "./markdown.js";
 import { pill, progress, quiet, row, spinner, toolRow } from "./rows.js";
-import { Scouts, SCOUTED } from "./scouts.js";
+import { Scout, SCOUTED } from "./scouts.js";
 import { terminal } from "./terminal.js";
 import { Typed } from "./typed.js";
 import * as words from "./words.js";
@@ -30,7 +30,7 @@ export class Feed {
       plan: "",
       jobsToDraw: new Set(),
       typed: new Typed(transcript.typed),
-      scouts: new Scouts(transcript),
+      scouts: new Map(),
       scout: null, // whose fact is being read, when it belongs to what a scout does
     });
   }
@@ -39,9 +39,15 @@ export class Feed {
   add(fact, state) {
     const reader = READERS[fact.kind];
     this.answered ||= answers(fact);
-    this.scout = fact.who !== "main" && SCOUTED.has(fact.kind) ? this.scouts.of(fact.who) : null;
+    this.scout = fact.who !== "main" && SCOUTED.has(fact.kind) ? this.scoutOf(fact.who) : null;
     if (reader) reader(this, fact, state);
     else this.put(() => quiet("info", `A fact of a kind that this page does not know: ${fact.kind}`));
+  }
+
+  /** The card of a scout; a new one stands at the end. */
+  scoutOf(name) {
+    if (!this.scouts.has(name)) this.scouts.set(name, new Scout(this.transcript, name));
+    return this.scouts.get(name);
   }
 
   /** Put what `make` makes at the end, marked with who it comes from when that is a scout. */
