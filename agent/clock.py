@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from record.report import score_text
 from record.views import Job, Views
 
 CLOCK = "[clock]"  # how a line of the runtime begins: a driver can tell it from a person's words
@@ -35,8 +36,7 @@ def standing(views: Views, now: datetime) -> str:
     if views.plan:
         lines.append("Plan: " + "; ".join(f"{step.text} ({step.state})" for step in views.plan))
     for score in views.scores:
-        interval = f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}], n = {score.n}"
-        lines.append(f"Score: {score.model} on {score.split}: {interval}")
+        lines.append(f"Score: {score.model} on {score.split}: {score_text(score)}")
     for made in views.promotions:
         idea = made.idea or (views.jobs[made.model].idea if made.model in views.jobs else "")
         lines.append(f"Idea tried: {made.model}: {idea} -> {made.verdict} against {made.against}: {made.reason}")
@@ -50,14 +50,11 @@ def standing(views: Views, now: datetime) -> str:
 
 def _job(job: Job, now: datetime) -> str:
     if job.began or job.place is None:
-        return f"{job.id} runs, step {job.step}/{job.steps or '?'}{_eta(job.eta_s)}"
+        left = "" if job.eta_s is None else f", {_minutes(job.eta_s)} to go"
+        return f"{job.id} runs, step {job.step}/{job.steps or '?'}{left}"
     start = f", starts in about {_minutes((job.starts - now).total_seconds())}" if job.starts else ""
     return f"{job.id} waits: {job.held}" if job.held else f"{job.id} waits, {job.place} before it{start}"
 
 
 def _minutes(seconds: float) -> str:
     return f"{max(0.0, seconds) / 60:.0f} min" if seconds >= 120 else f"{max(0.0, seconds):.0f} s"
-
-
-def _eta(seconds: float | None) -> str:
-    return f", {_minutes(seconds)} to go" if seconds is not None else ""

@@ -20,10 +20,6 @@ OURS = ("name", "folder")  # fields that the entry itself does not have
 SCHEME = re.compile(r"(?i)(?:bearer|basic|token)\s+\S+")
 
 
-class ServerListError(SettingsError):
-    """The file of MCP servers cannot be used."""
-
-
 class ServerConfig(BaseModel):
     """One server: a command that talks over its standard input, or an address. Values of env and headers are secrets."""
 
@@ -65,16 +61,16 @@ class ServerConfig(BaseModel):
 
 
 def read_servers(file: str) -> tuple[ServerConfig, ...]:
-    """The servers of a file, without those that are switched off. Raises ServerListError."""
+    """The servers of a file, without those that are switched off. Raises SettingsError."""
     path = Path(file).expanduser().resolve()
     try:
         whole = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else f"no JSON: {str(error)[:100]}"
-        raise ServerListError(f"ML_INTERN_MCP_SERVERS names {file}, which cannot be read ({why}).") from None
+        raise SettingsError(f"ML_INTERN_MCP_SERVERS names {file}, which cannot be read ({why}).") from None
     servers = whole.get("mcpServers") if isinstance(whole, dict) else None
     if not isinstance(servers, dict):
-        raise ServerListError(f'{path} has no object "mcpServers"; write {{"mcpServers": {{"name": {{…}}}}}}.')
+        raise SettingsError(f'{path} has no object "mcpServers"; write {{"mcpServers": {{"name": {{…}}}}}}.')
     found = [_server(path, name, given) for name, given in servers.items()]
     return tuple(server for server in found if not server.disabled)
 
@@ -93,10 +89,10 @@ def _server(path: Path, name: str, given: Any) -> ServerConfig:
     fields = sorted(set(ServerConfig.model_fields) - set(OURS))
     where = f"The MCP server {name!r} in {path} cannot be used"
     if not isinstance(given, dict) or set(given) & set(OURS):
-        raise ServerListError(f"{where}; give it an object of {', '.join(fields)}.")
+        raise SettingsError(f"{where}; give it an object of {', '.join(fields)}.")
     try:
         return ServerConfig.model_validate({**given, "name": name, "folder": path.parent})
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         what = ": ".join([*(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")])
-        raise ServerListError(f"{where} ({what}); its fields are {', '.join(fields)}.") from None
+        raise SettingsError(f"{where} ({what}); its fields are {', '.join(fields)}.") from None

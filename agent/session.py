@@ -181,7 +181,7 @@ class Session:
         self.log.secrets = self._typing.secrets = settings.secrets
         if views.halted and views.halted.seq > self._since:
             raise Stopped("a person said stop")
-        if time.time() >= settings.until and not views.unanswered:  # between two steps: what is begun is finished
+        if time.time() >= settings.until and not views.open_calls():  # between two steps: what is begun is finished
             raise SignedOut("the sign-in has ended")
         if over := views.over(datetime.now(UTC)):
             raise OutOfBudget(over)
@@ -193,12 +193,12 @@ class Session:
             what = f"{views.spent.unpriced_tokens:,} tokens of unknown price are used"
             raise OutOfBudget(f"{what}; set a cap of tokens, or ML_INTERN_PRICES, to go on")
         most = views.budget.calls or MOST_CALLS
-        if views.spent.replies >= most and not views.unanswered:
+        if views.spent.replies >= most and not views.open_calls():
             raise OutOfBudget(f"all {most} model calls are used")
 
     def _close(self, closed: Closed, lab: Lab) -> Closed:
         """Answer what is open, write the report, close, and then let running jobs save."""
-        for call in self._journal.views.unanswered:
+        for call in self._journal.views.open_calls():
             reason = f"Not run: {closed.reason}."
             self._journal.append(Finished(call=call.id, name=call.name, ok=False, output=reason, seconds=0.0))
         self._write_report(closed)

@@ -125,15 +125,15 @@ def summaries(settings: Settings) -> list[Summary]:
     found = []
     for path in folders(settings):
         try:
-            found.append(summary_of(path.name, Journal(session_log(settings, path.name))))
+            found.append(summary_of(Journal(session_log(settings, path.name))))
         except LogError as error:
             found.append(Summary(path.name, f"unreadable: {error}", "failed", datetime.now(UTC), "", None))
     return sorted((s for s in found if s.opened), key=lambda s: s.opened or datetime.min, reverse=True)
 
 
-def summary_of(session: str, journal: Journal) -> Summary:
+def summary_of(journal: Journal) -> Summary:
     """One line on one session. Raises LogError."""
-    views = journal.views
+    views, session = journal.views, journal.log.path.parent.name
     best = views.score(views.best, "heldout")
     title = views.title or session
     opened = views.opened.at if views.opened else None

@@ -49,9 +49,9 @@ def points(facts: Iterable[Event], jobs: Collection[str]) -> Points:
     return dict(sorted(found.items()))
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) from low to high, `most` at most."""
-    raw = (high - low) / (most - 1)
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) from low to high, six at most."""
+    raw = (high - low) / 5
     power = 10.0 ** floor(log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw)
     first = -int(-low // step)

@@ -4,7 +4,7 @@ A header, then one message a line. Scouts' steps are left out: what came of them
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from record.events import Call, Closed, Event, Finished, Found, Opened, Replied, Said
@@ -15,15 +15,12 @@ HARNESS = "ml-intern"
 
 def trace(session: str, title: str, facts: Iterable[Event]) -> bytes:
     """The whole trace as JSON lines."""
-    rows = [{"type": "session", "harness": HARNESS, "id": session, "name": title}]
-    rows += [{"type": "message", "message": message} for message in _messages(facts)]
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-
-
-def _messages(facts: Iterable[Event]) -> Iterator[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [{"type": "session", "harness": HARNESS, "id": session, "name": title}]
     for fact in facts:
         if message := _message(fact):
-            yield message | {"timestamp": int(fact.at.timestamp() * 1000)}
+            at = {"timestamp": int(fact.at.timestamp() * 1000)}
+            rows.append({"type": "message", "message": message | at})
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
 def _message(fact: Event) -> dict[str, Any] | None:

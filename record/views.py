@@ -144,13 +144,8 @@ class Views:
         """The driver's last reply."""
         return self.replies.get(MAIN)
 
-    @property
-    def unanswered(self) -> list[e.Call]:
-        """Calls of the driver's last reply that have no answer yet: what a restart has to finish."""
-        return self.open_calls(MAIN)
-
-    def open_calls(self, who: str) -> list[e.Call]:
-        """Calls of somebody's last reply that have no answer yet."""
+    def open_calls(self, who: str = MAIN) -> list[e.Call]:
+        """Calls of somebody's last reply that have no answer yet: what a restart has to finish."""
         replied = self.replies.get(who)
         return [call for call in replied.calls if call.id not in self.finished] if replied else []
 

@@ -13,14 +13,14 @@ from pydantic.dataclasses import dataclass
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from agent.kept import Kept, kept
-from agent.sessions import DEMO, Request, Summary, open_session
+from agent.sessions import DEMO, Request, Summary, open_session, summary_of
 from agent.settings import SettingsError
 from agent.steering import Terms, compact, decide, delete, fork, halt, rename, say, share, tune, undo
 from record.log import LogError
 from ui.files import REPORT, reading
 from ui.firstrun import Check, first_run
 from ui.people import Exact, Ours, Seen, Somebodys, session_router
-from ui.shelf import OurShelf, state, summary
+from ui.shelf import OurShelf, state
 from ui.signin import LOGIN
 
 APP = "ml-intern"
@@ -86,7 +86,7 @@ def check(settings: Ours) -> list[Check]:
 @api.get("/sessions")
 def sessions(settings: Ours, shelf: OurShelf) -> list[Summary]:
     """The sessions of whoever asks, newest first."""
-    mine = shelf.every(shelf.logs(settings), summary) if settings.person else []
+    mine = shelf.every(shelf.logs(settings), summary_of) if settings.person else []
     return [one for one in mine if one.opened]
 
 

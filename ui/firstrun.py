@@ -12,7 +12,8 @@ from agent.providers import KEYS, BrainError, check_driver
 from agent.sessions import MIN_FREE
 from agent.settings import Settings
 from lab.confine import landlock
-from lab.hub import client
+from lab.errors import LabError, Refused
+from lab.hub import client, in_words
 from lab.machine import this_machine
 from ui.oauth import SCOPES
 
@@ -65,17 +66,13 @@ def _hub(settings: Settings) -> Check:
     token = settings.keys.get("HF_TOKEN")
     if token is None:
         return Check("Hub token", "warn", "No HF_TOKEN: public models only, nothing is published.", "Set HF_TOKEN.")
-    import httpx
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
-        who = client(token, settings.job_env).whoami()
-    except HfHubHTTPError as error:
-        if error.response is not None and error.response.status_code == 401:
-            return Check("Hub token", "bad", "The Hub refuses HF_TOKEN.", "Make a new token and set HF_TOKEN.")
-        return Check("Hub token", "unknown", "The Hub could not say whether HF_TOKEN is good.")
-    except (httpx.HTTPError, OSError):
-        return Check("Hub token", "unknown", "The Hub cannot be reached, so HF_TOKEN is not checked.")
+        with in_words("the name of who has this token"):
+            who = client(token, settings.job_env).whoami()
+    except Refused:
+        return Check("Hub token", "bad", "The Hub refuses HF_TOKEN.", "Make a new token and set HF_TOKEN.")
+    except LabError:
+        return Check("Hub token", "unknown", "The Hub does not answer, so HF_TOKEN is not checked.")
     role = ((who.get("auth") or {}).get("accessToken") or {}).get("role", "unknown")
     return Check("Hub token", "ok", f"HF_TOKEN is {who.get('name', 'somebody')}'s; its scope: {role}.")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends
 from fastapi import Request as Http
 
-from agent.sessions import Summary, folders, session_log, summary_of
+from agent.sessions import folders, session_log, summary_of
 from agent.settings import Settings
 from record.journal import Journal
 from record.log import Log, LogError
@@ -65,11 +65,6 @@ async def shelf_of(http: Http) -> Shelf:
 OurShelf = Annotated[Shelf, Depends(shelf_of)]
 
 
-def summary(journal: Journal) -> Summary:
-    """One line of the list of sessions."""
-    return summary_of(journal.log.path.parent.name, journal)
-
-
 def jobs(journal: Journal) -> dict[str, Job]:
     """The jobs of a session by their names."""
     return dict(journal.views.jobs)
@@ -78,7 +73,7 @@ def jobs(journal: Journal) -> dict[str, Job]:
 def state(journal: Journal) -> dict[str, Any]:
     """Where a session stands: values, models and dataclasses that become JSON as they are."""
     views = journal.views
-    return asdict(summary(journal)) | {
+    return asdict(summary_of(journal)) | {
         "goal": views.opened and views.opened.goal,
         "budget": views.budget,
         "approval": views.approval,

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent.serverlist import ServerListError, read_servers
+from agent.serverlist import read_servers
 from agent.servers import Servers
 from agent.session import Session
 from agent.settings import ROOT, Settings, SettingsError, read
@@ -329,5 +329,5 @@ def test_the_word_after_bearer_is_a_secret_by_itself(tmp_path):
     file.write_text(json.dumps({"mcpServers": {"a": entry, "off": {"command": "x", "disabled": True}}}))
     (server,) = read_servers(str(file))
     assert set(server.secrets().values()) == {"Bearer abc-of-mine", "abc-of-mine", "in-the-query"}
-    with pytest.raises(ServerListError):
+    with pytest.raises(SettingsError):
         read_servers(str(tmp_path))

@@ -52,7 +52,7 @@ def test_a_stop_ends_a_command_answers_its_call_and_closes_the_session(driven):
     halt(journal.log, reason="enough")
     assert end().outcome == "stopped"
     views = journal.views
-    assert not views.unanswered and views.settled and state_of(views) == "stopped"
+    assert not views.open_calls() and views.settled and state_of(views) == "stopped"
     assert (journal.log.path.parent / "report.md").read_text().startswith("# ")
 
 

@@ -66,12 +66,12 @@ def test_a_session_stands_still_without_its_persons_token_and_goes_on_with_the_n
     wallet.give(ada(6))
     assert before.wait(lambda views: views.replied, 30)
     # its first evaluation is begun, and is finished; then the token has ended, and nothing is asked any more
-    assert before.wait(lambda views: views.scores and not views.unanswered, 60)
+    assert before.wait(lambda views: views.scores and not views.open_calls(), 60)
     until(lambda: time.time() > wallet.grants["ada"].until, 30)
     time.sleep(1.0)
     views = before.views
     replies = views.spent.replies
-    assert views.active and views.closed is None and not views.unanswered
+    assert views.active and views.closed is None and not views.open_calls()
     time.sleep(1.0)
     assert before.views.spent.replies == replies
     hours = views.budget.hours

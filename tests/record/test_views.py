@@ -51,7 +51,7 @@ def numbered(*facts) -> Views:
 def test_calls_without_an_answer_are_what_a_restart_has_to_finish():
     reply = Replied(calls=(Call(id="a", name="x", arguments={}), Call(id="b", name="x", arguments={})), model="m")
     views = numbered(opened(), reply, Finished(call="a", name="x", ok=True, output="", seconds=0))
-    assert [call.id for call in views.unanswered] == ["b"]
+    assert [call.id for call in views.open_calls()] == ["b"]
 
 
 def test_a_question_waits_until_somebody_decides():

@@ -32,25 +32,16 @@ const BODIES = {
   job_log: (given, finished) => terminal({ output: finished.output }),
 };
 
-function plain(started, finished) {
-  const command = started.arguments.command;
-  const label = `output of ${started.name}`;
-  const given = JSON.stringify(started.arguments, null, 2);
-  const output = pretty(finished.output);
-  const text = output === null ? terminal({ output: finished.output, command: "" }) : [block(output, "json", label)];
-  const what =
-    typeof command === "string"
-      ? h("pre.command", { tabindex: 0, role: "group", "aria-label": "command" }, h("b", "$ "), command)
-      : given === "{}"
-        ? null
-        : block(given, "json", `arguments of ${started.name}`);
-  return [what, ...(finished.output ? text : [])];
+function plain({ name, arguments: given }, { output }) {
+  const command = typeof given.command === "string" ? given.command : "";
+  const json = (value, label) => block(JSON.stringify(value, null, 2), "json", `${label} of ${name}`);
+  const told = parsed(output);
+  return [
+    !command && Object.keys(given).length ? json(given, "arguments") : null,
+    ...terminal({ command, output: told === null ? output : "" }),
+    told === null ? null : json(told, "output"),
+  ];
 }
-
-const pretty = (text) => {
-  const value = parsed(text);
-  return value === null ? null : JSON.stringify(value, null, 2);
-};
 
 /** An object or a list, from text that is JSON; else null. */
 function parsed(text) {

@@ -59,10 +59,6 @@ export class Composer {
     this.notice.replaceChildren(...(sentence ? [h("span", sentence), button].filter(Boolean) : []));
   }
 
-  focus() {
-    this.box.focus();
-  }
-
   key(event) {
     if (event.key !== "Enter" || event.shiftKey || event.ctrlKey || event.metaKey || event.isComposing) return;
     event.preventDefault();

@@ -1,6 +1,6 @@
 // Training curves from Progressed facts, drawn by uPlot: a colour and a dash pattern a run, findings where they happened.
 
-import { h } from "./dom.js";
+import { drawing, h, tabular } from "./dom.js";
 import { Flags } from "./flags.js";
 import { before, breaks, extremes, table } from "./series.js";
 import uPlot from "./vendor/uplot/uPlot.esm.js";
@@ -250,8 +250,7 @@ export class Curves {
     });
     const titles = head.map((title) => h("th", { scope: "col" }, title));
     const caption = h("caption.sr", `${words.metric(this.shown)[0]} of each run`);
-    const made = h("table", caption, h("thead", h("tr", titles)), h("tbody", rows));
-    this.values.lastChild.replaceChildren(h("div.table", { tabindex: 0, role: "group", "aria-label": "values" }, made));
+    this.values.lastChild.replaceChildren(tabular("values", titles, rows, { caption }));
   }
 }
 
@@ -278,14 +277,8 @@ function cross(ctx, x, y, r) {
 }
 
 function swatch(pen) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("class", "swatch");
-  svg.setAttribute("viewBox", "0 0 22 4");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", "M0 2h22");
-  path.style.stroke = `var(--run-${(pen % 6) + 1})`;
-  path.setAttribute("stroke-dasharray", dashes(pen).join(" ") || "none");
-  svg.append(path);
+  const svg = drawing("swatch", "0 0 22 4", "M0 2h22");
+  svg.firstChild.style.stroke = `var(--run-${(pen % 6) + 1})`;
+  svg.firstChild.setAttribute("stroke-dasharray", dashes(pen).join(" ") || "none");
   return svg;
 }

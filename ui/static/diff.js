@@ -1,6 +1,6 @@
 // What a written file changed, line by line: signs and colours, a few lines of the surroundings, the rest folded away.
 
-import { h } from "./dom.js";
+import { allOf, h } from "./dom.js";
 import { diffLines } from "./vendor/diff/diff/line.js";
 
 const AROUND = 3; // unchanged lines shown at each side of a change
@@ -36,21 +36,8 @@ export function diff(path, before, after) {
     before === null
       ? `${path}: ${count("add")} lines, not seen here before`
       : `${path}: +${count("add")} −${count("cut")}, against the last version seen here`;
-  const more =
-    lines.length > SHOWN &&
-    h(
-      "button.link.more",
-      {
-        type: "button",
-        onclick: () => {
-          pre.replaceChildren(...draw(lines, lines.length));
-          more.remove();
-          pre.focus();
-        },
-      },
-      `Show all ${lines.length.toLocaleString("en")} lines`,
-    );
-  return [h("div.body-line", title), pre, more || null];
+  const all = () => pre.replaceChildren(...draw(lines, lines.length));
+  return [h("div.body-line", title), pre, lines.length > SHOWN ? allOf(lines.length, pre, all) : null];
 }
 
 const draw = (lines, most) =>

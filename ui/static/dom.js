@@ -56,16 +56,39 @@ const PATHS = {
   spark: "M10 3l1.700 5.300L17 10l-5.300 1.700L10 17l-1.700-5.300L3 10l5.300-1.700z",
 };
 
-/** A line icon, hidden from screen readers. */
-export function icon(name, extra = "") {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 0 20 20");
-  svg.setAttribute("class", `icon ${extra}`.trim());
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", PATHS[name] ?? PATHS.circle);
+/** One path, as an <svg> that is hidden from screen readers. */
+export function drawing(classes, viewBox, d) {
+  const [svg, path] = ["svg", "path"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
+  for (const [name, value] of Object.entries({ class: classes, viewBox, "aria-hidden": "true" })) svg.setAttribute(name, value);
+  path.setAttribute("d", d);
   svg.append(path);
   return svg;
+}
+
+/** A line icon. */
+export const icon = (name, extra = "") => drawing(`icon ${extra}`.trim(), "0 0 20 20", PATHS[name] ?? PATHS.circle);
+
+/** A <details> that puts what `make` makes into `inside` when it is first opened. */
+export function unfolding(spec, summary, inside, make, open) {
+  const fill = () => inside.childElementCount || inside.append(...make());
+  if (open) fill();
+  const details = h(spec, { ontoggle: () => details.open && fill(), open }, summary, inside);
+  return details;
+}
+
+/** A table that can be scrolled with the keyboard, from the cells of its head and its rows. */
+export const tabular = (label, head, rows, { spec = "div.table", caption = null } = {}) =>
+  h(spec, { tabindex: 0, role: "group", "aria-label": label }, h("table", caption, h("thead", h("tr", head)), h("tbody", rows)));
+
+/** The button that shows all `count` lines of a text of which `pre` has a part; `draw` puts them there. */
+export function allOf(count, pre, draw) {
+  const press = () => {
+    draw();
+    button.remove();
+    pre.focus();
+  };
+  const button = h("button.link.more", { type: "button", onclick: press }, `Show all ${count.toLocaleString("en")} lines`);
+  return button;
 }
 
 /** The element of a live view. */

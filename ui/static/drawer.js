@@ -47,10 +47,6 @@ export class Drawer {
     this.timer = setInterval(() => this.load(), FRESH);
   }
 
-  select(id) {
-    this.selected = id;
-  }
-
   /** The open session's line follows its facts; the others are asked for. */
   touch(id, state) {
     const line = this.sessions.find((s) => s.id === id);
@@ -76,8 +72,7 @@ export class Drawer {
   draw() {
     const wanted = this.search.value.toLowerCase();
     const found = this.sessions.filter((s) => `${s.title} ${s.id} ${s.driver}`.toLowerCase().includes(wanted));
-    const groups = grouped(found);
-    const parts = [...groups].flatMap(([name, sessions]) => [h("h2.day", name), ...sessions.map((s) => this.line(s))]);
+    const parts = [...Map.groupBy(found, day)].flatMap(([name, sessions]) => [h("h2.day", name), ...sessions.map((s) => this.line(s))]);
     this.list.replaceChildren(
       ...(parts.length ? parts : [h("div.empty", wanted ? "No session matches." : "There is no session yet.")]),
     );
@@ -105,10 +100,4 @@ export class Drawer {
 function day(session) {
   const days = Math.floor((new Date().setHours(24, 0, 0, 0) - Date.parse(session.opened)) / 864e5);
   return days < 1 ? "Today" : days < 2 ? "Yesterday" : days < 8 ? "Last week" : "Earlier";
-}
-
-function grouped(sessions) {
-  const groups = new Map();
-  for (const one of sessions) groups.set(day(one), [...(groups.get(day(one)) ?? []), one]);
-  return groups;
 }

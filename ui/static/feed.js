@@ -2,17 +2,16 @@
 
 import { decision } from "./approval.js";
 import { block } from "./code.js";
-import { h, icon } from "./dom.js";
+import { h, icon, unfolding } from "./dom.js";
 import { markdown } from "./markdown.js";
 import { pill, progress, quiet, row, spinner, toolRow } from "./rows.js";
-import { Scouts, SCOUTED } from "./scouts.js";
+import { Scout, SCOUTED } from "./scouts.js";
 import { terminal } from "./terminal.js";
 import { Typed } from "./typed.js";
 import * as words from "./words.js";
 
 const SILENT = new Set(["plan", "note", "promote", "final_answer"]); // tools whose own fact says it better
 const PART = /\n\[\d+ more characters: read on from \d+\]$/; // how read_file ends when there is more
-const LEVELS = { info: "info", warn: "warn", stop: "stop" };
 
 /** Whether nothing is being written after this fact: what a scout says ends nothing of the driver's. */
 export const answers = ({ kind, who }) => kind === "halted" || kind === "closed" || (kind === "replied" && who === "main");
@@ -31,7 +30,7 @@ export class Feed {
       plan: "",
       jobsToDraw: new Set(),
       typed: new Typed(transcript.typed),
-      scouts: new Scouts(transcript),
+      scouts: new Map(),
       scout: null, // whose fact is being read, when it belongs to what a scout does
     });
   }
@@ -40,9 +39,15 @@ export class Feed {
   add(fact, state) {
     const reader = READERS[fact.kind];
     this.answered ||= answers(fact);
-    this.scout = fact.who !== "main" && SCOUTED.has(fact.kind) ? this.scouts.of(fact.who) : null;
+    this.scout = fact.who !== "main" && SCOUTED.has(fact.kind) ? this.scoutOf(fact.who) : null;
     if (reader) reader(this, fact, state);
     else this.put(() => quiet("info", `A fact of a kind that this page does not know: ${fact.kind}`));
+  }
+
+  /** The card of a scout; a new one stands at the end. */
+  scoutOf(name) {
+    if (!this.scouts.has(name)) this.scouts.set(name, new Scout(this.transcript, name));
+    return this.scouts.get(name);
   }
 
   /** Put what `make` makes at the end, marked with who it comes from when that is a scout. */
@@ -221,17 +226,8 @@ function forking(feed, f) {
 
 function thought(f, open) {
   const label = `Thought${f.seconds >= 1 ? ` for ${words.seconds(f.seconds)}` : ""}`;
-  const inside = h("div.thought-text");
-  const fill = () => inside.childElementCount || inside.append(...markdown(f.thought));
-  const details = h(
-    "details.thought",
-    { ontoggle: () => details.open && fill() },
-    h("summary", icon("spark"), label, icon("chevron", "turn")),
-    inside,
-  );
-  if (open) fill();
-  details.open = open;
-  return details;
+  const summary = h("summary", icon("spark"), label, icon("chevron", "turn"));
+  return unfolding("details.thought", summary, h("div.thought-text"), () => markdown(f.thought), open);
 }
 
 function jobRow(job) {
@@ -263,15 +259,14 @@ function jobRow(job) {
 }
 
 export function finding(f) {
-  const level = LEVELS[f.level] ?? "info";
   const head = h(
     "div.finding-head",
-    icon(level === "info" ? "info" : "warn"),
+    icon(f.level === "info" ? "info" : "warn"),
     h("span.finding-rule", f.rule.replaceAll("_", " ")),
     f.job ? h("span.mono", f.job) : null,
   );
   return h(
-    `div.finding.${level}`,
+    `div.finding.${f.level}`,
     head,
     h("div.finding-what", f.what),
     f.advice ? h("div.finding-advice", f.advice) : null,

@@ -4,7 +4,7 @@ export class State {
   constructor() {
     Object.assign(this, {
       seq: 0, opened: null, closed: null, halted: null, saidAt: 0, readUpto: 0, overheard: false, now: null,
-      jobs: new Map(), scores: [], promotions: [], findings: [], notes: [], published: [],
+      jobs: new Map(), scores: [], promotions: [], findings: [], published: [],
       plan: [], best: "base", asked: new Map(), decided: new Map(), finished: new Map(), started: new Map(),
       worked: 0, worksSince: null, // ms of wall clock: it stands still between an ending and the next message
       title: "", public: false, budget: null, approval: "auto", driver: "", effort: null,
@@ -93,18 +93,9 @@ const FOLDS = {
   asked: (s, f) => s.asked.set(f.call, f),
   decided: (s, f) => s.decided.set(f.call, f),
   launched: (s, f) => {
-    const before = s.jobs.get(f.job);
-    const kept = before
-      ? {
-          points: before.points,
-          findings: before.findings,
-          step: before.step,
-          steps: before.steps,
-          values: before.values,
-          measured: before.measured,
-        }
-      : { points: [], findings: [], step: 0, steps: null, values: {}, measured: {} };
-    s.jobs.set(f.job, { ...f, ...kept, place: null, held: "", starts: null, began: null, eta: null, ended: null });
+    const fresh = { points: [], findings: [], step: 0, steps: null, values: {}, measured: {} };
+    const attempt = { place: null, held: "", starts: null, began: null, eta: null, ended: null };
+    s.jobs.set(f.job, { ...fresh, ...s.jobs.get(f.job), ...f, ...attempt }); // an earlier attempt's curve goes on
   },
   queued: (s, f) => {
     const job = s.jobs.get(f.job);
@@ -136,7 +127,6 @@ const FOLDS = {
     s.promotions.push(f);
     if (f.verdict === "keep") s.best = f.model;
   },
-  noted: (s, f) => s.notes.push(f),
   planned: (s, f) => (s.plan = f.steps),
   published: (s, f) => s.published.push(f),
   halted: (s, f) => {

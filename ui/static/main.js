@@ -52,7 +52,7 @@ class Page {
       tune: (terms) => this.act(api.tune(this.session, terms)),
       terms: () => this.steer.tune(),
     });
-    view("drawer").append(this.drawer.dialog, this.dialog.dialog);
+    view("drawer").append(this.drawer.dialog);
     switcher();
     view("feed").addEventListener("scroll", () => this.advise(this.state), { capture: true, passive: true });
     addEventListener("popstate", () => this.open(this.wanted));
@@ -78,7 +78,7 @@ class Page {
     Object.assign(this, { session: id, state: new State(), queue: [], typed: null, feed: null, work: null, stream: null });
     document.body.dataset.page = id ? "session" : "start";
     this.tellSignIn();
-    this.drawer.select(id);
+    this.drawer.selected = id;
     this.composer.enable(Boolean(id) && !this.health.read_only);
     this.top.draw(this.state, id);
     this.steer.draw(this.state, id);
@@ -205,7 +205,7 @@ class Page {
     else if (state.active) this.composer.tell("A decision waits for you.", "Show it", () => this.feed.showQuestion());
     else if (last?.outcome === "out_of_budget") this.composer.tell(`${last.reason}.`, "Raise the caps", () => this.steer.tune());
     else if (last?.outcome === "provider_failed" || last?.outcome === "failed") this.composer.tell(last.reason, "Resume", resume);
-    else if (last?.outcome === "needs_person") this.composer.tell(last.reason, "Answer", () => this.composer.focus());
+    else if (last?.outcome === "needs_person") this.composer.tell(last.reason, "Answer", () => this.composer.box.focus());
     else if (last?.outcome === "done") this.composer.tell(null);
     else this.composer.tell("Stopped.", "Resume", resume);
   }
@@ -225,7 +225,7 @@ class Page {
     if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
       event.preventDefault();
       pane("chat");
-      this.composer.focus();
+      this.composer.box.focus();
     } else if (event.key === "Escape" && this.session && this.state.active && !this.health.read_only && this.stops(event)) {
       this.act(api.stop(this.session));
     } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {

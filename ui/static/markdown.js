@@ -2,7 +2,7 @@
 // HTML passes: everything becomes text nodes, so markup in what a model or a dataset wrote shows as text. No image is loaded.
 
 import { code } from "./code.js";
-import { h } from "./dom.js";
+import { h, tabular } from "./dom.js";
 import { maths } from "./maths.js";
 
 const LONGEST = 5000; // characters of one paragraph; what is longer is no prose, and matching it could take seconds
@@ -174,22 +174,9 @@ function table(lines, at, blocks, how) {
       .replace(/^\||(?<!\\)\|$/g, "")
       .split(/(?<!\\)\|/)
       .map((cell) => cell.trim());
-  const head = h(
-    "thead",
-    h(
-      "tr",
-      cells(lines[at]).map((cell) => h("th", { scope: "col" }, inline(cell, how))),
-    ),
-  );
-  const rows = lines.slice(at + 2, end).map((line) =>
-    h(
-      "tr",
-      cells(line).map((cell) => h("td", inline(cell, how))),
-    ),
-  );
-  blocks.push(
-    h("div.table", { tabindex: 0, role: "group", "aria-label": "table" }, h("table", head, h("tbody", rows))),
-  );
+  const head = cells(lines[at]).map((cell) => h("th", { scope: "col" }, inline(cell, how)));
+  const row = (line) => h("tr", cells(line).map((cell) => h("td", inline(cell, how))));
+  blocks.push(tabular("table", head, lines.slice(at + 2, end).map(row)));
   return end;
 }
 

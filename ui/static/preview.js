@@ -1,6 +1,6 @@
 // A file's preview as elements. Whatever is in the file stays text: nothing here makes markup of it.
 
-import { h } from "./dom.js";
+import { h, tabular } from "./dom.js";
 import { markdown } from "./markdown.js";
 
 const pre = (text, label) => h("pre.output.file-text", { tabindex: 0, "aria-label": label }, text);
@@ -30,13 +30,12 @@ function table(seen) {
   const types = seen.types ?? [];
   const head = seen.columns.map((name, i) => h("th", { scope: "col" }, name, types[i] ? h("span.hint", ` ${types[i]}`) : null));
   const rows = seen.rows.map((row) => h("tr", row.map((cell) => h("td", cell))));
-  const made = h("table", h("thead", h("tr", head)), h("tbody", rows));
   const left = [
     seen.more ? `the first ${seen.rows.length} rows are shown` : "",
     seen.columns_left_out ? `${seen.columns_left_out} more columns are left out` : "",
   ].filter(Boolean);
   return [
-    h("div.table.file-table", { tabindex: 0, role: "group", "aria-label": "rows of the file" }, made),
+    tabular("rows of the file", head, rows, { spec: "div.table.file-table" }),
     ...(left.length ? [h("div.hint", left.join("; "))] : []),
   ];
 }

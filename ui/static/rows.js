@@ -1,7 +1,7 @@
 // The parts that the feed is made of: a card of rows, a row that opens, a quiet line.
 
 import { body as opened, failed } from "./bodies.js";
-import { h, icon } from "./dom.js";
+import { h, icon, unfolding } from "./dom.js";
 import { argument, seconds } from "./words.js";
 
 const TOOLS = {
@@ -36,17 +36,8 @@ export function row({ mark, name, about = "", end = "", body = null, open = fals
     h("span.row-end", end),
   ];
   if (!body) return h(`div.row.${tone || "plain"}`, parts);
-  const inside = h("div.row-body");
-  const fill = () => inside.childElementCount || inside.append(...body().filter(Boolean));
-  if (open) fill();
-  const details = h(
-    `details.row.${tone || "plain"}`,
-    { ontoggle: () => details.open && fill() },
-    h("summary", parts, icon("chevron", "turn")),
-    inside,
-  );
-  details.open = open;
-  return details;
+  const summary = h("summary", parts, icon("chevron", "turn"));
+  return unfolding(`details.row.${tone || "plain"}`, summary, h("div.row-body"), () => body().filter(Boolean), open);
 }
 
 export const spinner = () => h("span.spinner", { "aria-hidden": "true" });

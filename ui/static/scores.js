@@ -1,7 +1,8 @@
 // Sealed scores: a table, and base against best on one axis, with their intervals.
 
-import { h } from "./dom.js";
+import { h, tabular } from "./dom.js";
 import { card, FEW, rest } from "./panels.js";
+import { signed } from "./words.js";
 
 const SPLITS = { heldout: "held-out", dev: "dev" };
 const SHORT = 6; // hex digits of a hash that are shown
@@ -19,13 +20,12 @@ export function scores(state, open, list) {
     h(`th${kind ? `.${kind}` : ""}`, { scope: "col" }, name),
   );
   const rows = shown.map((s) => row(s, state.best, target, open));
-  const table = h("table", h("thead", h("tr", head)), h("tbody", rows));
   return card(
     "scores",
     "Scores",
     target === null ? "sealed" : `sealed · target ${target}`,
     comparison(state, target),
-    h("div.table", { tabindex: 0, role: "group", "aria-label": "scores" }, table),
+    tabular("scores", head, rows),
     rest(latest.length - shown.length, "more", list) ?? "",
   );
 }
@@ -73,8 +73,7 @@ function comparison(state, target) {
   if (!pairs.length) return null;
   const blocks = pairs.map(([split, base, best]) => {
     const apart = best.low > base.high ? "intervals apart" : "intervals overlap";
-    const gain = best.value - base.value;
-    const change = `${gain < 0 ? "−" : "+"}${Math.abs(gain).toFixed(3)}, ${apart}`;
+    const change = `${signed(best.value - base.value)}, ${apart}`;
     return h(
       "div.compare",
       h("div.compare-head", h("b", SPLITS[split]), h("span.hint", change)),

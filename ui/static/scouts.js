@@ -7,7 +7,7 @@ import { Entry } from "./transcript.js";
 export const SCOUTED = new Set(["replied", "started", "finished", "found", "noted", "planned"]);
 
 /** Its steps are entries of their own: their elements exist once somebody has unfolded the card. */
-class Scout {
+export class Scout {
   constructor(transcript, name) {
     Object.assign(this, { name, rows: 0, steps: [], card: null });
     transcript.put(() => this.make());
@@ -41,17 +41,5 @@ class Scout {
 
   count() {
     this.counted.textContent = `looked ${this.rows === 1 ? "once" : `${this.rows} times`}`;
-  }
-}
-
-export class Scouts {
-  constructor(transcript) {
-    Object.assign(this, { transcript, known: new Map() });
-  }
-
-  /** The card of this scout; a new one stands at the end. */
-  of(name) {
-    if (!this.known.has(name)) this.known.set(name, new Scout(this.transcript, name));
-    return this.known.get(name);
   }
 }

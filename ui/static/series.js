@@ -36,7 +36,7 @@ export function smoothed(values, weight) {
   });
 }
 
-/** The position of the last step that is not above `step`; -1 when all are. */
+/** The position of the last of these rising numbers that is not above `step`; -1 when all are. */
 export function before(steps, step) {
   let low = 0;
   let high = steps.length;

@@ -2,6 +2,8 @@
 
 import { api } from "./api.js";
 import { h, icon } from "./dom.js";
+import { field, number, sheet } from "./sheet.js";
+import { APPROVALS, options } from "./steer.js";
 import * as words from "./words.js";
 
 const TASKS = [
@@ -26,11 +28,12 @@ export function hero(health, signIn, { create, go, fail }) {
       event.target.disabled = false;
     }
   };
-  const buttons = h(
-    "div.hero-buttons",
+  const buttons = [
     h("button.primary.large", { type: "button", onclick: demo }, icon("play"), "Run the demo"),
     h("button.plain.large", { type: "button", onclick: () => create() }, icon("plus"), "New session"),
-  );
+  ];
+  const hint =
+    "The demo trains the starter model on arithmetic chains here, with a fixed policy: no key, no GPU, no network, a few minutes.";
   const examples = tasks(health).map(([task, about]) =>
     h(
       "button.example",
@@ -46,14 +49,13 @@ export function hero(health, signIn, { create, go, fail }) {
       "p.hero-text",
       "Give a task and a model. ML Intern measures it, trains it, judges each idea on items that it never trained on, and writes a report of what it measured.",
     ),
-    health.read_only ? signIn.ways() : buttons,
     health.read_only
-      ? null
-      : h(
-          "p.hero-hint",
-          "The demo trains the starter model on arithmetic chains here, with a fixed policy: no key, no GPU, no network, a few minutes.",
-        ),
-    health.read_only ? null : h("div.examples", { role: "group", "aria-label": "tasks" }, examples),
+      ? signIn.ways()
+      : [
+          h("div.hero-buttons", buttons),
+          h("p.hero-hint", hint),
+          h("div.examples", { role: "group", "aria-label": "tasks" }, examples),
+        ],
     recorded(),
     health.read_only ? null : firstRun(),
   );
@@ -77,7 +79,7 @@ function recorded() {
 
 const about = (one) =>
   [
-    words.outcome(one.outcome ?? one.state)[0],
+    words.outcome(one.outcome)[0],
     one.minutes ? `${Math.round(one.minutes)} min` : null,
     one.best == null ? null : `best ${one.best.toFixed(2)} ${one.split === "heldout" ? "held-out" : "on dev"}`,
   ]
@@ -105,102 +107,51 @@ function firstRun() {
   return place;
 }
 
-const field = (label, hint, input) => h("label.field", h("span.field-label", label), input, h("span.field-hint", hint));
 const input = (name, props) => h("input", { name, autocomplete: "off", ...props });
+const decimal = (name, props) => input(name, { type: "number", min: "0.01", step: "0.01", inputmode: "decimal", ...props });
 
+/** The form for a new session. It keeps what was written in it while it is closed. */
 export class NewSession {
   constructor(health, opened) {
     this.opened = opened;
-    this.problem = h("div.problem", { role: "alert", hidden: true });
-    this.submit = h("button.primary", { type: "submit" }, "Start");
-    const text = h("textarea", {
+    this.text = h("textarea", {
       name: "text",
       rows: "3",
       placeholder: "Make the model solve chains of sums: at least 90 % of the held-out items right.",
     });
-    const approval = h(
-      "select",
-      { name: "approval" },
-      h("option", { value: "auto" }, "Automatic within the caps"),
-      h("option", { value: "ask" }, "Ask before each training"),
-    );
-    this.form = h(
-      "form.form",
-      { onsubmit: (event) => this.send(event) },
-      field("What do you want?", "in your words", text),
+    const [where, folder] = health.space ? ["org/dataset", ""] : ["file", "a folder, "];
+    this.body = [
+      field("What do you want?", "in your words", this.text),
       field(
         "Task",
-        `chains, lists, gym:<family>, or table:<${health.space ? "org/dataset" : "file"}>`,
+        `chains, lists, gym:<family>, or table:<${where}>`,
         input("task", { list: "ml-tasks", required: true, value: "chains" }),
       ),
-      h(
-        "datalist",
-        { id: "ml-tasks" },
-        tasks(health).map(([task, about]) => h("option", { value: task }, about)),
-      ),
-      field("Model", `${health.space ? "" : "a folder, "}a Hub id, or starter`, input("model", { required: true, value: "starter" })),
+      h("datalist", { id: "ml-tasks" }, tasks(health).map(([task, about]) => h("option", { value: task }, about))),
+      field("Model", `${folder}a Hub id, or starter`, input("model", { required: true, value: "starter" })),
       h(
         "div.field-row",
-        field(
-          "Target",
-          "accuracy to reach, 0 to 1",
-          input("target", {
-            type: "number",
-            min: "0.01",
-            max: "1",
-            step: "0.01",
-            placeholder: "none",
-            inputmode: "decimal",
-          }),
-        ),
-        field(
-          "Hours",
-          "wall clock for all of it",
-          input("hours", { type: "number", min: "0.01", step: "0.01", value: "1", inputmode: "decimal" }),
-        ),
+        field("Target", "accuracy to reach, 0 to 1", decimal("target", { max: "1", placeholder: "none" })),
+        field("Hours", "wall clock for all of it", decimal("hours", { value: "1" })),
       ),
       field(
         "Driver",
         `${words.driver("autopilot")}; or a model like anthropic/claude-sonnet-4-5`,
         input("driver", { value: health.driver, required: true }),
       ),
-      field("Approval", "who says yes to a training", approval),
-      this.problem,
-      h(
-        "div.form-buttons",
-        h("button.plain", { type: "button", onclick: () => this.dialog.close() }, "Cancel"),
-        this.submit,
-      ),
-    );
-    this.dialog = h(
-      "dialog.sheet",
-      { "aria-labelledby": "ml-new" },
-      h("h2", { id: "ml-new" }, "New session"),
-      this.form,
-    );
-    this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
+      field("Approval", "who says yes to a training", h("select", { name: "approval" }, options(APPROVALS.slice(0, 2), "auto"))),
+    ];
   }
 
   show(preset = {}) {
-    for (const [name, value] of Object.entries(preset)) this.form.elements[name].value = value;
-    this.problem.hidden = true;
-    this.dialog.showModal();
-    this.form.elements.text.focus();
+    const send = (given) => this.send(given);
+    const form = sheet({ title: "New session", body: this.body, action: "Start", send }).querySelector("form");
+    for (const [name, value] of Object.entries(preset)) form.elements[name].value = value;
+    this.text.focus();
   }
 
-  async send(event) {
-    event.preventDefault();
-    const given = Object.fromEntries(new FormData(this.form));
-    const number = (text) => (text === "" ? null : Number(text));
-    this.submit.disabled = true;
-    try {
-      const { session } = await api.open({ ...given, target: number(given.target), hours: number(given.hours) });
-      this.dialog.close();
-      this.opened(session);
-    } catch (error) {
-      this.problem.textContent = error.message;
-      this.problem.hidden = false;
-    }
-    this.submit.disabled = false;
+  async send(given) {
+    const { session } = await api.open({ ...given, target: number(given.target), hours: number(given.hours) });
+    this.opened(session);
   }
 }

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { h, icon } from "./dom.js";
-import { field, sheet } from "./sheet.js";
+import { field, number, sheet } from "./sheet.js";
 
 export const APPROVALS = [
   ["auto", "Automatic within the caps"],
@@ -107,6 +107,7 @@ export class Steer {
   /** Caps, approval mode, driver and effort; read at the agent's next step. */
   tune() {
     const { state, session } = this;
+    const thinks = state.effort ?? "default";
     const cap = ([name, label, hint]) =>
       field(
         label,
@@ -119,15 +120,10 @@ export class Steer {
       field("Model", "autopilot, or one like anthropic/claude-sonnet-4-5", h("input", { name: "driver", value: state.driver, required: true })),
       h(
         "div.field-row",
-        field(
-          "Effort",
-          "how long it thinks",
-          h("select", { name: "effort" }, options(EFFORTS, state.effort ?? "default")),
-        ),
+        field("Effort", "how long it thinks", h("select", { name: "effort" }, options(EFFORTS, thinks))),
         field("Approval", "who says yes", h("select", { name: "approval" }, options(APPROVALS, state.approval))),
       ),
     ];
-    const number = (text) => (text === "" ? null : Number(text));
     sheet({
       title: "Caps, model and approval",
       body,
@@ -136,7 +132,7 @@ export class Steer {
           budget: Object.fromEntries(CAPS.map(([name]) => [name, number(caps[name])])),
           approval,
           driver,
-          ...(effort === (state.effort ?? "default") ? {} : { effort }),
+          ...(effort === thinks ? {} : { effort }),
         }),
     });
   }
@@ -169,17 +165,8 @@ export class Steer {
     };
     const snippet = `<iframe src="${address({ embed: "1" })}" width="100%" height="620" style="border:0" title="ML Intern replay"></iframe>`;
     const copy = (label, text) => {
-      const button = h(
-        "button.plain",
-        {
-          type: "button",
-          onclick: async () => {
-            await navigator.clipboard.writeText(text);
-            button.textContent = "Copied";
-          },
-        },
-        label,
-      );
+      const write = () => navigator.clipboard.writeText(text).then(() => (button.textContent = "Copied"));
+      const button = h("button.plain", { type: "button", onclick: write }, label);
       return button;
     };
     if (!shared) {

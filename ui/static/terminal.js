@@ -1,6 +1,6 @@
 // What a command printed, as a terminal would show it at the end: colours, progress bars at their last state, the tail.
 
-import { h } from "./dom.js";
+import { allOf, h } from "./dom.js";
 
 const TAIL = 16; // lines at first, as many as fit without scrolling: what a command says last says most
 const COLOURS = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
@@ -65,23 +65,9 @@ export function terminal({ command = "", output = "", ended = "", bad = false })
     pre.replaceChildren(...runs);
   };
   draw(lines.slice(-TAIL));
-  const more =
-    lines.length > TAIL &&
-    h(
-      "button.link.more",
-      {
-        type: "button",
-        onclick: () => {
-          draw(lines);
-          more.remove();
-          pre.focus();
-        },
-      },
-      `Show all ${lines.length.toLocaleString("en")} lines`,
-    );
   return [
     command ? h("pre.command", { tabindex: 0, role: "group", "aria-label": "command" }, h("b", "$ "), command) : null,
-    more || null,
+    lines.length > TAIL ? allOf(lines.length, pre, () => draw(lines)) : null,
     lines.length ? pre : null,
     ended ? h(`div.body-line${bad ? ".bad" : ""}`, ended) : null,
   ];

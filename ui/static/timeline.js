@@ -1,5 +1,6 @@
 // When each fact of a replay is shown, and which facts are worth a tick. Pure.
 
+import { before } from "./series.js";
 import { OUTCOMES } from "./words.js";
 
 export const LONGEST = 2; // seconds that a wait of the log may take at speed 1; people come for what happened
@@ -28,14 +29,6 @@ const WORTH = {
 };
 
 /** How many facts are shown at a time of the replay: all that are not later. */
-export function shownAt(all, time) {
-  let [low, high] = [0, all.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (all[middle] <= time) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
+export const shownAt = (all, time) => before(all, time) + 1;
 
 export const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;

@@ -24,7 +24,6 @@ export function number(value, digits = 4) {
     : String(Number(value.toPrecision(digits)));
 }
 
-export const score = (s) => `${s.value.toFixed(3)} [${s.low.toFixed(2)}, ${s.high.toFixed(2)}]`;
 export const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
 export const dollars = (value) =>
   !finite(value) ? "price unknown" : value > 0 && value < 0.005 ? "under $0.01" : `$${value.toFixed(2)}`;
