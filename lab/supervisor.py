@@ -206,9 +206,11 @@ def _with_settings(finding: Finding, job: Job) -> Finding:
         return replace(finding, advice=advice, evidence=finding.evidence | {"settings": changes})
     if finding.rule == "reward_collapse":
         tries = ladder.ablation(job.recipe, job.config)
-        said = " | ".join(", ".join(f"{name} = {value}" for name, value in one.items()) for one in tries)
-        advice = f"{finding.advice} A `sweep` over these configs would say what it was: {said}."
-        return replace(finding, advice=advice, evidence=finding.evidence | {"ablation": tries})
+        if not tries:
+            return finding
+        said = " or ".join(", ".join(f"{name} = {value:g}" for name, value in one.items()) for one in tries)
+        advice = f'{finding.advice} Offered, one change in each run: {said}. sweep(offered="{job.id}") starts them.'
+        return replace(finding, advice=advice, evidence=finding.evidence | {ladder.OFFER: tries})
     return finding
 
 
