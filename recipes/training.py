@@ -45,6 +45,7 @@ class TrainingConfig(BaseModel):
     SHAPE: ClassVar[type[shapes.Row]]  # of a row
     METHOD: ClassVar[str]
     TASK: ClassVar[str] = "CAUSAL_LM"  # PEFT's name of what the model does
+    HEAD: ClassVar[dict[str, Any]] = {}  # what a new head is loaded with
     PROBED: ClassVar[Literal["", "cut", "left out", "sampled"]] = ""  # what becomes of long texts; "": not measured
     SHOWN: ClassVar[tuple[str, ...]] = ()  # metrics whose last value belongs into result.json
     LEAST: ClassVar[int] = 1  # rows of a pass
