@@ -1,10 +1,10 @@
 """What Autopilot tries next: one change to the best settings so far, chosen by what the last runs showed. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lab.ladder import next_rung
+from lab.ladder import ablation, next_rung
 
 SMALL = 20_000_000  # parameters; below it a model is trained whole with a large learning rate
 MEDIUM = 1_000_000_000  # above it LoRA, after "LoRA Without Regret" (Thinking Machines, 2025)
@@ -31,6 +31,7 @@ class Idea:
     grad_accumulation: int = 1
     gradient_checkpointing: bool = False
     recipe: str = "sft"
+    beta: float = 0.0  # in RL, of the KL penalty
 
     def settings(self) -> dict[str, Any]:
         """Everything but the words."""
@@ -42,7 +43,8 @@ class Idea:
 
     def config(self) -> dict[str, Any]:
         """The recipe's settings, without the data."""
-        config = {name: value for name, value in self.settings().items() if name not in (*DATA, "recipe")}
+        left_out = (*DATA, "recipe", *([] if self.beta else ["beta"]))
+        config = {name: value for name, value in self.settings().items() if name not in left_out}
         return config if self.recipe == "sft" else config | {"max_new_tokens": config.pop("max_length")}
 
     @classmethod
@@ -83,6 +85,8 @@ def next_idea(trials: Sequence[Trial], audit: dict[str, Any]) -> Idea | None:
     """The first change, in an order set by the last trial's evidence, that leads to settings not tried yet."""
     if "out_of_memory" in trials[-1].findings:
         return lighter(trials[-1].idea)
+    if offered := next(_offered(trials), None):
+        return offered
     kept = [trial for trial in trials if trial.verdict == "keep"]
     changes = _changes((kept or trials)[-1], audit)
     tried = [trial.idea.settings() for trial in trials]
@@ -98,6 +102,18 @@ def lighter(idea: Idea) -> Idea | None:
     settings = ", ".join(f"{name} {value}" for name, value in changes.items())
     words = idea.text.partition(" To fit into memory:")[0]
     return replace(idea, **changes, text=f"{words} To fit into memory: {settings}.")
+
+
+def _offered(trials: Sequence[Trial]) -> Iterator[Idea]:
+    """What the lab has offered to try after each reward that fell, oldest first, as far as it was not tried."""
+    tried = [trial.idea.settings() for trial in trials]
+    for trial in trials:
+        idea = trial.idea
+        for change in ablation(idea.recipe, idea.config()) if "reward_collapse" in trial.findings else []:
+            said = ", ".join(f"{name} {value:g} instead of {getattr(idea, name):g}" for name, value in change.items())
+            other = replace(idea, **change, text=f"{idea.recipe.upper()} of {trial.job} with {said}: its reward fell.")
+            if other.settings() not in tried:
+                yield other
 
 
 def shortened(idea: Idea, steps: int) -> Idea | None:

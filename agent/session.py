@@ -125,7 +125,7 @@ class Session:
     def _lab(self) -> Iterator[Lab]:
         """What the session works with; meanwhile its jobs are supervised."""
         backend = machines(self._now)
-        supervisor = Supervisor(self.log, self.folder, backend, self._settings.disk)
+        supervisor = Supervisor(self.log, self.folder, backend, self._settings.job_env, self._settings.disk)
         vault = Vault(self._settings.vault)
         supervisor.start()
         try:

@@ -40,7 +40,7 @@ def lines(fact: Event) -> list[str]:
             return [_progress(fact)]
         case events.Found():
             mark = {"info": "", "warn": "!", "stop": "!!"}[fact.level]
-            return [f"  {mark} {fact.what} {fact.advice}"] if mark else []
+            return [f"  {mark} {fact.what} {fact.advice}", *_offer(fact)] if mark else []
         case events.Ended():
             why = f": {fact.reason}" if fact.reason else ""
             cost = f", ${fact.dollars:.2f}" if fact.dollars else ""
@@ -72,6 +72,14 @@ def _waits(fact: events.Queued) -> list[str]:
         return [f"    {fact.job} waits: {fact.reason}"] if fact.reason else []
     start = "nobody knows when it starts" if fact.eta_s is None else f"it starts in about {duration(fact.eta_s)}"
     return [f"    {fact.job} waits for the machine, {fact.place} before it; {start}"]
+
+
+def _offer(fact: events.Found) -> list[str]:
+    """The runs that a finding has offered, one a line."""
+    named = {"lr": "a learning rate", "beta": "a KL penalty (beta)"}
+    changes = fact.evidence.get("ablation", ())
+    said = (" and ".join(f"{named.get(name, name)} of {value:g}" for name, value in one.items()) for one in changes)
+    return [f"    offered {number}: the same run with {text}" for number, text in enumerate(said, 1)]
 
 
 def driver(name: str) -> str:

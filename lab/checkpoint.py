@@ -12,19 +12,25 @@ from lab.backend import Point, read_points
 from recipes.recorder import COMPLETE, step_of
 
 ONLY_TO_RESUME = ("optimizer", "scheduler", "rng_state", "scaler", "trainer_state", "training_args", COMPLETE)
+ADAPTER = "adapter"  # where an adapter is kept until lab.merge has made a model of it
 # The first that was logged says which step was best; the losses of GRPO say nothing.
 JUDGES = (("eval_reward", max), ("reward", max), ("eval_loss", min), ("loss", min))
 
 
 def keep_best(folder: Path, points: Sequence[Point]) -> int | None:
-    """Make the best complete checkpoint the job's model, by hard links, and return its step; None where there is none.
+    """Keep the best complete checkpoint, by hard links, and return its step; None where there is none.
 
-    Called before the trainer is asked to stop: what it saves then may take the place of an older checkpoint. Nothing
-    happens where the job has a model already, and to an adapter, which is no model by itself.
+    It becomes the job's model; an adapter, which is no model by itself, its `adapter` (see lab.merge). Called before the
+    trainer is asked to stop: what it saves then may take the place of an older checkpoint. Nothing happens where the job
+    has a model already.
     """
     found = whole(folder)
     step = best_step(points, sorted(found))
-    if step is None or (folder / "model").exists() or not (found[step] / "config.json").exists():
+    if step is None or any((folder / name).exists() for name in ("model", ADAPTER)):
+        return None
+    kinds = {"config.json": "model", "adapter_config.json": ADAPTER}
+    name = next((name for file, name in kinds.items() if (found[step] / file).exists()), None)
+    if name is None:
         return None
     scratch = folder / ".kept.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -32,7 +38,7 @@ def keep_best(folder: Path, points: Sequence[Point]) -> int | None:
         scratch.mkdir()
         _link_files(found[step], scratch)
         (found[step] / COMPLETE).stat()  # the trainer takes it off before it deletes
-        scratch.rename(folder / "model")
+        scratch.rename(folder / name)
     except OSError:  # the trainer deleted it meanwhile, or has just written its own
         shutil.rmtree(scratch, ignore_errors=True)
         return None

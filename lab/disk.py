@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from lab.checkpoint import spare
+from lab.checkpoint import ADAPTER, spare
 from lab.findings import Finding
 from lab.reach import scratch
 from record.views import Job, Views
@@ -58,7 +58,7 @@ def excess(views: Views, session: Path, quota: int | None) -> Iterator[Finding]:
 
 def forget(folder: Path) -> None:
     """Take a job's weights away."""
-    for name in ("model", "checkpoints"):
+    for name in ("model", "checkpoints", ADAPTER):
         remove(folder / name)
 
 

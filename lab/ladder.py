@@ -9,6 +9,8 @@ from typing import Any
 from recipes.catalogue import RECIPES
 from recipes.memory import rungs
 
+OFFER = "ablation"  # in a finding's evidence: the changes that `ablation` offers (see lab.offer)
+
 
 def next_rung(recipe: str, config: dict[str, Any], sampling: bool = False) -> tuple[dict[str, Any], str]:
     """(settings to change, what to do in words) for the same run in less memory.
@@ -45,7 +47,7 @@ def ablation(recipe: str, config: dict[str, Any]) -> list[dict[str, Any]]:
 
     A third of the learning rate, and a KL penalty of 0.04 (0.01 to 0.04 are usual) where there is less.
     """
-    known = settings(recipe, config)
+    known = config if recipe == "script" else settings(recipe, config)  # a script knows its own settings only
     slower = [{"lr": float(f"{known['lr'] / 3:.2g}")}] if "lr" in known else []
     return slower + ([{"beta": 0.04}] if known.get("beta", 1) < 0.04 else [])
 

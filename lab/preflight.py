@@ -10,7 +10,7 @@ from lab.clock import MARGIN, Count, Estimate, Room
 from lab.diagnose import TRUNCATED_STOP, TRUNCATED_WARN
 from lab.findings import Finding
 from lab.integrity import Index
-from lab.wording import Wording, template_mismatch
+from lab.wording import Wording, given_template, template_mismatch
 from recipes import sft
 from recipes.memory import USABLE, Shape, halves, needed_each, rungs
 from recipes.rows import leaves
@@ -78,6 +78,7 @@ def preflight(
         truncated_share(longest, config, count_tokens),
         no_memory(longest, config, count_tokens, recipe, space),
         template_mismatch(plain, recipe, asked, count_tokens) if asked else None,
+        given_template(config, recipe, asked) if asked else None,
     ]  # fmt: skip
     if not shape and recipe.SHAPE is sft.Completion:
         found += [empty_completions(rows), conflicting_answers(rows)]

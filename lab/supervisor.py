@@ -6,7 +6,7 @@ It keeps nothing that the log or a job's folder does not hold, so that a new one
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from lab.checkpoint import keep_best, whole
 from lab.diagnose import diagnose
 from lab.errors import LabError
 from lab.findings import Finding
+from lab.merge import Merges
 from lab.pulse import Pulse
 from lab.rules import Life
 from lab.shown import figures
@@ -47,9 +48,12 @@ class _Watch:
 class Supervisor:
     """Watches every unfinished job of one session's log."""
 
-    def __init__(self, log: Log, folder: Path, backend: Backend, quota: int | None = None):
-        """`quota`: bytes that the session's folder may take (see lab.disk)."""
+    def __init__(
+        self, log: Log, folder: Path, backend: Backend, env: Mapping[str, str], quota: int | None = None
+    ):  # fmt: skip
+        """`env` is all that a trainer may see of ours; `quota` bytes that the session's folder may take (see lab.disk)."""
         self._journal = Journal(log)
+        self._merges = Merges(folder, env)
         self._quota = quota
         self._tidied = (0, 0)  # jobs ended, and verdicts, when we last made room
         self._folder = folder
@@ -114,6 +118,8 @@ class Supervisor:
     def _look(self, job: Job, watch: _Watch) -> None:
         spec = spec_of(job, self._folder)
         state = self._backend.state(spec.folder)  # before the metrics: what it wrote before it ended is then read
+        if state.ended and self._merges.pending(job, spec.folder):
+            return
         points, watch.offset = self._backend.metrics(spec.folder, watch.offset)
         if points:  # a resume goes back to its checkpoint: what came after it is not part of this curve
             watch.points = [p for p in watch.points if p.step <= points[0].step] + points
@@ -127,7 +133,8 @@ class Supervisor:
         due = time.monotonic() - watch.judged > UNASKED
         new = self._findings(job, watch, spec, life, over) if points or state.ended or job.step == 0 or due else []
         facts += new
-        if state.ended:
+        if state.ended and not self._merges.pending(job, spec.folder):  # which a finding of just now may have begun
+            facts += [found(finding, job.id) for finding in self._merges.failed(job, spec.folder)]
             ended, *again = self._ending(job, [*job.findings, *new], state, spec)
             guards.learn(self._folder, self._journal.views.goal.model, job, ended, [*job.findings, *new])
             facts += [ended, *again]
@@ -206,9 +213,11 @@ def _with_settings(finding: Finding, job: Job) -> Finding:
         return replace(finding, advice=advice, evidence=finding.evidence | {"settings": changes})
     if finding.rule == "reward_collapse":
         tries = ladder.ablation(job.recipe, job.config)
-        said = " | ".join(", ".join(f"{name} = {value}" for name, value in one.items()) for one in tries)
-        advice = f"{finding.advice} A `sweep` over these configs would say what it was: {said}."
-        return replace(finding, advice=advice, evidence=finding.evidence | {"ablation": tries})
+        if not tries:
+            return finding
+        said = " or ".join(", ".join(f"{name} = {value:g}" for name, value in one.items()) for one in tries)
+        advice = f'{finding.advice} Offered, one change in each run: {said}. sweep(offered="{job.id}") starts them.'
+        return replace(finding, advice=advice, evidence=finding.evidence | {ladder.OFFER: tries})
     return finding
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from lab.clock import Count
 from lab.findings import Finding
@@ -55,6 +56,18 @@ def _shared(one: str, other: str) -> str:
     return "".join(letter for letter, _ in pairs)
 
 
+def given_template(config: Mapping[str, Any], recipe: type[TrainingConfig], asked: Wording) -> Finding | None:
+    """Conversations for a model without a chat template: it is given one, unless it is to use its own."""
+    if asked.template or not issubclass(recipe.SHAPE, Conversation):
+        return None
+    what, evidence = "The model has no chat template", {"template": config.get("template", "auto")}
+    if evidence["template"] == "own" and Path(config["model"]).is_dir():
+        advice = "Leave template at auto, and it is given one, or train sft on prompt and completion."
+        return Finding("stop", "given_template", f"{what}, and template is 'own'.", advice, evidence)
+    what += ": it is given one, which is saved with it, and in which its evaluation asks."
+    return Finding("info", "given_template", what, "result.json says which; template chooses another.", evidence)
+
+
 def template_mismatch(
     rows: Sequence[Mapping[str, str]], recipe: type[TrainingConfig], asked: Wording, count_tokens: Count | None
 ) -> Finding | None:
@@ -63,11 +76,12 @@ def template_mismatch(
     Markup is wrong where a template writes it once more, and where the model knows no such token. Never a stop: data
     of another kind may be meant. Words are compared where a row is an answer to a prompt, not in conversations.
     """
-    prompted = issubclass(recipe.SHAPE, Prompted)
-    if recipe.TASK != "CAUSAL_LM" or not (prompted or issubclass(recipe.SHAPE, Conversation)):
+    prompted, spoken = (issubclass(recipe.SHAPE, shape) for shape in (Prompted, Conversation))
+    if recipe.TASK != "CAUSAL_LM" or not (prompted or spoken):
         return None
+    templated = asked.template or spoken  # a model without a template is given one (recipes.template)
     marks = [set(MARKUP.findall(f"{row['prompt']}\n{row['completion']}")) for row in rows]
-    foreign = {mark for mark in set().union(*marks) if asked.template or (count_tokens and count_tokens([mark]) != [1])}
+    foreign = {mark for mark in set().union(*marks) if templated or (count_tokens and count_tokens([mark]) != [1])}
     marked = Counter(mark for found in marks for mark in found & foreign)
     other = [prompted and not asked.asks(row["prompt"]) for row in rows]
     odd = [i for i, found in enumerate(marks) if other[i] or found & foreign]
@@ -78,7 +92,7 @@ def template_mismatch(
         first = rows[other.index(True)]["prompt"]
         what += f", which is {asked.before + '…' + asked.after!r}; row {other.index(True) + 1} asks {first[:80]!r}"
     if marked:
-        why = "the model's chat template writes once more" if asked.template else "is no token of this model"
+        why = "the model's chat template writes once more" if templated else "is no token of this model"
         what += f"; {max(marked.values())} have {max(marked, key=marked.__getitem__)!r} in their text, which {why}"
     advice = (
         "Write these words around every question, or make the rows with prepare_data, and leave markup to the template."

@@ -5,7 +5,7 @@ that the step is right. TRL 1.16 has no trainer for it, so transformers' own is 
 of its own, without a chat template.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ class Config(Limited):
     SHAPE = Steps
     METHOD = "a PRM"
     TASK = "TOKEN_CLS"
+    HEAD: ClassVar = {"num_labels": 2, "id2label": {0: "wrong", 1: "right"}}
     PROBED = "cut"
     SHOWN = (
         "eval_accuracy",
@@ -43,7 +44,7 @@ def build(parts: Parts) -> Any:
     from transformers import DataCollatorForTokenClassification, Trainer, TrainingArguments
 
     config, tokenizer = parts.config, parts.tokenizer
-    model = parts.load("TokenClassification", num_labels=2, id2label={0: "wrong", 1: "right"})
+    model = parts.load("TokenClassification", **config.HEAD)
     if config.lora_rank:
         from peft import get_peft_model
 

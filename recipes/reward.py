@@ -3,7 +3,7 @@
 model/ is transformers' AutoModelForSequenceClassification with one label. It marks answers; it writes none.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
@@ -18,6 +18,7 @@ class Config(Limited):
     SHAPE = Pair
     METHOD = "a reward model"
     TASK = "SEQ_CLS"
+    HEAD: ClassVar = {"num_labels": 1}
     PROBED = "left out"
     SHOWN = ("accuracy", "margin", "eval_accuracy", "eval_margin")  # share of pairs ranked right; eval_: held out
 
@@ -42,7 +43,7 @@ def build(parts: Parts) -> Any:
         max_length=config.max_length,
         center_rewards_coefficient=config.center or None,
     )
-    model = parts.load("SequenceClassification", num_labels=1)
+    model = parts.load("SequenceClassification", **config.HEAD)
     return RewardTrainer(model=model, args=args, **parts.common())
 
 

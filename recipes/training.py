@@ -44,6 +44,7 @@ class TrainingConfig(BaseModel):
     SHAPE: ClassVar[type[shapes.Row]]  # of a row
     METHOD: ClassVar[str]
     TASK: ClassVar[str] = "CAUSAL_LM"  # PEFT's name of what the model does
+    HEAD: ClassVar[dict[str, Any]] = {}  # what a new head is loaded with
     PROBED: ClassVar[Literal["", "cut", "left out", "sampled"]] = ""  # what becomes of long texts; "": not measured
     SHOWN: ClassVar[tuple[str, ...]] = ()  # metrics whose last value belongs into result.json
     LEAST: ClassVar[int] = 1  # rows of a pass
@@ -83,6 +84,10 @@ class TrainingConfig(BaseModel):
     def lengths(self, rows: list[dict[str, Any]], tokenizer: Any) -> list[int]:
         """Tokens of some rows, where they are known before step one and differ."""
         return []
+
+    def with_template(self, tokenizer: Any) -> Any:
+        """The tokenizer with the chat template to train with."""
+        return tokenizer
 
     def passes(self, lengths: list[int], device: str) -> int:
         """Into how many passes of like rows each batch of its own is cut."""
@@ -169,7 +174,7 @@ def fit(config: Any, job: Job, build: Build, rows: list[dict[str, Any]], look: L
     job.rewind(resumed_from)
     tokens_before = job.latest().get("num_tokens", 0.0)
     count, config = shared(config, job.accelerators)
-    tokenizer = load_tokenizer(config.model)
+    tokenizer = config.with_template(load_tokenizer(config.model))
     train, held = shapes.split(
         [shapes.as_chat(row) for row in rows] if tokenizer.chat_template else rows, config.eval_fraction, config.seed
     )

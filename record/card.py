@@ -20,6 +20,7 @@ TAG = "ml-intern"  # on every card
 # And one of its kind: what carries it may be written over by a later one of that kind, and by nothing else.
 KINDS = {kind: f"{TAG}-{kind}" for kind in ("model", "report", "space", "demo", "curves")} | {"dataset": f"{TAG}-data"}
 PIPELINES = {"reward": "text-classification", "prm": "token-classification"}
+GIVEN = ("chatml", "plain")  # chat templates of ours, by their names in recipes.template
 LONGEST = 60  # columns of a schema that are shown
 # Settings that name files and services of the machine.
 OF_A_MACHINE = ("data", "model", "teacher", "script", "trackio_project", "trackio_run")
@@ -171,8 +172,10 @@ def _lineage(views: Views, stages: Sequence[Job]) -> str:
     lines = [f"1. {called}, revision {known}" if base else f"1. {called}"]
     for place, job in enumerate(stages, start=2):
         teacher = f", with `{_called(job.config['teacher'])}` as its teacher" if job.config.get("teacher") else ""
+        given = job.ended.result.get("template") if job.ended else None
+        template = f", given the chat template `{given}`" if given in GIVEN else ""  # its trainer may say anything
         idea = f": {cell(job.idea)}" if job.idea else ""
-        lines.append(f"{place}. `{job.id}` ({job.recipe}, {job.step} steps{teacher}){idea}")
+        lines.append(f"{place}. `{job.id}` ({job.recipe}, {job.step} steps{teacher}{template}){idea}")
     return "## Lineage\n\n" + "\n".join(lines)
 
 

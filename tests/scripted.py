@@ -50,7 +50,7 @@ def open_lab(settings: Settings, session: str) -> tuple[Lab, Supervisor, Journal
         lambda: None,
         settings.keys.get("HF_TOKEN"),
     )
-    return lab, Supervisor(opened.log, opened.folder, backend), Journal(opened.log)
+    return lab, Supervisor(opened.log, opened.folder, backend, settings.job_env), Journal(opened.log)
 
 
 def script_session(settings: Settings, session: str, script: Script, extra: Sequence[type[Tool]] = ()) -> Journal:

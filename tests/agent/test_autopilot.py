@@ -188,6 +188,47 @@ def test_an_idea_that_did_not_fit_into_memory_is_tried_in_smaller_batches_and_le
     assert [(idea.batch_size, idea.gradient_checkpointing) for idea in tried] == [(2, False), (1, False), (1, True)]
 
 
+def test_after_a_reward_collapse_what_was_offered_comes_next_one_after_the_other():
+    sft = Trial("sft-1", first_idea(AUDIT, False), "keep", set(), 1.0, 0.5)
+    rl = next(idea for idea in ideas_after(sft) if idea.recipe == "grpo")
+    fell = Trial("grpo-1", rl, "crash", {"reward_collapse"}, None)
+    slower = next_idea([sft, fell], AUDIT)
+    assert slower.settings() == rl.settings() | {"lr": 1e-5}
+    good = Trial("grpo-2", slower, "keep", set(), 1.0, 0.6)  # and the other is tried all the same
+    bound = next_idea([sft, fell, good], AUDIT)
+    assert bound.settings() == rl.settings() | {"beta": 0.04}
+    assert bound.config()["beta"] == 0.04 and "beta" not in slower.config() | sft.idea.config()
+    Config.model_validate({"data": "d", "benchmark": "chains"} | bound.config())
+    assert Idea.of(bound.text, bound.data(), {"data": "d"} | bound.config(), "grpo") == bound
+    after = next_idea([sft, fell, good, Trial("grpo-3", bound, "discard", set(), 1.0, 0.5)], AUDIT)
+    assert after.lr == good.idea.lr * 3 or after.beta == 0.0  # from the one that was kept, by the usual order
+
+
+def test_it_launches_what_was_offered_as_any_other_idea():
+    talk = Talk().begun().trained("sft-1", replace(first_idea(AUDIT, False), worked=1.0), 0.5, "keep")
+    while "grpo" not in str(talk.next.calls[-1]):
+        job, (_, given) = f"sft-{len(talk.messages)}", talk.next.calls[-1]
+        for name, arguments in talk.next.calls[:-1]:
+            talk.answer(name, arguments, {"file": "f"})
+        talk.answer("train", given, {"job": job})
+        talk.answer("wait", {"job": job}, {"job": job, "state": "done", "reason": "", "findings": []})
+        talk.score(job, "dev", 0.4)
+        talk.answer("promote", {"model": job}, {"model": job, "verdict": "discard", "best": "sft-1"})
+    *first, (_, rl) = talk.next.calls
+    for name, arguments in first:
+        talk.answer(name, arguments, {"file": "f"})
+    talk.answer("train", rl, {"job": "grpo-1"})
+    found = [{"rule": "reward_collapse", "level": "stop", "what": "It fell.", "advice": "Lower it."}]
+    talk.answer(
+        "wait", {"job": "grpo-1"}, {"job": "grpo-1", "state": "failed", "reason": "It fell.", "findings": found}
+    )
+    assert calls(talk.next) == ["promote"]
+    talk.answer("promote", {"model": "grpo-1"}, {"model": "grpo-1", "verdict": "crash", "best": "sft-1"})
+    ((name, tried),) = talk.next.calls  # on the same rows: none are prepared
+    assert (name, tried["config"]) == ("train", rl["config"] | {"lr": 1e-5})
+    assert tried["idea"] == "GRPO of grpo-1 with lr 1e-05 instead of 3e-05: its reward fell."
+
+
 def test_no_idea_is_tried_twice_and_a_discarded_one_is_not_built_on():
     trials, seen = [Trial("sft-1", first_idea(AUDIT, False), "keep", set(), 1.0)], []
     while (idea := next_idea(trials, AUDIT)) and len(trials) < 20:

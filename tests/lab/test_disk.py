@@ -49,7 +49,7 @@ def trained(lab: Lab, journal: Journal, job: str, verdict: str = "", mib: int = 
 
 def opened(settings, new_session, quota: int | None) -> tuple[Lab, Supervisor, Journal]:
     lab, _, journal = open_lab(settings, new_session()[0])
-    return lab, Supervisor(lab.log, lab.folder, lab._backend, quota), journal
+    return lab, Supervisor(lab.log, lab.folder, lab._backend, settings.job_env, quota), journal
 
 
 def weights(lab: Lab) -> list[str]:

@@ -141,6 +141,17 @@ def test_the_best_checkpoint_is_kept_without_what_only_a_resume_needs(tmp_path: 
     assert keep_best(tmp_path, points) is None  # a model that is there stays
 
 
+def test_the_best_checkpoint_of_an_adapter_is_kept_apart_since_it_is_no_model_by_itself(tmp_path: Path):
+    for step in (10, 20):
+        checkpoint(tmp_path, step)
+        made = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        (made / "config.json").rename(made / "adapter_config.json")
+    points = [Point(10, {"eval_loss": 1.0}), Point(20, {"eval_loss": 2.0})]
+    assert keep_best(tmp_path, points) == 10 and not (tmp_path / "model").exists()
+    assert (tmp_path / "adapter" / "adapter_config.json").read_text() == "config.json of 10"
+    assert keep_best(tmp_path, points) is None
+
+
 def test_no_checkpoint_after_a_value_that_is_not_finite_is_the_best():
     points = [
         Point(1, {"reward": 0.1}),

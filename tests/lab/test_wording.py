@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab import data
-from lab.errors import Refused
+from lab.errors import BadInput, Refused
 from lab.hub import Hub
 from lab.integrity import Index
 from lab.models import STARTER, has_template
@@ -122,3 +122,31 @@ def test_a_launch_compares_its_rows_with_the_sessions_task(lab_of):
         lab.train("sft", {"data": "data/own.jsonl"}, 1.0, "", "c1", gain=0.1)
     found = [fact for fact in lab.log if fact.kind == "found" and fact.rule == "template_mismatch"]
     assert [fact.level for fact in found] == ["warn"]
+
+
+def test_a_model_without_a_template_is_told_that_it_is_given_one_and_refused_its_own(hub, templated):
+    talk = [{"role": "user", "content": CHATML.format("hi")}, {"role": "assistant", "content": "ho"}]
+    rows = [{"messages": talk}]
+
+    def found(model: Path, recipe=chat.Config, **config) -> dict[str, str]:
+        asked, given = wording("chains", model, hub), {"lr": 1e-3, "model": str(model)} | config
+        said = preflight(rows, given, Index([]), None, 2**40, None, None, recipe, asked=asked)
+        return {finding.rule: finding.level for finding in said}
+
+    assert found(STARTER)["given_template"] == found(STARTER, template="plain")["given_template"] == "info"
+    assert found(STARTER, template="own")["given_template"] == "stop"
+    assert "given_template" not in found(templated, template="own")
+    assert "template_mismatch" in found(STARTER)  # markup by hand, which the given one writes once more
+
+
+def test_a_launch_of_conversations_is_told_what_becomes_of_them(lab_of):
+    lab, journal = lab_of()
+    rows = [
+        {"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": "ho"}]} for i in range(9)
+    ]
+    lab.workspace.write("data/talk.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(Refused, match="no chat template, and template is 'own'"):
+        lab.train("chat", {"data": "data/talk.jsonl", "template": "own"}, 0.1, "", "c1", 0.1)
+    with pytest.raises(BadInput, match="template: Input should be 'auto', 'own', 'chatml' or 'plain'"):
+        lab.train("chat", {"data": "data/talk.jsonl", "template": "x"}, 0.1, "", "c2", 0.1)
+    assert not journal.views.jobs

@@ -62,11 +62,13 @@ def test_every_turn_of_the_assistant_is_learned_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("template", "words"), [(None, "has no chat template"), (PLAIN, "does not mark the assistant's turns")]
+    ("template", "asked", "words"),
+    [(None, "own", "has no chat template of its own"), (PLAIN, "auto", "does not mark the assistant's turns")],
 )
-def test_a_model_that_cannot_tell_who_speaks_is_refused(tmp_path, template, words):
+def test_a_model_that_cannot_tell_who_speaks_is_refused(tmp_path, template, asked, words):
+    model = spoken(tmp_path / "model", template)
     with pytest.raises(ConfigError, match=words):
-        run("chat", tmp_path / "job", ROWS, model=spoken(tmp_path / "model", template), **SHORT, max_steps=2)
+        run("chat", tmp_path / "job", ROWS, model=model, template=asked, **SHORT, max_steps=2)
 
 
 def test_all_turns_can_be_learned_where_no_template_marks_them(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import re
 
+import pytest
 import yaml
 from PIL import Image
 
@@ -107,6 +108,21 @@ def test_lineage_goes_back_to_the_base_and_names_it_only_where_the_hub_has_it():
     for model, said in (("starter", "not on the Hub"), ("/home/ada/models/mine", "`mine`), of no known Hub id")):
         data, text = card([opened(model), *TWO_STAGES[1:]])
         assert "base_model" not in data and "base_model_relation" not in data and said in text
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [("plain", ", given the chat template `plain`)"), ("own", "20 steps)"), ("<img>", "20 steps)"), ([], "20 steps)")],
+)
+def test_a_card_says_which_chat_template_a_model_was_given(told, said):
+    facts = [
+        fact.model_copy(update={"result": {"template": told}})
+        if isinstance(fact, Ended) and fact.job == "sft-1"
+        else fact
+        for fact in TWO_STAGES
+    ]
+    (line,) = [line for line in card(facts)[1].splitlines() if line.startswith("2. `sft-1`")]
+    assert said in line and "<img>" not in line
 
 
 def test_no_path_of_the_machine_and_no_name_of_its_person_is_published():

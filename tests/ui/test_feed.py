@@ -377,3 +377,18 @@ def test_what_scouts_do_is_told_apart_and_folded(opened, theme: str):
     page.screenshot(path=SHOTS / f"scouts_{theme}.png")
     marks = page.locator(".feed > .rows .row", has_text="skill").locator(".row-mark path")
     assert marks.first.get_attribute("d") != "M4 10.5l4 4 8-9"
+
+
+def test_the_card_of_a_finding_lists_what_it_offers_in_words(opened):
+    evidence = {"step": 20, "ablation": [{"lr": 1e-5}, {"beta": 0.04}]}
+    fact = e.Found(rule="reward_collapse", level="stop", what="It fell.", advice="Lower it.", evidence=evidence)
+    bare = fact.model_copy(update={"evidence": {"step": 20}})  # as in a replay, which has numbers only
+    page, _ = opened(fact, bare)
+    cards = page.locator(".feed .finding")
+    assert [one.locator(".finding-offer").all_inner_texts() for one in cards.all()] == [
+        [
+            "Offered 1: the same run with a learning rate of 1.0e-5",
+            "Offered 2: the same run with a KL penalty (beta) of 0.04",
+        ],
+        [],
+    ]

@@ -270,6 +270,7 @@ export function finding(f) {
     head,
     h("div.finding-what", f.what),
     f.advice ? h("div.finding-advice", f.advice) : null,
+    words.offer(f.evidence?.ablation).map((change) => h("div.finding-offer", change)),
   );
 }
 

@@ -34,7 +34,7 @@ export const clip = (text, length) => (text.length <= length ? text : `${text.sl
 
 /** The one argument of a call that says most. */
 export function argument(args) {
-  const order = ["command", "recipe", "idea", "path", "file", "job", "name", "text", "query"];
+  const order = ["command", "offered", "recipe", "idea", "path", "file", "job", "name", "text", "query"];
   const key = order.find((name) => typeof args[name] === "string" && args[name]);
   const value = key ? args[key] : Object.values(args).find((v) => typeof v === "string" || typeof v === "number");
   if (value !== undefined) return clip(String(value).replace(/\s+/g, " "), 120);
@@ -57,6 +57,15 @@ export function brief(args) {
       : [`${name}=${value}`];
   return clip(leaves(args, "").join(" "), 200);
 }
+
+const SETTINGS = { lr: "a learning rate", beta: "a KL penalty (beta)" };
+
+/** What a finding has offered to try, a line for each run; a replay may hold less than the offer. */
+export const offer = (changes) =>
+  (Array.isArray(changes) ? changes : [])
+    .map((one) => Object.entries(one).map(([name, value]) => `${SETTINGS[name] ?? name.replaceAll("_", " ")} of ${number(value)}`))
+    .filter((said) => said.length)
+    .map((said, i) => `Offered ${i + 1}: the same run with ${said.join(" and ")}`);
 
 export const compact = (value) =>
   new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }).format(value);
