@@ -12,7 +12,7 @@ from typing import Any
 from smolagents.models import ChatMessage, ChatMessageToolCall, ChatMessageToolCallFunction, MessageRole, Model
 
 from agent.context import NOTICES
-from agent.ideas import Idea, Trial, expected_gain, first_idea, next_idea, shortened
+from agent.ideas import ANYWHERE, Idea, Trial, expected_gain, first_idea, next_idea, shortened
 from lab.preflight import TOO_LONG
 
 NAME = "autopilot (a fixed policy, no LLM)"
@@ -172,7 +172,7 @@ def _next_training(past: Lookback) -> Move:
         if smaller is None:
             return _end(past, f"The lab refused: {refused.text}")
         return Move(f"Next idea: {smaller.text}", _launch(past, smaller, len(trials) + 1))
-    if len(trials) >= MAX_IDEAS:
+    if sum("out_of_memory" not in trial.findings for trial in trials) >= MAX_IDEAS:  # that one tested nothing
         return _end(past, f"{MAX_IDEAS} ideas are tried, which is as many as this policy has patience for.")
     audit = past.named("audit_data")[-1]
     if not audit.ok:
@@ -196,7 +196,8 @@ def _launch(past: Lookback, idea: Idea, number: int) -> Calls:
     config = {"data": file or f"data/rows-{number}.jsonl", **idea.config()}
     gains = [e.result.get("delta") or 0.0 for e in past.done("promote")]
     forecast = expected_gain(gains, past.best_score()["value"])
-    return *prepare, ("train", {"recipe": idea.recipe, "config": config, "idea": idea.text, "expected_gain": forecast})
+    asked = {"recipe": idea.recipe, "config": config, "idea": idea.text, "expected_gain": forecast}
+    return *prepare, ("train", asked if idea.machine == ANYWHERE else asked | {"machine": idea.machine})
 
 
 def _smaller(past: Lookback, refused: Exchange, tried: list[Idea]) -> Idea | None:
@@ -235,8 +236,10 @@ def _trials(past: Lookback) -> list[Trial]:
             continue
         status, score = past.status(job), past.score(job, "dev")
         share, value = (score["finished_share"], score["value"]) if score else (None, None)
-        rules = {finding["rule"] for finding in status["findings"]} if status else set()
-        trials.append(Trial(job, idea, verdicts.get(job, "crash"), rules, share, value))
+        said = {finding["rule"]: finding["advice"] for finding in status["findings"]} if status else {}
+        larger = re.search(r'machine = "([^"]+)"', said.get("out_of_memory", ""))
+        verdict = verdicts.get(job, "crash")
+        trials.append(Trial(job, idea, verdict, set(said), share, value, larger[1] if larger else ""))
     return trials
 
 
@@ -245,7 +248,8 @@ def _idea(past: Lookback, launch: Exchange) -> Idea | None:
     config = launch.arguments["config"]
     try:
         text, recipe = launch.arguments.get("idea", ""), launch.arguments.get("recipe", "sft")
-        return Idea.of(text, past.rows()[config["data"]], config, recipe)
+        machine = launch.arguments.get("machine", ANYWHERE)
+        return Idea.of(text, past.rows()[config["data"]], config, recipe, machine)
     except (KeyError, TypeError):
         return None
 

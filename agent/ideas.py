@@ -10,7 +10,10 @@ SMALL = 20_000_000  # parameters; below it a model is trained whole with a large
 MEDIUM = 1_000_000_000  # above it LoRA, after "LoRA Without Regret" (Thinking Machines, 2025)
 LARGEST_LR = 2e-2
 FEWEST_STEPS = 25  # of an idea that is cut short to fit into the time that is left: fewer test nothing
-DATA = ("rows", "worked", "source")  # settings that are of the data; the others are the recipe's
+DATA = ("rows", "worked", "source")  # settings that are of the data
+LAUNCH = ("recipe", "machine")  # and of the launch; the others are the recipe's
+ANYWHERE = "auto"  # the machine that the lab chooses
+FITTING = " To fit into memory:"
 GROUPS_DIFFER = (0.1, 0.95)  # dev scores between which many groups of answers have right and wrong ones to compare [H]
 
 
@@ -32,6 +35,7 @@ class Idea:
     gradient_checkpointing: bool = False
     recipe: str = "sft"
     beta: float = 0.0  # in RL, of the KL penalty
+    machine: str = ANYWHERE
 
     def settings(self) -> dict[str, Any]:
         """Everything but the words."""
@@ -43,17 +47,19 @@ class Idea:
 
     def config(self) -> dict[str, Any]:
         """The recipe's settings, without the data."""
-        left_out = (*DATA, "recipe", *([] if self.beta else ["beta"]))
+        left_out = (*DATA, *LAUNCH, *([] if self.beta else ["beta"]))
         config = {name: value for name, value in self.settings().items() if name not in left_out}
         return config if self.recipe == "sft" else config | {"max_new_tokens": config.pop("max_length")}
 
     @classmethod
-    def of(cls, text: str, data: dict[str, Any], config: dict[str, Any], recipe: str) -> "Idea":
+    def of(
+        cls, text: str, data: dict[str, Any], config: dict[str, Any], recipe: str, machine: str = ANYWHERE
+    ) -> "Idea":
         """The idea behind a launch, from the arguments of its calls. Raises TypeError and KeyError for one of another kind."""
         made = {name: data[name] for name in DATA}
         given = {"max_length" if name == "max_new_tokens" else name: value for name, value in config.items()}
         del given["data"]
-        return cls(text, recipe=recipe, **made, **given)
+        return cls(text, recipe=recipe, machine=machine, **made, **given)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Trial:
     findings: set[str]
     finished_share: float | None  # share of dev answers that ended by themselves
     score: float | None = None  # on dev
+    larger: str = ""  # the machine that the lab names where no setting is left that saves memory
 
 
 def first_idea(audit: dict[str, Any], own_rows: bool) -> Idea:
@@ -84,7 +91,7 @@ def first_idea(audit: dict[str, Any], own_rows: bool) -> Idea:
 def next_idea(trials: Sequence[Trial], audit: dict[str, Any]) -> Idea | None:
     """The first change, in an order set by the last trial's evidence, that leads to settings not tried yet."""
     if "out_of_memory" in trials[-1].findings:
-        return lighter(trials[-1].idea)
+        return lighter(trials[-1].idea) or moved(trials[-1].idea, trials[-1].larger)
     if offered := next(_offered(trials), None):
         return offered
     kept = [trial for trial in trials if trial.verdict == "keep"]
@@ -100,8 +107,18 @@ def lighter(idea: Idea) -> Idea | None:
     if not changes:
         return None
     settings = ", ".join(f"{name} {value}" for name, value in changes.items())
-    words = idea.text.partition(" To fit into memory:")[0]
-    return replace(idea, **changes, text=f"{words} To fit into memory: {settings}.")
+    return replace(idea, **changes, text=_fitting(idea, settings))
+
+
+def moved(idea: Idea, machine: str) -> Idea | None:
+    """The same idea on a machine with more memory, once; None where there is none."""
+    if not machine or idea.machine != ANYWHERE:
+        return None
+    return replace(idea, machine=machine, text=_fitting(idea, f"on {machine}, which has more of it"))
+
+
+def _fitting(idea: Idea, how: str) -> str:
+    return f"{idea.text.partition(FITTING)[0]}{FITTING} {how}."
 
 
 def _offered(trials: Sequence[Trial]) -> Iterator[Idea]:

@@ -8,22 +8,22 @@ One line a guard in HOME/guards.jsonl, where no command and no trainer can read 
 forget a guard, delete its line.
 """
 
-import fcntl
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from lab import lines
 from lab.findings import Finding
 from recipes.catalogue import RECIPES
 from record.events import Ended, Found
 from record.views import Job
 
+FILE = "guards.jsonl"
 FAST = ("not_finite", "divergence", "gradient_spike", "reward_collapse", "kl_blow_up")  # of a learning rate
 # What a trainer is told by its model, its rows and its settings alone: the same job fails again.
 FIXED = (
@@ -57,9 +57,14 @@ class Guard(BaseModel):
             bool(self.when) and all(_holds(about.get(n), h, v) for n, h, v in self.when)
         )
 
+    def said(self, kept: Sequence["Guard"]) -> bool:
+        """Whether this job has been learned from, or the same is asked already."""
+        mine, asks = (self.session, self.job), (self.rule, self.when, self.same)
+        return any((one.session, one.job) == mine or (one.rule, one.when, one.same) == asks for one in kept)
+
 
 def _holds(seen: Any, how: str, value: Any) -> bool:
-    if how == "is":
+    if how == "is" or seen is None:  # None: as long as the rows are
         return seen == value
     if not isinstance(seen, int | float) or not isinstance(value, int | float):
         return False
@@ -68,17 +73,24 @@ def _holds(seen: Any, how: str, value: Any) -> bool:
 
 def look(session: Path, about: Mapping[str, Any]) -> list[Finding]:
     """What the guards say of a job (see `about`): for each rule, the last one that holds. `session` is its folder."""
-    path = _file(session)
-    held = {guard.rule: guard for guard in _read(path) if guard.holds(about)}
-    return [_finding(guard, about, path) for guard in held.values()]
+    kept = lines.read(lines.shared(session, FILE), Guard)
+    held = {guard.rule: guard for guard in kept if guard.holds(about)}
+    return [_finding(guard, about) for guard in held.values()]
 
 
-def _finding(guard: Guard, about: Mapping[str, Any], path: Path) -> Finding:
+def starved(session: Path, about: Mapping[str, Any]) -> set[str]:
+    """Machines on which a job that needed no more than this one has run out of memory, whatever machine `about` names."""
+    kept = [guard for guard in lines.read(lines.shared(session, FILE), Guard) if guard.rule == "out_of_memory"]
+    on = [(guard, str(value)) for guard in kept for name, _, value in guard.when if name == "machine"]
+    return {machine for guard, machine in on if guard.holds({**about, "machine": machine})}
+
+
+def _finding(guard: Guard, about: Mapping[str, Any]) -> Finding:
     same = guard.same == about["same"]
     shared = ", ".join(f"{name} = {about.get(name)}" for name, how, _ in guard.when if how != "is")
     who = "The same job" if same or not shared else f"A job like this ({shared})"
     what = f"{who} has failed before, as {guard.job} of {guard.session}: {guard.what}"
-    advice = f"{guard.advice} A person who knows better deletes the line in {path.name}."
+    advice = f"{guard.advice} A person who knows better deletes the line in {FILE}."
     level = "stop" if same and guard.rule == "out_of_memory" else "warn"
     evidence = {
         "guard": guard.rule,
@@ -114,10 +126,11 @@ def learn(session: Path, base: str, job: Job, ended: Ended, findings: Sequence[F
     try:
         asked = about(job.recipe, job.config, base, job.machine)
         what, advice = (stop.what, stop.advice) if stop else (ended.reason, "Change what its error names.")
-        _add(_file(session), Guard(
+        guard = Guard(
             rule=rule, session=session.name, job=job.id, what=what, advice=advice, same=asked["same"],
             when=_when(rule, asked),
-        ))  # fmt: skip
+        )  # fmt: skip
+        lines.add(lines.shared(session, FILE), guard, guard.said)
     except (OSError, ValueError) as error:  # a config that is none, a reason that no file can hold
         logging.getLogger(__name__).warning("no guard was kept of %s: %s", job.id, error)
 
@@ -133,42 +146,3 @@ def _when(rule: str, about: Mapping[str, Any]) -> tuple[tuple[str, Any, Any], ..
     else:
         return ()
     return tuple((name, how, about[name]) for name, how in asks.items() if name in about)
-
-
-def _file(session: Path) -> Path:
-    return session.parent.parent / "guards.jsonl"
-
-
-def _read(path: Path) -> list[Guard]:
-    """Every guard, oldest first."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            return _parsed(file.read())
-    except OSError:
-        return []
-
-
-def _parsed(text: bytes) -> list[Guard]:
-    """The guards of a list; a line that a person has left half deleted is none."""
-    found = []
-    for line in text.splitlines():
-        with suppress(ValidationError):
-            found.append(Guard.model_validate_json(line))
-    return found
-
-
-def _add(path: Path, guard: Guard) -> None:
-    """Append it, unless this job has been learned from, or the same is asked already. Raises OSError, ValueError."""
-    line = guard.model_dump_json().encode()
-    with path.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        text = file.read()
-        for known in _parsed(text):
-            if (known.session, known.job) == (guard.session, guard.job):
-                return
-            if (known.rule, known.when, known.same) == (guard.rule, guard.when, guard.same):
-                return
-        torn = b"\n" if text and not text.endswith(b"\n") else b""
-        file.write(torn + line + b"\n")

@@ -7,14 +7,13 @@ after a crash: nothing is then started twice.
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lab import data, guards, script, shown
+from lab import data, guards, peaks, script, shown
 from lab.backend import Backend, Machine
 from lab.clock import Estimate, Room, estimate, room
 from lab.demand import demand, space_of
@@ -26,7 +25,7 @@ from lab.forecast import expectation
 from lab.hub import Hub, Token
 from lab.integrity import Index
 from lab.judge import same, score_of, seal_of, verdict_on
-from lab.machine import has_bfloat16, memory, this_machine
+from lab.machine import machine_here, this_machine
 from lab.models import config_of, parameters, sizes, token_counter, where
 from lab.place import Wait, choose
 from lab.preflight import preflight, wrong_columns
@@ -39,6 +38,7 @@ from recipes.benchmarks import Split
 from recipes.catalogue import RECIPES  # what `train` may run; `evaluate` is the judge's and runs through `measure` only
 from recipes.grace import LONGEST
 from recipes.job import problems
+from recipes.memory import Shape
 from record.events import Event, Expectation, Launched, Noted
 from record.journal import Journal
 from record.log import Log
@@ -140,7 +140,7 @@ class Lab:
         left = self.room(place)
         takes, count = self.estimate(recipe, full, rows, place.name), token_counter(full["model"])
         expects = expectation(gain, kill, takes.seconds / 3600 if takes else None)
-        free, space = shutil.disk_usage(self.folder).free, space_of(full, self._hub, place)
+        free, space = shutil.disk_usage(self.folder).free, space_of(full, self._hub, place, peaks.look(self.folder))
         asked, kind = wording(self.views.goal.task, full["model"], self._hub), RECIPES[recipe]
         findings = preflight(rows, full, self._index(), count, free, left, takes, kind, space, hours, asked)
         models = {name: full[name] for name in ("model", "teacher") if full.get(name)}
@@ -173,19 +173,18 @@ class Lab:
         self, asked: str, recipe: str, config: dict[str, Any], hours: float = EVAL_HOURS, call: str = ""
     ) -> Machine:
         """The machine of a job (see lab.place). Raises LabError."""
-        device, now = config.get("device", "auto"), datetime.now(UTC)
-        name = this_machine(device)
-        here = Machine(name, *memory(device), self._backend.price(name), half=has_bfloat16(device))
-        cap = self.views.budget.dollars if device == "auto" else None
-        dollars = None if cap is None else cap - self.views.dollars(now) - self.views.committed_dollars(now)
+        device = config.get("device", "auto")
+        here = machine_here(self._backend.price, device)
+        dollars = self.views.free_dollars(datetime.now(UTC)) if device == "auto" else None
 
-        shape = cache(lambda: sizes(config_of(config["model"], self._hub) or {}))  # the Hub is asked once at most
+        def shape() -> Shape | None:
+            return sizes(config_of(config["model"], self._hub) or {})
 
-        def needs(machine: Machine) -> int:
-            return demand(recipe, config, machine, shape())
-
+        needs, starved = demand(recipe, config, peaks.look(self.folder), shape), set[str]()
+        if recipe in RECIPES:
+            starved = guards.starved(self.folder, guards.about(recipe, config, self.views.goal.model, here.name))
         wait = self._wait(recipe, config, hours, call) if asked == "auto" and dollars is not None else Wait()
-        return choose(asked, needs, here, self._backend.machines, dollars, hours, wait)
+        return choose(asked, needs, here, self._backend.machines, dollars, hours, wait, starved)
 
     def _wait(self, recipe: str, config: dict[str, Any], hours: float, call: str) -> Wait:
         """What a training job would have before it here. Raises LabError for rows that cannot be read."""

@@ -16,7 +16,7 @@ def next_rung(recipe: str, config: dict[str, Any], sampling: bool = False) -> tu
     """(settings to change, what to do in words) for the same run in less memory.
 
     First smaller batches with more accumulation, so that the effective batch stays; then gradient checkpointing; then
-    a bigger machine, with no settings to change. While answers are sampled for rejection, only how many at a time.
+    a bigger machine (see lab.place.larger), with no settings to change. While answers are sampled for rejection, only how many at a time.
 
     Args:
         config: The job's; what it leaves out is the recipe's default.

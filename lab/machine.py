@@ -5,12 +5,14 @@ choice, which lab.confine keeps shut. On rented machines they use all.
 """
 
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import psutil
 
+from lab.backend import Machine
 from recipes.memory import MIB, Device, cpu_halves
 
 CGROUP = Path("/sys/fs/cgroup")  # version 2: what a container may use, and what became of it
@@ -20,6 +22,12 @@ def this_machine(device: str = "auto") -> str:
     """For example "local NVIDIA T4", by the first GPU that nvidia-smi names, or "local CPU, 2 cores" (always for "cpu")."""
     gpu = _gpu() if device == "auto" else None
     return f"local {gpu[0]}" if gpu else f"local CPU, {psutil.cpu_count() or 1} cores"
+
+
+def machine_here(price: Callable[[str], float | None], device: str = "auto") -> Machine:
+    """This machine for a job whose setting `device` is this. `price` knows the dollars an hour of a name."""
+    name = this_machine(device)
+    return Machine(name, *memory(device), price(name), half=has_bfloat16(device))
 
 
 def memory(device: str = "auto") -> tuple[Device, int]:

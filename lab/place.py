@@ -1,12 +1,14 @@
 """Where a job runs: here, or on a rented machine. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from lab.backend import RENTED, Machine
-from lab.errors import BadInput, Refused
+from lab.errors import BadInput, LabError, Refused
 from recipes.memory import USABLE
 from record.words import duration
+
+STARVED = "such a job has run out of memory on {}"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ def choose(
     dollars: float | None,
     hours: float = 0.0,
     wait: Wait = Wait(),
+    starved: Collection[str] = (),
 ) -> Machine:
     """The machine of a job.
 
@@ -46,6 +49,7 @@ def choose(
         rented: What can be rented, by its whole name. Raises LabError where it cannot be asked.
         dollars: What the session may still spend; None without a cap, and then nothing is rented.
         hours: The longest that the job may run.
+        starved: Where such a job has run out of memory: "auto" is a machine with more, whatever it is said to need.
 
     Raises:
         BadInput: There is no such machine.
@@ -54,9 +58,11 @@ def choose(
     if asked == "local" or (asked == "auto" and dollars is None):
         return here
     if asked == "auto":
-        need = needs(here)
-        late = need <= USABLE * here.bytes
-        why = wait.why if late else _short(need, here)
+        need, known = needs(here), [here, *rented().values()] if starved else []
+        least = max((one.bytes for one in known if one.name in starved), default=0)
+        fits_here = need <= USABLE * here.bytes
+        late = fits_here and here.bytes > least
+        why = wait.why if late else STARVED.format(", ".join(sorted(starved))) if fits_here else _short(need, here)
         if not why:
             return here
         most = (wait.takes / 3600 if wait.takes else hours) if late else 0.0
@@ -65,6 +71,7 @@ def choose(
             for one in rented().values()
             if one.device == "cuda"
             and one.price
+            and one.bytes > least
             and one.price * most <= (dollars or 0.0)
             and needs(one) <= USABLE * one.bytes
         ]
@@ -77,6 +84,41 @@ def choose(
     if dollars is None:
         raise Refused(f"{machine.name} costs money, and the session has no cap of dollars; ask the person to set one.")
     return machine
+
+
+def larger(
+    than: str,
+    needs: Callable[[Machine], int],
+    here: Machine,
+    rented: Callable[[], Mapping[str, Machine]],
+    dollars: float | None,
+    hours: float,
+) -> tuple[Machine | None, str]:
+    """The cheapest machine with more memory than the one where a job ran out of it, and what to do; no CPU after a GPU.
+
+    Args:
+        than: Its name.
+        dollars: What the session may still spend; None without a cap.
+        hours: How long the job takes, or may.
+    """
+    try:
+        offers = rented() if dollars is not None or than != here.name else {}
+    except LabError as error:
+        return None, f"None can be rented: {error}"
+    ran = {here.name: here, **offers}.get(than, here)
+    more = [one for one in (here, *offers.values()) if one.bytes > ran.bytes and one.device in ("cuda", ran.device)]
+    fits = [one for one in more if one.price is not None and needs(one) <= USABLE * one.bytes]
+    best = min(fits, key=lambda one: one.price or 0.0, default=None)
+    if best is None and dollars is None:
+        return None, "Nothing is rented without a cap of dollars; ask the person to set one."
+    if best is None:
+        return None, f"None that can be rented has more than {ran.bytes / 2**30:.1f} GiB and would hold it."
+    about = f"{best.bytes / 2**30:.1f} GiB for ${best.price:g} an hour"
+    if not best.here and (best.price or 0.0) * hours > (dollars or 0.0):
+        left = f"it may run for {duration(hours * 3600)}, and ${max(0.0, dollars or 0.0):.2f} are left"
+        return None, f"The cheapest with more memory, {best.name} ({about}), is too dear: {left}."
+    name = "local" if best.here else best.name.removeprefix(RENTED)
+    return best, f'Train it again as it is with machine = "{name}": {about}.'
 
 
 def _short(need: int, here: Machine) -> str:

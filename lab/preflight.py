@@ -2,17 +2,16 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from lab.backend import Machine
 from lab.clock import MARGIN, Count, Estimate, Room
+from lab.demand import Space, tokens_of
 from lab.diagnose import TRUNCATED_STOP, TRUNCATED_WARN
 from lab.findings import Finding
 from lab.integrity import Index
 from lab.wording import Wording, given_template, template_mismatch
 from recipes import sft
-from recipes.memory import USABLE, Shape, halves, needed_each, rungs
+from recipes.memory import USABLE, rungs
 from recipes.rows import leaves
 from recipes.training import TrainingConfig
 from record.words import duration
@@ -23,26 +22,8 @@ CONFLICTING_INFO = 0.05  # share of rows whose prompt has several completions [H
 DISK_WARN, DISK_STOP = 2**30, 256 * 2**20  # bytes free
 TOO_LONG = "does not fit into the time that is left"  # how a refusal for time reads
 UNSURE = 1.15  # how far off an estimate of memory may be
-CHARACTERS = 3  # a token, where nobody can count them; English has about 4 [H]
 LORA = {"lora_rank": 16}
 LR_RANGE = (1e-7, 3e-2)  # outside it nothing is learned, or nothing stays finite [H]
-
-
-@dataclass(frozen=True)
-class Space:
-    """A model, and the machine that a trainer has for it."""
-
-    machine: Machine
-    shape: Shape
-    size: int | None = None  # parameters, where the model's files lie on this disk
-
-    def needs(self, recipe: type[TrainingConfig], settings: dict[str, Any], length: int) -> int:
-        """Bytes at the peak of training on each accelerator, with rows of `length` tokens (see recipes.memory)."""
-        on, size = self.machine, self.size or self.shape.parameters
-        half = halves(on.device, on.half, size, recipe.PROBED == "sampled")
-        return needed_each(
-            self.shape, settings, length, on.device, recipe.METHOD, self.size, on.accelerators, on.bytes, recipe.LEAST, half
-        )  # fmt: skip
 
 
 def preflight(
@@ -184,11 +165,11 @@ def no_memory(
     recipe: type[TrainingConfig],
     space: Space | None,
 ) -> Finding | None:
-    """By the estimate of recipes.memory. Refused is only what one row at a time with gradient checkpointing cannot mend."""
+    """By lab.demand. Refused is only what one row at a time with gradient checkpointing cannot mend."""
     if space is None:
         return None
     full = {name: field.default for name, field in recipe.model_fields.items()} | config
-    length, on = _tokens(rows, full, count_tokens), space.machine
+    length, on = tokens_of(rows, full, count_tokens), space.machine
 
     def needs(**settings: Any) -> int:
         return space.needs(recipe, full | settings, length)
@@ -203,6 +184,13 @@ def no_memory(
         f"and this machine has {many}{gib(on.bytes)} of {'GPU memory' if on.device == 'cuda' else 'memory'}."
     )
     evidence = {"needs_bytes": needs(), "has_bytes": on.bytes, "length": length}
+    estimated, peak = space.corrected(recipe, full, length)
+    if peak:
+        what += (
+            f" Estimated were {gib(estimated)}, times {peak.factor:.2f}: "
+            f"{peak.job} of {peak.session} took {gib(peak.measured)}, estimated {gib(peak.estimated)}."
+        )
+        evidence |= {"estimated_bytes": estimated, "corrected_by": peak.model_dump(include={"session", "job"})}
     if fit:
         changed = ", ".join(f"{name} = {value}" for name, value in fit.items() if value != full[name])
         advice = f"Use {changed}: the same rows a step in about {gib(needs(**fit))}."
@@ -216,16 +204,6 @@ def no_memory(
         changed = ", ".join(f"{name} = {value}" for name, value in (LORA | small).items() if value != full[name])
         return Finding(level, "no_memory", what, f"Train an adapter: {changed}.", evidence | {"fits": LORA | small})
     return Finding(level, "no_memory", what, "Use a smaller model, shorter rows or a larger machine.", evidence)
-
-
-def _tokens(rows: Sequence[dict[str, Any]], full: dict[str, Any], count_tokens: Count | None) -> int:
-    """Tokens of the longest row, as far as it is not cut, and of what a recipe samples after it."""
-    longest = sorted((row["prompt"] + row["completion"] for row in rows), key=len)[-8:]
-    tokens = max(count_tokens(longest) if count_tokens else (len(text) // CHARACTERS + 1 for text in longest))
-    most = full.get("max_length")
-    if full.get("packing") and most:
-        return most
-    return min(tokens, most) if most else tokens + full.get("max_new_tokens", 0)
 
 
 def gib(size: float) -> str:

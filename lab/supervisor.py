@@ -7,18 +7,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lab import disk, forecast, guards, ladder
-from lab.backend import RENTED, Backend, JobSpec, JobState, Point, pace_eta, read_json
+from lab import demand, disk, forecast, guards, ladder, peaks
+from lab.backend import RENTED, Backend, JobSpec, JobState, Machine, Point, pace_eta, read_json
 from lab.checkpoint import keep_best, whole
 from lab.diagnose import diagnose
 from lab.errors import LabError
 from lab.findings import Finding
+from lab.machine import machine_here
 from lab.merge import Merges
+from lab.place import larger
 from lab.pulse import Pulse
 from lab.rules import Life
 from lab.shown import figures
@@ -137,6 +140,8 @@ class Supervisor:
             facts += [found(finding, job.id) for finding in self._merges.failed(job, spec.folder)]
             ended, *again = self._ending(job, [*job.findings, *new], state, spec)
             guards.learn(self._folder, self._journal.views.goal.model, job, ended, [*job.findings, *new])
+            if not again:
+                self._learn(job, ended, [*job.findings, *new])
             facts += [ended, *again]
             del self._watches[job.id]
         elif state.seconds > job.hours * 3600 + OVERTIME and not job.machine.startswith(RENTED):
@@ -159,12 +164,48 @@ class Supervisor:
         # that is its trainer's to write: a job of which no rule can say anything ends all the same
         said = self._guarded(diagnose, watch.points, spec, probe, life) or []
         said += forecast.judge(watch.points, job.expects, over)
-        new = [_with_settings(f, job) for f in said if (f.rule, f.level) not in known]
+        new = [self._with_settings(f, job) for f in said if (f.rule, f.level) not in known]
         stop = next((f for f in new if f.level == "stop"), None)
         if stop and not any(level == "stop" for _, level in known):
             kept = keep_best(spec.folder, watch.points)
             new[new.index(stop)] = stop if kept is None else _with_kept(stop, kept, job)
         return [found(finding, job.id) for finding in new]
+
+    def _with_settings(self, finding: Finding, job: Job) -> Finding:
+        """With what to change after a job ran out of memory, or to try after its reward fell; any other as it is."""
+        if finding.rule == "out_of_memory":
+            changes, advice = lighter(job)
+            tries: dict[str, Any] = {"settings": changes}
+            if not changes:
+                machine, where = self._larger(job)
+                about = machine and {"name": machine.name, "bytes": machine.bytes, "price": machine.price}
+                advice, tries = f"{advice} {where}", tries | {"machine": about}
+            return replace(finding, advice=advice, evidence=finding.evidence | tries)
+        if finding.rule == "reward_collapse" and (runs := ladder.ablation(job.recipe, job.config)):
+            said = " or ".join(", ".join(f"{name} = {value:g}" for name, value in one.items()) for one in runs)
+            advice = f'{finding.advice} Offered, one change in each run: {said}. sweep(offered="{job.id}") starts them.'
+            return replace(finding, advice=advice, evidence=finding.evidence | {ladder.OFFER: runs})
+        return finding
+
+    def _larger(self, job: Job) -> tuple[Machine | None, str]:
+        """The next machine for a job that ran out of memory. The price list of those that can be rented is asked for."""
+        now, takes = datetime.now(UTC), job.expects.hours if job.expects else None
+        dollars = self._journal.views.free_dollars(now)
+        if dollars is not None:  # what it would still have cost is free
+            dollars += job.dollars(job.may_run_s(now))
+        needs = demand.demand(job.recipe, job.config, peaks.look(self._folder))
+        return larger(job.machine, needs, self._here(job), self._backend.machines, dollars, takes or job.hours)
+
+    def _here(self, job: Job) -> Machine:
+        return machine_here(self._backend.price, job.config.get("device", "auto"))
+
+    def _learn(self, job: Job, ended: Ended, findings: list[Found]) -> None:
+        """Keep how much memory it has taken, where its machine is known."""
+        with suppress(LabError):
+            rented = job.machine.startswith(RENTED)
+            machine = self._backend.machines().get(job.machine) if rented else self._here(job)
+            if machine:
+                demand.learn(self._folder, job, machine, ended.result, findings)
 
     def _ending(
         self, job: Job, findings: list[Found], state: JobState, spec: JobSpec
@@ -204,21 +245,6 @@ class Supervisor:
             revisions=job.revisions,
         )  # fmt: skip
         return ended, found(finding, job.id), again
-
-
-def _with_settings(finding: Finding, job: Job) -> Finding:
-    """With the settings to change after a job ran out of memory, or to try after its reward fell; any other as it is."""
-    if finding.rule == "out_of_memory":
-        changes, advice = lighter(job)
-        return replace(finding, advice=advice, evidence=finding.evidence | {"settings": changes})
-    if finding.rule == "reward_collapse":
-        tries = ladder.ablation(job.recipe, job.config)
-        if not tries:
-            return finding
-        said = " or ".join(", ".join(f"{name} = {value:g}" for name, value in one.items()) for one in tries)
-        advice = f'{finding.advice} Offered, one change in each run: {said}. sweep(offered="{job.id}") starts them.'
-        return replace(finding, advice=advice, evidence=finding.evidence | {ladder.OFFER: tries})
-    return finding
 
 
 def lighter(job: Job) -> tuple[dict[str, Any], str]:

@@ -207,6 +207,11 @@ class Views:
         """What running and queued jobs may still cost: their hours, less what they ran up to `now`."""
         return sum(job.dollars(job.may_run_s(now)) for job in self._running.values())
 
+    def free_dollars(self, now: datetime) -> float | None:
+        """Dollars that are neither spent nor spoken for; None without a cap."""
+        cap = self.budget.dollars
+        return None if cap is None else cap - self.dollars(now) - self.committed_dollars(now)
+
     def left_s(self, now: datetime) -> float | None:
         """Seconds until the wall clock or the jobs' clock is used up; None where there is no cap."""
         caps = []

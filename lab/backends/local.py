@@ -14,12 +14,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from lab import peaks
 from lab.backend import JobSpec, JobState, Machine, Point, own_file, read_json, write_json
 from lab.backends.folder import SENTENCE, log_tail, metrics, result, why
 from lab.backends.runner import LOG, cancel_file, eta, holds_machine, holds_ticket, launching, run_file
 from lab.demand import demand
 from lab.errors import LabError
-from lab.machine import has_bfloat16, ram
+from lab.machine import machine_here
 from lab.machine import memory as machine
 from lab.processes import alive, identity, send
 from lab.queue import Queue
@@ -82,12 +83,11 @@ class LocalBackend:
         for path in (*stale, run_file(spec.folder)):
             path.unlink(missing_ok=True)
         write_json(spec.folder / "config.json", spec.config)
-        device, memory = ("cpu", ram()) if self._beside(spec) else machine()
-        on = Machine(spec.machine, device, memory, None, half=has_bfloat16("auto" if device == "cuda" else "cpu"))
-        needs = demand(spec.recipe, spec.config, on)
+        on = machine_here(self.price, "cpu" if self._beside(spec) else "auto")
+        needs = demand(spec.recipe, spec.config, peaks.look(spec.folder.parent.parent))(on)
         about = {"job": spec.job, "recipe": spec.recipe, "hours": spec.hours, "attempt": spec.attempt}
-        about |= {"takes_s": spec.takes_s, "device": device}
-        about |= {"needs": needs if needs <= USABLE * memory else 0}  # no waiting gives a machine more than it has
+        about |= {"takes_s": spec.takes_s, "device": on.device}
+        about |= {"needs": needs if needs <= USABLE * on.bytes else 0}  # no waiting gives a machine more than it has
         queue = self._queue / BESIDE if self._beside(spec) else self._queue
         write_json(spec.folder / "job.json", about | {"queue": str(queue), "launched": time.time()})
 

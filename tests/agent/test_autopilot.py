@@ -229,6 +229,55 @@ def test_it_launches_what_was_offered_as_any_other_idea():
     assert tried["idea"] == "GRPO of grpo-1 with lr 1e-05 instead of 3e-05: its reward fell."
 
 
+def starved(talk: Talk, job: str, advice: str) -> Talk:
+    """The move that the policy makes next is launched as this job, which runs out of memory."""
+    *prepared, (name, given) = talk.next.calls
+    for before, arguments in prepared:
+        talk.answer(before, arguments, {"file": f"data/{arguments.get('name')}.jsonl"})
+    talk.answer(name, given, {"job": job})
+    found = [{"rule": "out_of_memory", "level": "stop", "what": "It has none.", "advice": advice}]
+    talk.answer("wait", {"job": job}, {"job": job, "state": "failed", "reason": "no memory", "findings": found})
+    return talk.answer("promote", {"model": job}, {"model": job, "verdict": "crash", "best": "base"})
+
+
+def last_words(talk: Talk) -> str:
+    talk.answer("plan", talk.next.calls[0][1], {"steps": 4})
+    return talk.next.calls[0][1]["answer"]
+
+
+def test_after_the_last_setting_it_takes_the_machine_that_the_lab_names_once_and_changes_nothing_else():
+    named, talk = 'It needs a bigger machine. Train it again as it is with machine = "l4x1": 24.0 GiB for $0.8.', Talk()
+    launches, talk = [], talk.begun()
+    while "train" in calls(talk.next):
+        launches.append(talk.next.calls[-1][1])
+        starved(talk, f"sft-{len(launches)}", named)
+    settings = [launch["config"] | {"machine": launch.get("machine", "auto")} for launch in launches]
+    fits = ("batch_size", "grad_accumulation", "gradient_checkpointing", "machine")
+    rungs = [tuple(config.pop(name) for name in fits) for config in settings]
+    assert rungs == [
+        (64, 1, False, "auto"), (32, 2, False, "auto"), (16, 4, False, "auto"), (8, 8, False, "auto"), (4, 16, False, "auto"),
+        (2, 32, False, "auto"), (1, 64, False, "auto"), (1, 64, True, "auto"), (1, 64, True, "l4x1"),
+    ]  # fmt: skip
+    assert settings == [settings[0]] * 9  # length, learning rate, steps, model and the very file of rows
+    assert {launch["recipe"] for launch in launches} == {"sft"}
+    first = launches[0]["idea"]
+    assert launches[-1]["idea"] == f"{first} To fit into memory: on l4x1, which has more of it."
+    assert "No idea is left" in last_words(talk)
+
+
+def test_where_the_lab_names_no_machine_it_ends():
+    talk = Talk().begun()
+    while "train" in calls(talk.next):
+        assert "machine" not in talk.next.calls[-1][1]
+        starved(talk, f"sft-{len(talk.messages)}", "It needs a bigger machine. Nothing is rented without a cap.")
+    assert "No idea is left" in last_words(talk)
+
+
+def test_what_follows_from_an_idea_on_a_larger_machine_runs_there():
+    kept = Trial("sft-1", replace(first_idea(AUDIT, False), machine="l4x1"), "keep", set(), 1.0, 0.5)
+    assert {idea.machine for idea in ideas_after(kept)} == {"l4x1"}
+
+
 def test_no_idea_is_tried_twice_and_a_discarded_one_is_not_built_on():
     trials, seen = [Trial("sft-1", first_idea(AUDIT, False), "keep", set(), 1.0)], []
     while (idea := next_idea(trials, AUDIT)) and len(trials) < 20:

@@ -51,6 +51,19 @@ def test_what_ran_out_of_memory_is_asked_of_jobs_that_need_as_much_on_this_machi
     assert asked(other, machine="an H200") == {} == asked(other, base="org/larger")
 
 
+def test_a_job_that_needs_as_much_knows_where_it_has_starved(session):
+    failed(session, "out_of_memory")
+    failed(session, "out_of_memory", CONFIG | {"max_length": None}, "sft-2")
+
+    def starved(**changes) -> set[str]:
+        return guards.starved(session.with_name("two"), guards.about("sft", CONFIG | changes, "starter", "an H200"))
+
+    assert starved(seed=7) == starved(batch_size=128, data_sha256="b") == starved(max_length=None) == {"a T4"}
+    assert starved(batch_size=32, grad_accumulation=2) == set() == starved(gradient_checkpointing=True)
+    failed(session, "divergence", name="sft-3")
+    assert starved(max_length=None, lr=0.9) == {"a T4"}  # and of nothing else
+
+
 def test_what_diverged_is_asked_of_jobs_with_such_a_learning_rate(session):
     failed(session, "divergence")
     assert asked(session, lr=0.06, batch_size=8, data_sha256="b", machine="an H200") == {

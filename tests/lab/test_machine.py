@@ -32,7 +32,7 @@ def test_a_model_says_its_sizes_without_its_weights(tmp_path):
     for forged in ("{", "[1]", "[" * 100_000):
         (tmp_path / "config.json").write_text(forged)
         assert config_of(tmp_path, Hub(tmp_path / "own")) is None
-        assert demand("evaluate", {"model": str(tmp_path)}, HERE) == 0
+        assert demand("evaluate", {"model": str(tmp_path)})(HERE) == 0
 
 
 def test_sizes_that_are_none_are_unknown_and_a_pipe_for_weights_holds_nobody_up(tmp_path):
@@ -42,12 +42,12 @@ def test_sizes_that_are_none_are_unknown_and_a_pipe_for_weights_holds_nobody_up(
         {"text_config": "none"}, seen | {"hidden_size": "128"}, seen | {"hidden_size": 10**400},
     ):  # fmt: skip
         (tmp_path / "config.json").write_text(json.dumps(other))
-        assert demand("evaluate", {"model": str(tmp_path)}, HERE) == 0
+        assert demand("evaluate", {"model": str(tmp_path)})(HERE) == 0
     (tmp_path / "config.json").write_text(json.dumps(seen))
     weights = tmp_path / "model.safetensors"
     for header in (b"", b"\xff" * 8, b"\x02" + b"\0" * 7 + b"[]"):
         weights.write_bytes(header)
-        assert parameters(tmp_path) is None and demand("evaluate", {"model": str(tmp_path)}, HERE) > 0
+        assert parameters(tmp_path) is None and demand("evaluate", {"model": str(tmp_path)})(HERE) > 0
     weights.unlink()
     os.mkfifo(weights)
     assert parameters(tmp_path) is None

@@ -3,8 +3,8 @@
 import pytest
 
 from lab.backend import Machine
-from lab.errors import BadInput, Refused
-from lab.place import Wait, choose
+from lab.errors import BadInput, LabError, Refused
+from lab.place import Wait, choose, larger
 
 GIB = 2**30
 HERE = Machine("local CPU, 2 cores", "cpu", 16 * GIB, 0.0)
@@ -80,3 +80,58 @@ def test_a_machine_that_is_not_there_or_not_paid_for_is_refused():
         choose("t5", lambda machine: 0, HERE, lambda: OFFERS, 9.0)
     with pytest.raises(Refused, match="no cap of dollars"):
         choose("t4-small", lambda machine: 0, HERE, lambda: OFFERS, None)
+
+
+@pytest.mark.parametrize(
+    ("starved", "needs", "dollars", "name"),
+    [
+        ({HERE.name}, 1 * GIB, 9.0, "hf-jobs l4x1"),  # it would fit here by its estimate; a T4 has no more memory
+        ({HERE.name, "hf-jobs l4x1"}, 1 * GIB, 9.0, "hf-jobs a100-large"),
+        ({"hf-jobs cpu-basic"}, 1 * GIB, 9.0, "hf-jobs l4x1"),  # and it has as much as the one here
+        ({"a machine of old"}, 1 * GIB, 9.0, HERE.name),
+        ({HERE.name}, 100 * GIB, 9.0, HERE.name),  # nothing holds it: preflight and the guards will say it
+        ({HERE.name}, 1 * GIB, None, HERE.name),
+    ],
+)
+def test_what_ran_out_of_memory_is_not_sent_to_a_machine_with_no_more(starved, needs, dollars, name):
+    found = choose("auto", lambda machine: needs, HERE, lambda: OFFERS, dollars, starved=starved)
+    assert found.name == name
+    assert found.here or found.why.startswith("such a job has run out of memory on ")
+
+
+@pytest.mark.parametrize(
+    ("than", "dollars", "hours", "name", "says"),
+    [
+        (HERE.name, 9.0, 1.0, "hf-jobs l4x1", 'machine = "l4x1": 24.0 GiB for $0.8 an hour.'),
+        (HERE.name, 0.5, 0.5, "hf-jobs l4x1", 'machine = "l4x1"'),
+        ("hf-jobs l4x1", 9.0, 1.0, "hf-jobs a100-large", "80.0 GiB for $4"),
+        ("hf-jobs small", 9.0, 1.0, HERE.name, 'machine = "local": 16.0 GiB for $0 an hour.'),
+        (HERE.name, 0.5, 1.0, None, "hf-jobs l4x1 (24.0 GiB for $0.8 an hour), is too dear: it may run for 60.0 min"),
+        ("hf-jobs a100-large", 9.0, 1.0, None, "None that can be rented has more than 80.0 GiB"),
+        (HERE.name, None, 1.0, None, "Nothing is rented without a cap of dollars"),
+    ],
+)
+def test_after_the_last_setting_comes_the_cheapest_machine_with_more_memory(than, dollars, hours, name, says):
+    offers = OFFERS | {"hf-jobs small": Machine("hf-jobs small", "cpu", GIB, 0.001)}
+    found, said = larger(than, lambda machine: 0, HERE, lambda: offers, dollars, hours)
+    assert (found and found.name) == name and says in said
+
+
+def test_no_processor_follows_a_gpu_and_nothing_that_the_estimate_rules_out():
+    more = {"hf-jobs cpu-xl": Machine("hf-jobs cpu-xl", "cpu", 900 * GIB, 1.0)}
+    assert (
+        larger(HERE.name, lambda machine: 30 * GIB, HERE, lambda: OFFERS | more, 9.0, 1.0)[0] == more["hf-jobs cpu-xl"]
+    )
+    found, _ = larger("hf-jobs l4x1", lambda machine: 30 * GIB, HERE, lambda: OFFERS | more, 9.0, 1.0)
+    assert found == OFFERS["hf-jobs a100-large"]
+    assert larger("hf-jobs l4x1", lambda machine: 79 * GIB, HERE, lambda: OFFERS | more, 9.0, 1.0)[0] is None
+
+
+def test_where_the_hub_names_no_machine_the_reason_is_its_own():
+    def none() -> dict[str, Machine]:
+        raise LabError("No HF_TOKEN is set; set one that may write.")
+
+    assert larger(HERE.name, lambda machine: 0, HERE, none, 9.0, 1.0) == (
+        None,
+        "None can be rented: No HF_TOKEN is set; set one that may write.",
+    )

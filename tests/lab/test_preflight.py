@@ -4,8 +4,9 @@ import pytest
 
 from lab.backend import Machine
 from lab.clock import Estimate, Room
+from lab.demand import Space
 from lab.integrity import Index
-from lab.preflight import Space, preflight
+from lab.preflight import preflight
 from recipes import cpt, dpo, kto, sft
 from recipes.benchmarks import Item
 from recipes.memory import Shape

@@ -325,9 +325,9 @@ def test_the_need_of_a_job_is_known_where_its_model_is(tmp_path: Path):
     data = tmp_path / "rows.jsonl"
     data.write_text(json.dumps({"prompt": "a" * 300, "completion": "b"}) + "\n")
     config = {"model": str(STARTER), "data": str(data), "batch_size": 8}
-    small, large = (demand("sft", config | {"batch_size": size}, HERE) for size in (8, 64))
-    assert 2**28 < demand("evaluate", config, HERE) < small < large
-    assert demand("sft", config | {"model": "nowhere"}, HERE) == demand("script", config, HERE) == 0
+    small, large = (demand("sft", config | {"batch_size": size})(HERE) for size in (8, 64))
+    assert 2**28 < demand("evaluate", config)(HERE) < small < large
+    assert demand("sft", config | {"model": "nowhere"})(HERE) == demand("script", config)(HERE) == 0
 
 
 def test_the_numbers_of_a_cgroup_are_read(tmp_path: Path):
