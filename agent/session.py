@@ -29,6 +29,7 @@ from lab.backend import RENTED
 from lab.backends.hf_jobs import HFJobs
 from lab.backends.local import LocalBackend
 from lab.backends.machines import Machines
+from lab.backends.repository import JOB_TOKEN
 from lab.errors import NeedsPerson, OutOfBudget, Stopped
 from lab.hub import client
 from lab.lab import Lab
@@ -55,7 +56,8 @@ def machines(now: Callable[[], Settings]) -> Machines:
     """Where the jobs of a session may run."""
     settings = now()
     here = LocalBackend(settings.queue, settings.job_env, settings.machine_price)
-    return Machines(here, HFJobs(lambda: client(now().keys.get("HF_TOKEN"), settings.job_env)))
+    rented = HFJobs(lambda: client(now().keys.get("HF_TOKEN"), settings.job_env), lambda: now().keys.get(JOB_TOKEN))
+    return Machines(here, rented)
 
 
 STOPPED = Closed(outcome="stopped", reason="stopped by the person")

@@ -23,7 +23,7 @@ from record.log import Log, LogError
 from record.views import Views
 
 NAMES = re.compile(r"[a-z0-9][a-z0-9-]{3,60}")  # of sessions' folders; others that lie there are not ours
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?")  # and a dataset's revision
 # Of each cap; more is a slip of the hand.
 MOST = {"hours": 10_000, "job_hours": 100_000, "dollars": 1_000_000, "tokens": 10**12, "calls": 10**6}
 MIN_FREE = 512 * 2**20  # bytes: two checkpoints of a small model and its logs
@@ -216,7 +216,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
     _check_paths(settings, request)
     try:
         check_driver(driver, settings.keys, settings.api_base)
-        check_task(request.task)
+        task = check_task(request.task)
         model = check_model(
             request.model, Hub(settings.home / "models", settings.keys.get("HF_TOKEN"), settings.job_env)
         )
@@ -236,7 +236,7 @@ def _checked(settings: Settings, request: Request) -> Opened:
     text = request.text.strip() or f"Make {request.model} better at {request.task}."
     return Opened(
         session=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
-        goal=Goal(text=text, task=request.task, model=model, target=request.target, metric=metric),
+        goal=Goal(text=text, task=task, model=model, target=request.target, metric=metric),
         budget=Budget(**{name: getattr(request, name) for name in Budget.model_fields}),
         driver=driver,
         seed=request.seed,

@@ -11,8 +11,10 @@ from pathlib import Path
 from agent import shroud
 from agent.providers import KEYS, SettingsError, default_driver
 from agent.serverlist import ServerConfig, is_http, read_servers
+from lab.backends.repository import JOB_TOKEN
 from lab.confine import guard, landlock
 from lab.reach import CLOSED, NETWORK
+from recipes.secret import hide_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,6 +24,7 @@ KEY_NAMES = (
     "HUGGING_FACE_HUB_TOKEN",
     "OAUTH_CLIENT_SECRET",
     "ML_INTERN_API_KEY",
+    JOB_TOKEN,
     "ML_INTERN_WEBHOOK",  # whoever knows the address can write there
 )
 # For us and for trainers: no telemetry, and a Trackio that several processes may write to.
@@ -145,6 +148,8 @@ def read(environ: dict[str, str] | None = None) -> Settings:
     keys = {name: env[name] for name in KEY_NAMES if env.get(name)}
     api_base = env.get("ML_INTERN_API_BASE") or None
     _check_webhook(keys.get("ML_INTERN_WEBHOOK"))
+    if JOB_TOKEN in keys and keys[JOB_TOKEN] == keys.get("HF_TOKEN"):
+        raise SettingsError(f"{JOB_TOKEN} is your HF_TOKEN, which no machine gets; make one for jobs alone.")
     servers = read_servers(file) if (file := env.get("ML_INTERN_MCP_SERVERS")) else ()
     for server in servers:
         keys |= server.secrets()
@@ -189,7 +194,7 @@ def take_keys_out() -> None:
     for name in KEY_NAMES:
         os.environ.pop(name, None)
     shroud.wipe(KEY_NAMES)
-    shroud.hide_memory()
+    hide_memory()
 
 
 def quiet_libraries() -> None:

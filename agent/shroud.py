@@ -1,4 +1,4 @@
-"""Keep keys out of what others can read of this process: its initial environment, its memory, its error output.
+"""Keep keys out of what others can read of this process: its initial environment, its error output (its memory: recipes.secret).
 
 What a process was started with stands in /proc/<pid>/environ for as long as it lives, whatever it removes from its
 environment later, and every process of the same user can read it: the agent's own commands, for one.
@@ -13,7 +13,6 @@ from typing import Any, TextIO
 
 from record.redact import redact
 
-PR_SET_DUMPABLE = 4  # linux/prctl.h
 ENV_START, ENV_END = 49, 50  # places in /proc/self/stat, from 0 (proc(5): fields 50 and 51)
 
 
@@ -35,12 +34,6 @@ def wipe(names: Iterable[str]) -> None:
             if equals and name in wanted:
                 ctypes.memset(at + len(name) + 1, 0, len(value))
             at += len(entry) + 1
-
-
-def hide_memory() -> None:
-    """No core dump, and no other process of our user may read our memory or attach to us. Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def redact_errors(secrets: Iterable[str]) -> None:

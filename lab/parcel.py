@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("model", "teacher")
 FILES = ("data", "items", "script")
 NOT_THERE = ("trackio_project", "trackio_run")  # curves go by the log
-NEEDS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pydantic", "math-verify")
+NEEDS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pydantic", "math-verify", "huggingface_hub")
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 SOMETIMES = {
     ("quantize", "nf4"): ["bitsandbytes==0.50.2"],

@@ -28,6 +28,7 @@ from record.journal import Journal
 from record.paths import without_paths
 from record.report import report
 from record.views import Job, Views
+from record.words import dataset_of
 
 What = Literal["model", "dataset", "report", "demo", "curves"]
 PLACES: dict[What, Kind] = {  # what kind of repository each goes to
@@ -220,7 +221,8 @@ def _bytes(texts: Mapping[str, str]) -> Files:
 
 def _default_name(views: Views, what: What) -> str:
     session = views.opened.session.rpartition("-")[2] if views.opened else ""
-    kind, _, source = views.goal.task.partition(":")
+    kind, _, file = views.goal.task.partition(":")
+    source, _ = dataset_of(views.goal.task) or (file, "")
     parts = (Path(views.goal.model).name, Path(source).stem if source else kind, session)
     return re.sub(r"[^\w.-]+|--+|\.\.+", "-", "-".join(parts))[: 96 - len("-report")].strip("-.") + ENDINGS[what]
 

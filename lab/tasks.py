@@ -11,6 +11,7 @@ from typing import Any
 from lab.errors import BadInput
 from lab.integrity import Index
 from recipes.benchmarks import Benchmark, Item, Split, load
+from recipes.benchmarks.table import Table
 from recipes.job import write_whole
 from recipes.seal import file_hash, judge_hash
 
@@ -26,15 +27,21 @@ def task(name: str) -> Benchmark:
         raise BadInput(str(error)) from error
 
 
-def check_task(name: str) -> None:
-    """Raise BadInput unless the task exists and has items to measure and to train on."""
+def check_task(name: str) -> str:
+    """The task's name for a session's log: a Hub dataset's with its commit, since it may change and the session's items may not.
+
+    Raises BadInput unless the task exists and has items to measure and to train on.
+    """
     benchmark = task(name)
     try:
+        if isinstance(benchmark, Table):
+            benchmark = task(benchmark.pinned)
         for split in ("heldout", "dev", "train"):
             if not benchmark.items(split, 1, seed=0):
                 raise BadInput(f"The task {name!r} has no {split} items; give it more rows.")
     except ValueError as error:
         raise BadInput(str(error)) from error
+    return benchmark.name
 
 
 def check_training_rows(path: Path) -> Path:

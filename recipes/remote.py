@@ -1,14 +1,17 @@
-"""What stands beside a trainer on a rented machine: `python -m recipes.remote PLACE [NAME=PATH ...]`.
+"""What stands beside a trainer on a rented machine: `python -m recipes.remote PLACE [--commit HUB REPO WITHIN] [NAME=PATH ...]`.
 
 PLACE is a mounted folder that outlives the machine. In it come job.json ({"recipe", "hours", "attempt",
 "accelerators"}), config.json and the files that it names, after HERE instead of the folder's own name; NAME=PATH is a setting that is mounted elsewhere. The trainer
 works on the machine's own disk, since a mount is slow and may have no locks. Back into PLACE/out go its last
 checkpoints while it runs, and at the end all that it leaves but those, with exit.json at last: {"state", "code", "attempt", "seconds", "files"}.
+With --commit PLACE is read-only, and they go into WITHIN/out of a dataset repository instead, with the token that comes
+on our input (recipes.secret) and that the trainer never sees.
 
 Nobody else can reach this machine, so its curves go by its log: a line that begins with MARK is {"file", "at", "of",
 "text"}, what a file of `of` bytes holds from byte `at` on. A reader that hears a line twice writes the same bytes twice.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -23,7 +26,9 @@ from typing import Any
 
 from recipes.grace import checkpoint_bytes, grace
 from recipes.job import write_json
+from recipes.outbox import Commits, Outbox
 from recipes.recorder import COMPLETE
+from recipes.secret import take
 
 MARK = "@ml-intern "
 HERE = "@PLACE@"
@@ -68,23 +73,24 @@ class Teller:
         self._said[name] = (now.st_mtime, start + len(whole))
 
 
-def main(place: Path, mounted: dict[str, str]) -> int:
+def main(place: Path, mounted: dict[str, str], outbox: Outbox) -> int:
     """Run the job of PLACE to its end; 0 where its trainer did."""
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: asked.append(signal.SIGTERM))
     job, config = (json.loads((place / name).read_text()) for name in ("job.json", "config.json"))
     config = {name: _there(value, place) for name, value in config.items()} | mounted
-    work, out = Path(tempfile.mkdtemp(prefix="job-")), place / "out"
-    _restore(out, work)
+    work, out = Path(tempfile.mkdtemp(prefix="job-")), outbox.folder
+    _restore(place / "out", work)
     write_json(work / "config.json", config)
     started, kills, until = time.time(), _oom_kills(), float("inf")
     saves = checkpoint_bytes(config)
     command = [sys.executable, "-m", f"recipes.{job['recipe']}", str(work / "config.json"), str(job["accelerators"])]
-    trainer = subprocess.Popen(command, cwd=work, start_new_session=True)
+    trainer = subprocess.Popen(command, cwd=work, start_new_session=True, stdin=subprocess.DEVNULL)
     teller, why = Teller(work), None
     while trainer.poll() is None:
         teller.tell()
-        _carry(work, out)
+        if _carry(work, out):
+            outbox.changed()
         late = time.time() - started > job["hours"] * 3600
         if why is None and (asked or late):
             why = "cancelled" if asked else "timeout"
@@ -100,6 +106,7 @@ def main(place: Path, mounted: dict[str, str]) -> int:
     ending |= {"starved": _oom_kills() > kills, "seconds": time.time() - started}
     _carry(work, out)
     write_json(out / "exit.json", ending | {"files": _bring(work, out)})
+    outbox.close()
     return 0 if trainer.returncode == 0 else 1
 
 
@@ -117,8 +124,8 @@ def _restore(out: Path, work: Path) -> None:
         shutil.copyfile(out / "metrics.jsonl", work / "metrics.jsonl")
 
 
-def _carry(work: Path, out: Path) -> None:
-    """Keep in `out` the complete checkpoints that the trainer has, and the curve that belongs to them."""
+def _carry(work: Path, out: Path) -> bool:
+    """Keep in `out` the complete checkpoints that the trainer has, and the curve that belongs to them; whether that was news."""
     kept = out / "checkpoints"
     here = {path.name: path for path in work.glob("checkpoints/checkpoint-*") if (path / COMPLETE).exists()}
     there = {path.name for path in kept.glob("checkpoint-*") if (path / COMPLETE).exists()}
@@ -133,6 +140,7 @@ def _carry(work: Path, out: Path) -> None:
             print(f"The checkpoint {name} could not be kept: {error}", flush=True)
     for name in there - set(here) if here else ():
         shutil.rmtree(kept / name, ignore_errors=True)
+    return bool(here) and there != {path.parent.name for path in kept.glob(f"checkpoint-*/{COMPLETE}")}
 
 
 def _bring(work: Path, out: Path) -> dict[str, int]:
@@ -156,7 +164,11 @@ def _copy(source: Path, target: Path) -> None:
         if path.is_file() and not path.is_symlink() and path.name != COMPLETE:
             place = target / path.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+            place.unlink(missing_ok=True)
+            try:
+                os.link(path, place)
+            except OSError:  # it is a mount
+                shutil.copyfile(path, place)
 
 
 def _pieces(data: bytes) -> list[bytes]:
@@ -178,5 +190,28 @@ def _oom_kills() -> int:
     return 0
 
 
+def outbox_of(place: Path, commit: list[str] | None) -> Outbox:
+    """Where the job of PLACE leaves what it makes; `commit` is HUB, REPO and WITHIN."""
+    if not commit:
+        return Outbox(place / "out")
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    hub, repo, within = commit
+    folder = Path(tempfile.mkdtemp(prefix="out-"))
+    return Commits(HfApi(endpoint=hub, token=take()), repo, f"{within}/out", folder)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="recipes.remote")
+    parser.add_argument("place", type=Path)
+    parser.add_argument("mounted", nargs="*", metavar="NAME=PATH")
+    parser.add_argument("--commit", nargs=3, metavar=("HUB", "REPO", "WITHIN"))
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), dict(pair.split("=", 1) for pair in sys.argv[2:])))
+    asked = _arguments()
+    given = dict(pair.split("=", 1) for pair in asked.mounted)
+    sys.exit(main(asked.place, given, outbox_of(asked.place, asked.commit)))

@@ -13,7 +13,7 @@ from record.events import Event, Published, Scored
 from record.paths import without_paths
 from record.report import as_table, cell, driven_by
 from record.views import Job, Views
-from record.words import duration
+from record.words import dataset_of, duration, task_text
 
 CERTIFICATE = "contamination"  # topic of the note
 TAG = "ml-intern"  # on every card
@@ -91,6 +91,7 @@ def _result(score: Scored) -> Any:
         task_type="text-generation", dataset_type=_task_id(score.benchmark), dataset_name=_task_id(score.benchmark),
         dataset_split=score.split, metric_type=score.metric, metric_value=score.value,
         metric_name=f"{score.metric}, sealed held-out items",
+        dataset_revision=(dataset_of(score.benchmark) or ("", ""))[1] or None,
         metric_args={"n": score.n, "low": score.low, "high": score.high, "interval": "Wilson 95 %"},
     )  # fmt: skip
 
@@ -224,7 +225,8 @@ def _source(made: Mapping[str, Any], views: Views) -> str:
     own, task = "the person's own rows", f"the training split of {_task(views.goal.task)}"
     source = made.get("source") or ("own" if made.get("worked_share") is None else "")
     words = {"own": own, "task": task, "both": f"{own}, and {task}"}.get(source, "not recorded")
-    return f"{words}, revision not recorded" if source != "own" and _on_hub(views.goal.task) else words
+    data = dataset_of(views.goal.task)
+    return f"{words}, revision not recorded" if source != "own" and data and not data[1] else words
 
 
 def _certificate(views: Views, stages: Sequence[Job], score: Scored | None) -> str:
@@ -300,17 +302,13 @@ def _tags(kind: str, views: Views, stages: Sequence[Job]) -> list[str]:
     return list(dict.fromkeys([TAG, KINDS[kind], _task_id(views.goal.task), *(job.recipe for job in stages)]))
 
 
-def _on_hub(task: str) -> bool:
-    kind, _, source = task.partition(":")
-    return kind == "table" and not Path(source).is_absolute() and not Path(source).suffix
-
-
 def _task_id(task: str) -> str:
     """A task as a dataset id: of the Hub where it is one, else the benchmark's name without a path."""
-    kind, _, source = task.partition(":")
-    return source if _on_hub(task) else kind if kind == "table" else task
+    kind, data = task.partition(":")[0], dataset_of(task)
+    return data[0] if data else kind if kind == "table" else task
 
 
 def _task(task: str) -> str:
+    """With a Hub dataset's commit, and without a file's folder."""
     kind, _, source = task.partition(":")
-    return f"`{kind}:{Path(source).name}`" if kind == "table" and not _on_hub(task) else f"`{task}`"
+    return f"`{kind}:{Path(source).name}`" if kind == "table" and not dataset_of(task) else task_text(task)

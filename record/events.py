@@ -33,7 +33,7 @@ class Goal(Part):
     """What the person asked for, in the words and in the terms that the lab needs."""
 
     text: str
-    task: str  # a benchmark's name, e.g. "chains", "gym:spell_backward", "table:/data/questions.csv"
+    task: str  # a benchmark's name, e.g. "chains", "gym:spell_backward", "table:/data/questions.csv", "table:org/name@commit"
     model: str  # a folder or a Hub id
     target: float | None = None  # the metric's value to reach on held-out items, in [0, 1]
     metric: str = "accuracy"

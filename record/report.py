@@ -5,7 +5,7 @@ from typing import Any
 
 from record.events import Event, Opened, Promoted, Scored
 from record.views import Job, Views
-from record.words import duration
+from record.words import duration, task_text
 
 WORDS = {
     "done": "finished",
@@ -51,7 +51,11 @@ def _outcome(views: Views, opened: Opened) -> str:
     if closed and closed.outcome != "done":  # then the reason is ours; of a finished session it is the driver's words
         state += f" {_inline(closed.reason)}"
     base, best = views.score("base", "heldout"), views.score(views.best, "heldout")
-    lines = [state, "", f"Task `{opened.goal.task}`, metric {opened.goal.metric}, base model `{opened.goal.model}`."]
+    lines = [
+        state,
+        "",
+        f"Task {task_text(opened.goal.task)}, metric {opened.goal.metric}, base model `{opened.goal.model}`.",
+    ]
     if best is None or base is None:
         lines.append("There is no held-out score of both the base and the best model: nothing is claimed here.")
     elif (base.seal.judge, base.seal.split) != (best.seal.judge, best.seal.split):

@@ -1,8 +1,9 @@
 """Jobs on rented machines of Hugging Face Jobs. Each has its folder here, as a local one has; what happens there comes back into it.
 
-A job travels in a folder of the person's private bucket, which is mounted on the machine: no token goes with it. Its curve
-and its signs of life come by the log (recipes.remote), its model and the rest by the bucket, once it has ended. Which job
-of the Hub it is stands beside its folder, so that whoever comes after us finds it again.
+A job travels in a folder of the person's private bucket, which is mounted on the machine: no token goes with it; or, where
+they may use none, in a private repository, with a token that they made for it (see lab.backends.depot). Its curve and its
+signs of life come by the log (recipes.remote), its model and the rest by bucket or repository, once it has ended. Which
+job of the Hub it is stands beside its folder, so that whoever comes after us finds it again.
 """
 
 import logging
@@ -19,10 +20,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lab.backend import RENTED, JobSpec, JobState, Machine, Point, read_json, write_json
-from lab.backends.bucket import MOUNT, Brought, upload
+from lab.backends.depot import MOUNT, Brought, depot_of, send
 from lab.backends.ear import Ear
 from lab.backends.folder import log_tail, metrics, result, why
 from lab.backends.gauge import events
+from lab.backends.repository import JOB_TOKEN
 from lab.backends.runner import cancel_file, launching
 from lab.checkpoint import keep_best
 from lab.errors import LabError, Refused
@@ -55,10 +57,14 @@ SET_UP = "{} of Hugging Face Jobs is being set up"
 
 
 class HFJobs:
-    """The six verbs (see lab.backend.Backend). `api` gives a client of the Hub with the person's token of now; it may raise LabError."""
+    """The six verbs (see lab.backend.Backend). `api` gives a client of the Hub with the person's token of now; it may raise LabError.
 
-    def __init__(self, api: Callable[[], Any], look: float = LOOK, saving: float = SAVING):
-        self._api = api
+    `token` gives the one that may go to a machine, where there is one."""
+
+    def __init__(
+        self, api: Callable[[], Any], token: Callable[[], str | None] = lambda: None, look: float = LOOK, saving: float = SAVING
+    ):  # fmt: skip
+        self._api, self._token = api, token
         self._every, self._saving = look, saving
         self._prices = PriceList()
         self._lock = threading.Lock()
@@ -124,6 +130,9 @@ class HFJobs:
         if job is None:
             job = self._start(api, spec, owner, place, labels)
         about = {"attempt": spec.attempt, "id": job.id, "owner": owner, "place": place, "timeout": _timeout(spec)}
+        own = next((one for one in job.volumes or () if one.mount_path == MOUNT), None)
+        if own and own.type == "dataset":
+            about["repository"] = own.source
         write_json(about_file(spec.folder), about | {"flavor": spec.machine.removeprefix(RENTED)})
         self._ear(spec.folder)
 
@@ -135,13 +144,16 @@ class HFJobs:
         machine = self._prices.machines(api)[spec.machine]
         with TemporaryDirectory(prefix=".parcel-", dir=spec.folder) as parcel:
             models = pack(replace(spec, hours=_hours(spec)), Path(parcel), machine.accelerators)
-            volumes = [upload(api, owner, Path(parcel), place), *_mounts(models, spec.revisions)]
-        command = _command(models, machine.device == "cpu")
+            token = self._token()
+            own = send(api, token, owner, spec, Path(parcel), place)
+        command, secrets = _command(models, machine.device == "cpu"), {}
+        if own.type == "dataset":
+            command, secrets = _handed([*command, "--commit", api.endpoint, own.source, place]), {JOB_TOKEN: token}
         write_json(about_file(spec.folder), {"attempt": spec.attempt, "unsure": True})
         try:
             return api.run_job(
-                image=IMAGE, command=command, env=ENVIRONMENT, flavor=spec.machine.removeprefix(RENTED),
-                timeout=_timeout(spec), labels=labels, volumes=volumes, namespace=owner,
+                image=IMAGE, command=command, env=ENVIRONMENT, secrets=secrets, flavor=spec.machine.removeprefix(RENTED),
+                timeout=_timeout(spec), labels=labels, volumes=[own, *_mounts(models, spec.revisions)], namespace=owner,
             )  # fmt: skip
         except HfHubHTTPError as error:
             if 400 <= error.response.status_code < 500:  # it has said that it made none
@@ -234,9 +246,9 @@ class HFJobs:
             return False
         if stage not in ("COMPLETED", "ERROR", "CANCELED", "DELETED"):  # one that we do not know: it is not an end
             return False
-        with suppress(LabError), in_words("a log"):  # the bucket has all that counts
+        with suppress(LabError), in_words("a log"):  # what it left has all that counts
             ear.hear(api.fetch_job_logs(**asked))
-        there = Brought(api, known["owner"], known["place"], folder)
+        there = Brought(depot_of(api, known), known["place"], folder)
         left = there.ending(known["attempt"])
         if not left and (job.started_at or "started" in known):  # what its machine wrote last may still be on its way
             ear.ended = ear.ended or time.monotonic()
@@ -250,7 +262,7 @@ class HFJobs:
         if api.whoami()["name"] != known["owner"]:  # it is hidden, and not gone
             return False
         ear.missed = ear.missed or time.monotonic()
-        there = Brought(api, known["owner"], known["place"], folder)
+        there = Brought(depot_of(api, known), known["place"], folder)
         left = there.ending(known["attempt"])
         if not left and time.monotonic() < ear.missed + self._saving:
             return False
@@ -272,7 +284,7 @@ class HFJobs:
 
 
 def about_file(folder: Path) -> Path:
-    """Which job of the Hub it is, beside its folder. {"attempt", "id", "owner", "place", "flavor", "timeout", "started", "ended", "unsure"}"""
+    """Which job of the Hub it is, beside its folder. {"attempt", "id", "owner", "place", "flavor", "timeout", "started", "ended", "unsure", "repository"}"""
     return folder.with_name(f".{folder.name}.hf-job.json")
 
 
@@ -289,6 +301,13 @@ def _command(models: dict[str, str], cpu: bool) -> list[str]:
     wheels = ["--index", CPU_WHEELS, "--index-strategy", "unsafe-best-match"] if cpu else []
     run = ["uv", "run", "--no-project", *wheels, "--with-requirements", f"{MOUNT}/code/requirements.txt"]
     return [*run, "python", "-m", "recipes.remote", MOUNT, *(f"{name}=/{name}" for name in models)]
+
+
+def _handed(command: list[str]) -> list[str]:
+    """A command that has a secret of its job on its input, and not in its environment: what a process was started with
+    stands in /proc for as long as it lives, and `uv` lives as long as the trainer."""
+    hand = f'token=${JOB_TOKEN}; unset {JOB_TOKEN}; exec "$@" <<END\n$token\nEND\n'
+    return ["sh", "-c", hand, "sh", *command]
 
 
 def _hours(spec: JobSpec) -> float:
@@ -325,7 +344,7 @@ def _ending(folder: Path, job: Any, stage: str, left: dict[str, Any], seconds: f
     if left:
         return _as_left(folder, left, seconds)
     if stage == "COMPLETED":
-        return JobState("failed", seconds, "it ended well, and what it made did not come to its bucket")
+        return JobState("failed", seconds, "it ended well, and what it made did not come back")
     if stage == "CANCELED":
         return JobState("cancelled", seconds, "cancelled" if cancel_file(folder).exists() else "cancelled on the Hub")
     if "timeout" in said.lower() or "timed out" in said.lower():

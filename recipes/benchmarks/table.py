@@ -1,4 +1,4 @@
-"""A person's own questions and answers: a JSONL, CSV or Parquet file, or a dataset on the Hub."""
+"""A person's own questions and answers: a JSONL, CSV or Parquet file, or a dataset on the Hub, org/name or org/name@revision."""
 
 import csv
 import json
@@ -15,6 +15,7 @@ QUESTIONS = ("question", "prompt", "problem", "query", "instruction")  # the fir
 ANSWERS = ("answer", "completion", "solution", "response", "output")
 WORKED = ("worked", "reasoning", "rationale", "explanation")
 SUFFIXES = (".jsonl", ".csv", ".parquet")
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class Table(Benchmark):
@@ -53,6 +54,13 @@ class Table(Benchmark):
             raise ValueError(f"{self.source} has no row with both a {question} and an {answer}.")
         return kept
 
+    @property
+    def pinned(self) -> str:
+        """Its name with the dataset's commit of now: what goes by it stays the same. A file's is its own. Raises ValueError."""
+        return (
+            f"table:{self.source.partition('@')[0]}@{builder(self.source).hash}" if on_hub(self.source) else self.name
+        )
+
     def prompt(self, item: Item) -> str:
         return f"{item.question}\nFinish with Answer: and the answer alone.\n"
 
@@ -66,16 +74,21 @@ class Table(Benchmark):
         return answer is not None and comparable(answer) == comparable(item.answer)
 
 
+def on_hub(source: str) -> bool:
+    """Whether it is a dataset of the Hub. Raises ValueError for what can be no name."""
+    path = Path(source)
+    try:
+        return path.suffix not in SUFFIXES and not path.exists()
+    except (OSError, ValueError) as error:  # a NUL, a name that is too long
+        raise ValueError(f"{source[:80]!r} is no path that can be used ({error}).") from error
+
+
 def read(source: str) -> list[dict[str, Any]]:
     """The rows of a file, or of a Hub dataset's train split (its first split where it has no train)."""
     path = Path(source)
-    try:
-        there, file = path.exists(), path.is_file()
-    except (OSError, ValueError) as error:  # a NUL, a name that is too long
-        raise ValueError(f"{source[:80]!r} is no path that can be used ({error}).") from error
-    if path.suffix not in SUFFIXES and not there:
+    if on_hub(source):
         return from_hub(source)
-    if not file:
+    if not path.is_file():
         raise ValueError(f"There is no file {source}.")
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{source} is not one of {', '.join(SUFFIXES)}.")
@@ -103,14 +116,30 @@ def from_parquet(path: Path) -> list[dict[str, Any]]:
     return parquet.read_table(path).to_pylist()
 
 
-def from_hub(dataset: str) -> list[dict[str, Any]]:
-    from datasets import load_dataset
+def builder(source: str) -> Any:
+    """What loads a dataset of the Hub, at `hash`, its commit. Raises ValueError; also where only another commit is here."""
+    from datasets import load_dataset_builder
     from httpx import HTTPError
 
+    dataset, _, revision = source.partition("@")
     try:
-        splits = load_dataset(dataset)
+        found = load_dataset_builder(dataset, revision=revision or None)
     except (OSError, ValueError, RuntimeError, HTTPError) as error:  # datasets' and huggingface_hub's own are OSErrors
-        raise ValueError(f"The dataset {dataset!r} cannot be loaded: {first_line(error)}.") from error
+        raise ValueError(f"The dataset {source!r} cannot be loaded: {first_line(error)}.") from error
+    if COMMIT.fullmatch(revision) and found.hash != revision:  # without the Hub, datasets takes the newest of its cache
+        raise ValueError(f"The dataset {source!r} cannot be loaded: the Hub does not answer, and {found.hash} is here.")
+    return found
+
+
+def from_hub(source: str) -> list[dict[str, Any]]:
+    from httpx import HTTPError
+
+    found = builder(source)
+    try:
+        found.download_and_prepare()
+        splits = found.as_dataset()
+    except (OSError, ValueError, RuntimeError, HTTPError) as error:
+        raise ValueError(f"The dataset {source!r} cannot be loaded: {first_line(error)}.") from error
     chosen = "train" if "train" in splits else next(iter(splits))
     return [dict(row) for row in splits[chosen]]
 

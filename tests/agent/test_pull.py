@@ -256,6 +256,7 @@ def test_a_session_that_names_files_of_others_is_not_laid_down_on_a_space(hub: H
         "lr": "auto",
     }
     fine = [session(), session(own), session({"model": "/home/ada/of-another-machine"}), session(model="org/name")]
+    fine.append(session(task=f"table:org/name@{'c' * 40}"))
     workspace = str(space.sessions / "mine" / "workspace" / "x")
     named = [
         str(secret),

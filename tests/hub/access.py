@@ -32,7 +32,7 @@ PREFIX = {"model": "", "dataset": "datasets/", "space": "spaces/", "kernel": "ke
 
 
 def _ours(person: Person | None, repo: Repo, scopes: Sequence[str]) -> bool:
-    if person is None or not person.writes(repo.namespace):
+    if person is None or not person.writes(repo.namespace) or not person.reaches(repo.kind, repo.id):
         return False
     made = repo.maker == person.maker and "contribute-repos" in person.scopes
     return made or bool(set(scopes) & set(person.scopes))

@@ -20,12 +20,18 @@ class Person:
     orgs: tuple[str, ...] = ()
     until: float | None = None  # unix time at which the token ends
     pro: bool = True
+    only: tuple[
+        str, ...
+    ] = ()  # of a fine-grained token: the repositories that it is for, as "dataset ada/rows"; () is all
     app: str = ""  # the application that a sign-in gave the token to; "" for one of the settings page
 
     @property
     def maker(self) -> str:
         """Whose repositories a token with no more than contribute-repos may read and write: those of its application."""
         return self.app or self.token
+
+    def reaches(self, kind: str, id: str) -> bool:
+        return not self.only or f"{kind} {id}" in self.only
 
     def writes(self, namespace: str) -> bool:
         return namespace == self.name or namespace in self.orgs
@@ -40,7 +46,7 @@ class People:
 
     def __post_init__(self) -> None:
         for token, known in read_json(self.file).items():
-            self._by_token[token] = Person(**known | {name: tuple(known[name]) for name in ("scopes", "orgs")})
+            self._by_token[token] = Person(**known | {name: tuple(known[name]) for name in ("scopes", "orgs", "only")})
 
     def add(self, name: str, token: str | None = None, **more) -> Person:
         """A token for a person, new or known; `more` are fields of Person."""

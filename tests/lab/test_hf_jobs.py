@@ -343,7 +343,7 @@ def test_one_that_ended_well_is_waited_for_and_never_run_again(hub: Hub, rented:
     spec = sent(hub, rented, other, {"exit.json": json.dumps(EXIT | {"attempt": 9}).encode()})
     settle(hub, "COMPLETED")
     over = end_of(rented, spec.folder)
-    assert (over.state, over.signal) == ("failed", None) and "did not come to its bucket" in over.reason
+    assert (over.state, over.signal) == ("failed", None) and "did not come back" in over.reason
 
 
 @pytest.mark.parametrize("orderly", [True, False])

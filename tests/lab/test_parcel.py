@@ -25,7 +25,7 @@ def test_a_parcel_has_what_the_job_needs_and_nothing_else(tmp_path: Path):
     tops = {path.name for path in (tmp_path / "parcel").iterdir()}
     assert tops == {"code", "config.json", "job.json", "data.jsonl", "q.csv"}
     pins = requirements({"benchmark": "gym:x", "quantize": "nf4"})
-    assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins) and len(pins) == 10
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins) and len(pins) == 11
     assert set(requirements({"trackio_run": "vllm"})) == set(requirements({}))
     other, vllm = set(requirements({"engine": "auto"})), set(requirements({"engine": "vllm"}))
     assert {pin.partition("==")[0] for pin in vllm - other} == {"vllm", "transformers"} and len(vllm) == len(other) + 1

@@ -1,0 +1,152 @@
+"""Where a rented machine leaves what its job makes: a mounted folder, or commits in a private dataset repository.
+
+A repository cannot be mounted to write in. So what belongs there is laid into a folder of the machine first, and a thread
+brings it to what the folder holds: each commit has whole checkpoints and the curve that belongs to them, or at the end all
+that there is with exit.json, and takes out what is there no more. What is there is asked before each, so that a commit
+whose answer was lost, or one of an earlier machine, costs nothing but that question.
+"""
+
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from recipes.grace import COMPLETE
+
+GAP = 120.0  # seconds between two commits: the Hub takes some 128 an hour for a repository, and other jobs use it, too
+PAUSES = (2.0, 60.0)  # seconds before one is tried again: the first, and the longest
+BRING = 600.0  # seconds at the end, after which what was not taken is lost; the Hub's timeout leaves as many [H]
+REFUSED = (401, 403, 404)  # statuses that no other try makes better
+Files = dict[str, bytes | Path]
+
+
+class Public(Exception):
+    """Anybody can read the repository."""
+
+
+class Outbox:
+    """A mounted folder: what is laid there is kept. `folder` is where to lay things."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def changed(self) -> None:
+        """Its checkpoints are others now."""
+
+    def close(self) -> None:
+        """All is there, exit.json, too; comes back when it is kept, or never will be."""
+
+
+class Commits(Outbox):
+    """A folder of this machine, whose content goes below `within` of a repository. `api` has the token for it."""
+
+    def __init__(self, api: Any, repo: str, within: str, folder: Path, pauses: tuple[float, float] = PAUSES):
+        super().__init__(folder)
+        self._api, self._within, self._pauses = api, within, pauses
+        self._where = {"repo_id": repo, "repo_type": "dataset"}
+        self._wanted: Files | None = None  # what is to be there
+        self._news, self._closing = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
+        self._thread.start()
+
+    def changed(self) -> None:
+        whole = [mark.parent for mark in self.folder.glob(f"checkpoints/*/{COMPLETE}")]
+        files: Files = {self._name(path): path for folder in whole for path in folder.rglob("*") if path.is_file()}
+        with suppress(FileNotFoundError):  # read now: it goes on
+            files[self._name(self.folder / "metrics.jsonl")] = (self.folder / "metrics.jsonl").read_bytes()
+        if whole:  # what is there is not given up for nothing
+            self._want(files)
+
+    def close(self) -> None:
+        self._want({self._name(path): path for path in self.folder.rglob("*") if path.is_file()})
+        self._closing.set()
+        self._news.set()
+        self._thread.join(BRING)
+
+    def _name(self, path: Path) -> str:
+        return f"{self._within}/{path.relative_to(self.folder).as_posix()}"
+
+    def _want(self, files: Files) -> None:
+        self._wanted = files
+        self._news.set()
+
+    def _work(self) -> None:
+        import httpx
+
+        first, most = self._pauses
+        pause = first
+        while True:
+            self._news.wait()
+            self._news.clear()
+            last = self._closing.is_set()  # after that: close() says so before there is news
+            try:
+                self._commit(self._wanted or {})
+            except (httpx.HTTPError, OSError, RuntimeError, ValueError, Public) as error:  # RuntimeError: an upload's
+                status, asked = _answer(error)
+                # in one piece, and beside the lines by which curves go
+                sys.stderr.write(f"What it made could not be committed ({status or type(error).__name__}).\n")
+                hopeless = status in REFUSED or isinstance(error, Public)
+                if last and hopeless:
+                    return
+                self._news.set()
+                wait = max(asked, most if hopeless else pause)
+                self._rest(min(wait, most) if last else wait)
+                pause = min(2 * pause, most)
+                continue
+            if last:
+                return
+            pause = first
+            self._rest(GAP)
+
+    def _rest(self, seconds: float) -> None:
+        """Wait; of what comes last only a failure is waited for."""
+        if self._closing.is_set():
+            time.sleep(seconds)
+        else:
+            self._closing.wait(seconds)
+
+    def _commit(self, files: Files) -> None:
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+        from huggingface_hub.errors import EntryNotFoundError
+
+        if not self._api.repo_info(**self._where).private:
+            raise Public
+        there: list[Any] = []
+        with suppress(EntryNotFoundError):
+            there = list(self._api.list_repo_tree(**self._where, path_in_repo=self._within, recursive=True))
+        gone = [one.path for one in there if hasattr(one, "size") and one.path not in files]
+        if not (files or gone):
+            return
+        with TemporaryDirectory(prefix="sending-", dir=self.folder.parent) as held:
+            add = [
+                CommitOperationAdd(path, _held(data, Path(held, str(n))))
+                for n, (path, data) in enumerate(files.items())
+            ]
+            operations = [*map(CommitOperationDelete, gone), *add]
+            self._api.create_commit(**self._where, operations=operations, commit_message=f"What {self._within} holds")
+
+
+def _held(data: bytes | Path, place: Path) -> bytes | str:
+    """What a trainer that goes on saving does not take away while it is sent."""
+    if isinstance(data, bytes):
+        return data
+    os.link(data, place)
+    return str(place)
+
+
+def _answer(error: BaseException) -> tuple[int, float]:
+    """The status of the Hub's answer, 0 without one, and the seconds for which it asks us to wait."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    said = error if isinstance(error, HfHubHTTPError) else error.__cause__
+    if not isinstance(said, HfHubHTTPError):
+        return 0, 0.0
+    headers = said.response.headers
+    limit, after = parse_ratelimit_headers(headers), headers.get("retry-after", "")
+    asked = float(limit.reset_in_seconds) if limit and not limit.remaining else 0.0
+    return said.response.status_code, float(after) if after.isdecimal() else asked
