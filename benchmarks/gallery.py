@@ -10,16 +10,17 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from benchmarks.rows import dice, formatted, length, near, numbers, problems, short_chains
 from benchmarks.wreck import WRECKS
 from lab.backend import read_json
 from lab.rules import Life
-from recipes.benchmarks import load
 from recipes.job import Job, sentence, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -181,19 +182,12 @@ def grpo(
 
 
 def by_recipe(
-    recipe: str, folder: Path, seed: int, model: Path = STARTER, most: int = 600, **config: Any
+    recipe: str, folder: Path, seed: int, model: Path = STARTER, rows: list[dict[str, str]] | None = None, **config: Any
 ) -> dict[str, Any]:
-    """A recipe as it is, with all that it looks at before step one, on chains of three terms."""
-    from importlib import import_module
-
-    task, module = load("chains"), import_module(f"recipes.{recipe}")
-    items = [item for item in task.items("train", 3000, seed) if len(item.question.split()) == 5][:most]
-    rows = [
-        {"prompt": task.prompt(item), "completion": task.completion(item, True)}
-        | item.model_dump(include={"question", "answer", "origin"})
-        for item in items
-    ]
-    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    """A recipe as it is, with all that it looks at before step one, on these rows; None: on 600 chains of three terms."""
+    module = import_module(f"recipes.{recipe}")
+    lines = [json.dumps(row) + "\n" for row in rows or short_chains(600, seed)]
+    (folder / "data.jsonl").write_text("".join(lines))
     made = {"max_steps": 30, "log_steps": 1, "save_steps": 1000, "seed": seed}
     made |= {"max_length": 64} if recipe == "sft" else {"benchmark": "chains", "max_new_tokens": 32}
     made |= {"batch_size": 64, "model": str(model), "data": str(folder / "data.jsonl")} | config
@@ -265,41 +259,6 @@ def with_template(model: Path, folder: Path, template: str) -> Path:
     return folder
 
 
-def problems(count: int, seed: int, bare: float = 0.0) -> Iterator[tuple[str, str, str, str]]:
-    """(prompt, right solution, wrong solution, answer) of `count` train chains."""
-    task, rng = load("chains"), Random(seed)
-    for item in task.items("train", count, seed + 1):
-        good = task.completion(item, worked=rng.random() >= bare)
-        yield (
-            task.prompt(item),
-            good,
-            good.replace(f"Answer: {item.answer}", f"Answer: {int(item.answer) + 3}"),
-            item.answer,
-        )
-
-
-def formatted(completions: list[str], **_: Any) -> list[float]:
-    return [0.2 * ("Answer:" in text) for text in completions]
-
-
-def near(completions: list[str], answer: list[str], **_: Any) -> list[float]:
-    """1 for the right number, less the further off it is: even a small model has something to learn from."""
-    task = load("chains")
-    guesses = [task.extract(text) for text in completions]
-    return [
-        1 / (1 + abs(int(guess) - int(wanted))) if guess else 0.0 for guess, wanted in zip(guesses, answer, strict=True)
-    ]
-
-
-def length(completions: list[str], **_: Any) -> list[float]:
-    return [len(text) / 100 for text in completions]
-
-
-def dice(completions: list[str], **_: Any) -> list[float]:
-    """A number thrown once for each text: the best policy says the luckiest one, whatever it is asked."""
-    return [Random(text).random() for text in completions]
-
-
 HEALTHY = (
     Case("sft", sft, seeds=SEEDS),
     Case("lora", lambda f, s: sft(f, s, lora_rank=8, lr=5e-3), seeds=SEEDS),
@@ -333,7 +292,9 @@ BROKEN = (
     Case("all-solved", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), rewards=[{"kind": "format", "pattern": "."}], max_steps=20), "nothing_to_learn", "stop", 0, ("dead_gradients", "no_signal")),
     Case("answers-cut-off", lambda f, s: by_recipe("grpo", f, s, working_starter(f.parent), max_new_tokens=4, max_steps=20), "cut_off_answers", "stop", 0, ("nothing_to_learn", "dead_gradients", "no_signal", "no_eos", "cut_off")),
     Case("nothing-moves", lambda f, s: by_recipe("sft", f, s, lr=1e-9, batch_size=16), "cannot_overfit", "warn", 0, ("no_learning_rate", "plateau")),
-    Case("none-accepted", lambda f, s: failing(lambda *a: by_recipe("rejection", *a, most=128), f, s), "none_accepted", "stop", 0),
+    Case("by-heart", lambda f, s: by_recipe("sft", f, s, rows=numbers(25, s), eval_fraction=0.2, eval_steps=20, log_steps=2, batch_size=1, max_steps=140, warmup_steps=4, schedule="constant"), "memorised", "info", 77, ("overfit",), SEEDS),
+    Case("few-prompts", lambda f, s: by_recipe("grpo", f, s, formatted_starter(f.parent), short_chains(40, s), eval_fraction=0.8, eval_steps=5, lr=1e-3, max_new_tokens=16, schedule="constant_with_warmup"), "reward_gap", "warn", 36, ("entropy_collapse", "no_signal")),
+    Case("none-accepted", lambda f, s: failing(lambda *a: by_recipe("rejection", *a, rows=short_chains(128, s)), f, s), "none_accepted", "stop", 0),
     *(Case(name, make, rule, level, within, ("stalled",)) for name, make, rule, level, within in WRECKS),
 )  # fmt: skip
 CASES = {case.name: case for case in (*HEALTHY, *BROKEN)}

@@ -5,6 +5,7 @@
 2209.15189), and may be its own teacher.
 """
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, PositiveInt, model_validator
@@ -13,7 +14,7 @@ from recipes.job import ConfigError, Job, run
 from recipes.prefix import Prefix, prefix_of
 from recipes.rows import Asked
 from recipes.sampler import Sampled, decided, settings_of, settled
-from recipes.training import Parts, fit, load_model, read_rows
+from recipes.training import Parts, fit, load_model, read_rows, resume_point
 
 
 class Config(Sampled):
@@ -42,6 +43,8 @@ class Config(Sampled):
 def main(config: Config, job: Job) -> dict[str, Any]:
     """Train, and leave model/ in the job's folder. The held-out divergence is measured before step 1, too."""
     config = decided(config)
+    if resume_point(job.folder / "checkpoints") is None:
+        job.rewind(-1)  # of an attempt that was killed before its first save: step 0 is evaluated again
     rows = [{"prompt": row["prompt"]} for row in read_rows(config)]
     return fit(config, job, build, rows) | {"engine": config.engine}
 
@@ -52,7 +55,7 @@ def build(parts: Parts) -> Any:
     config: Config = parts.config
     args = DistillationConfig(
         **parts.arguments | settings_of(parts),
-        eval_on_start=bool(parts.held),
+        eval_on_start=bool(parts.held) and resume_point(Path(parts.arguments["output_dir"])) is None,
         max_completion_length=config.max_new_tokens,
         temperature=config.temperature,
         beta=config.divergence,

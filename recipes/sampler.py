@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from http.client import HTTPException
 from importlib.util import find_spec
@@ -141,8 +141,35 @@ def settings_of(parts: Parts) -> dict[str, Any]:
     return {"use_vllm": True} | (server if config.vllm_server else here)
 
 
+class Orders:
+    """TRL's RepeatSampler, but a resume goes on in the order of the epoch that it is in.
+
+    TRL 1.16 draws each epoch's order from one generator, which a new process begins anew: in its second epoch it would
+    sample answers to other prompts than the run that was cut off.
+    """
+
+    def __init__(self, sampler: Any, epoch: Callable[[], int]):
+        self.sampler, self._epoch = sampler, epoch
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        import torch
+
+        own = self.sampler
+        if own.shuffle:  # not in the probe
+            own.generator.manual_seed(own.seed)
+            for _ in range(self._epoch()):
+                torch.randperm(own.num_samples, generator=own.generator)
+        return iter(own)
+
+
 def settled(trainer: Any, config: Any) -> Any:
-    """The trainer, without what vLLM's start leaves: its own seed, and names by which the next were one of several."""
+    """The trainer, resumed exactly, and without what vLLM's start leaves: its own seed, and names by which the next were
+    one of several."""
+    given = trainer._get_train_sampler
+    trainer._get_train_sampler = lambda *rows: Orders(given(*rows), lambda: int(trainer.state.epoch or 0))
     if config.engine == "vllm":
         from accelerate.utils import set_seed
 

@@ -1,6 +1,7 @@
 """Every method moves what it is for, on the starter model, on rows or items that it has not seen. Plumbing-scale claims."""
 
 import json
+from math import exp
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -12,6 +13,7 @@ from filelock import FileLock
 from recipes.benchmarks import load
 from recipes.job import ConfigError, Job
 from tests.recipes.rig import STARTER, metric, run, sft_rows
+from tests.recipes.test_chat import MARKS, spoken
 
 pytestmark = pytest.mark.slow
 CHAINS = load("chains")
@@ -60,6 +62,20 @@ def accuracy(model: Path, folder: Path, short: bool = False, **settings: Any) ->
     return main(Config.model_validate(asks | settings), Job(folder))["value"]
 
 
+def test_sft_raises_heldout_accuracy(tuned, tmp_path):
+    assert accuracy(tuned, tmp_path / "after") > accuracy(STARTER, tmp_path / "before") + 0.2
+
+
+def test_sft_on_conversations_raises_heldout_accuracy(tmp_path):
+    """Asked as its chat template has it, before and after."""
+    base = Path(spoken(tmp_path / "base", MARKS))
+    roles = {"prompt": "user", "completion": "assistant"}
+    rows = [{"messages": [{"role": roles[name], "content": row[name]} for name in roles]} for row in sft_rows(1600)]
+    run("chat", tmp_path / "job", rows, model=str(base), **ONCE, max_steps=50, batch_size=32, lr=2e-3, eval_fraction=0)
+    before, after = accuracy(base, tmp_path / "b"), accuracy(tmp_path / "job" / "model", tmp_path / "a")
+    assert after > before + 0.2
+
+
 def test_dpo_parts_the_pairs_that_it_has_not_seen(tuned, tmp_path):
     result = run("dpo", tmp_path, pairs(300), model=str(tuned), **ONCE, max_steps=10, batch_size=16, lr=2e-4)
     assert metric(tmp_path, "rewards/margins")[0] == pytest.approx(0, abs=1e-3)  # it begins as its own reference
@@ -74,11 +90,14 @@ def test_kto_parts_good_from_bad(tuned, tmp_path):
         for side in ("chosen", "rejected")
     ]
     result = run("kto", tmp_path, rows, model=str(tuned), **ONCE, max_steps=10, batch_size=32, lr=2e-4)
+    assert metric(tmp_path, "rewards/margins")[0] == pytest.approx(0, abs=1e-3)
     assert result["eval_rewards/margins"] > 0.5
 
 
-def test_grpo_raises_reward_and_heldout_accuracy(tuned, tmp_path):
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_rl_raises_reward_and_heldout_accuracy(algorithm, tuned, tmp_path):
     settings = {"benchmark": "chains", "max_new_tokens": 32, "lr": 3e-4, "batch_size": 128, "max_steps": 14}
+    settings["algorithm"] = algorithm
     short = [row for row in asked(900) if len(row["question"].split()) == 5]  # three terms: half the tokens to sample
     run("grpo", tmp_path / "job", short, model=str(tuned), schedule="constant_with_warmup", **ONCE | settings)
     rewards = metric(tmp_path / "job", "reward")
@@ -151,8 +170,10 @@ def test_a_student_learns_to_do_without_its_teachers_prefix(tuned, tmp_path):
 def test_a_reward_model_ranks_pairs_that_it_has_not_seen(tmp_path):
     from transformers import AutoModelForSequenceClassification
 
-    result = run("reward", tmp_path, pairs(300), **ONCE, max_steps=15, batch_size=16, lr=1e-3)
-    assert result["eval_accuracy"] > 0.9  # .5 is chance
+    asks = ONCE | {"batch_size": 16}
+    before = run("reward", tmp_path / "untrained", pairs(300), **asks, max_steps=1, lr=1e-12)  # the same head, drawn
+    result = run("reward", tmp_path, pairs(300), **asks, max_steps=15, lr=1e-3)
+    assert result["eval_accuracy"] > max(0.9, before["eval_accuracy"] + 0.1)
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").num_labels == 1
     with pytest.raises(ConfigError, match="is a LlamaForSequenceClassification: it marks texts and writes none"):
         accuracy(tmp_path / "model", tmp_path / "asked")
@@ -191,3 +212,26 @@ def test_continued_pretraining_learns_every_token_of_every_text_however_long(tmp
     seen = json.loads((tmp_path / "preflight.json").read_text())
     assert "stop_token_trained" not in seen
     assert " is " in seen["labels"][0]
+
+
+def test_continued_pretraining_lowers_the_perplexity_of_texts_of_its_domain_that_it_has_not_seen(tmp_path):
+    """Python, of which the starter has never read a line: modules of the standard library, and others held out."""
+    texts = [path.read_text(encoding="utf-8")[:2000] for path in sorted(Path(json.__file__).parents[1].glob("*.py"))]
+    learned, held = texts[:80], texts[80:100]
+    asks = {"max_steps": 25, "batch_size": 8, "max_length": 128, "lr": 2e-3, "eval_fraction": 0}
+    run("cpt", tmp_path, [{"text": text} for text in learned], **ONCE, **asks)
+    assert perplexity(tmp_path / "model", held) < perplexity(STARTER, held) / 4
+
+
+def perplexity(model: Path, texts: list[str]) -> float:
+    """Of a model's tokens, over the first 256 of each text."""
+    import torch
+
+    from recipes.weights import load_model, load_tokenizer
+
+    reader, tokenizer, losses = load_model(str(model), half=False).eval(), load_tokenizer(str(model)), []
+    for text in texts:
+        ids = torch.tensor([tokenizer(text)["input_ids"][:256]])
+        with torch.no_grad():
+            losses.append(float(reader(input_ids=ids, labels=ids).loss))
+    return exp(fmean(losses))
