@@ -181,11 +181,7 @@ class Supervisor:
                 about = machine and {"name": machine.name, "bytes": machine.bytes, "price": machine.price}
                 advice, tries = f"{advice} {where}", tries | {"machine": about}
             return replace(finding, advice=advice, evidence=finding.evidence | tries)
-        if finding.rule == "reward_collapse" and (runs := ladder.ablation(job.recipe, job.config)):
-            said = " or ".join(", ".join(f"{name} = {value:g}" for name, value in one.items()) for one in runs)
-            advice = f'{finding.advice} Offered, one change in each run: {said}. sweep(offered="{job.id}") starts them.'
-            return replace(finding, advice=advice, evidence=finding.evidence | {ladder.OFFER: runs})
-        return finding
+        return with_offer(finding, job) if finding.rule == "reward_collapse" else finding
 
     def _larger(self, job: Job) -> tuple[Machine | None, str]:
         """The next machine for a job that ran out of memory. The price list of those that can be rented is asked for."""
@@ -245,6 +241,15 @@ class Supervisor:
             revisions=job.revisions,
         )  # fmt: skip
         return ended, found(finding, job.id), again
+
+
+def with_offer(finding: Finding, job: Job) -> Finding:
+    """With the runs that would say why its reward fell, and the call that starts them."""
+    if not (runs := ladder.ablation(job.recipe, job.config)):
+        return finding
+    said = " or ".join(", ".join(f"{name} = {value:g}" for name, value in one.items()) for one in runs)
+    advice = f'{finding.advice} Offered, one change in each run: {said}. sweep(offered="{job.id}") starts them.'
+    return replace(finding, advice=advice, evidence=finding.evidence | {ladder.OFFER: runs})
 
 
 def lighter(job: Job) -> tuple[dict[str, Any], str]:

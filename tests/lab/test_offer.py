@@ -8,7 +8,7 @@ from agent import terminal
 from lab.errors import NotThere, Refused
 from lab.findings import Finding
 from lab.offer import accept
-from lab.supervisor import _with_settings, found
+from lab.supervisor import found, with_offer
 from record.events import Finished
 from record.views import Job
 from tests.lab.test_sweep import ran
@@ -18,7 +18,7 @@ COLLAPSED = Finding("stop", "reward_collapse", "The reward is 0, and its best wa
 
 
 def offered_on(job: Job) -> Finding:
-    return _with_settings(COLLAPSED, job)
+    return with_offer(COLLAPSED, job)
 
 
 @pytest.mark.slow
