@@ -4,6 +4,7 @@ A way is taken for a long job, where its steps gave the same losses in less time
 number but by rounding. Which one wins depends on the device, on the model and on how much the rows differ in length.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -50,19 +51,21 @@ def with_liger(config: Any, device: str) -> bool:
     return bool(config.liger)
 
 
-def fastest(config: Any, few: Few, first: tuple[dict[str, Any], list[float]], found: Sequence[dict[str, Any]],
-            steps: float, cost: float) -> dict[str, Any]:  # fmt: skip
-    """What the fastest way measured; `faster` has its settings, and `slower` why others were left.
+def fastest(config: Any, few: Few, found: Sequence[dict[str, Any]], steps: float) -> dict[str, Any]:
+    """What the config's own steps measured, or the fastest way's; `faster` has its settings, and `slower` why others were left.
 
     Each way is tried on top of the best so far, while all of it stays within SHARE of the job.
 
     Args:
         few: Runs the probe's steps with a config; returns what it measured, and the loss of each step.
-        first: What that returned for `config` itself.
         steps: Of the whole job.
-        cost: Seconds that one try takes.
+
+    Raises:
+        RuntimeError: Torch's own, where the config's own steps do not fit.
     """
-    (best, losses), taken, left = first, {}, {}
+    began = time.perf_counter()
+    best, losses = few(config)
+    cost, taken, left = time.perf_counter() - began, dict[str, Any](), dict[str, str]()
     for number, way in enumerate(found, start=1):
         if taken | way == taken or number * cost > SHARE * steps * best["usual_s"]:
             continue

@@ -82,14 +82,13 @@ def _fastest(
     steps: float,
 ) -> dict[str, Any]:  # fmt: skip
     """What the steps of a choice measured, or of a faster way to make them."""
-    began = time.perf_counter()
-    first = few(choice)
-    took = time.perf_counter() - began
     found: list[dict[str, Any]] = []
     if config.PROBED != "sampled":  # of answers that are sampled anew no two runs have the same losses
         roomy = device == "cuda" or (fits is not None and fits(choice.model_dump()))
         found = ways(choice, device, choice.flat(rows, tokenizer) if roomy else None)
-    return fastest(choice, few, first, found, steps, took) | _fitted(config, choice)
+    seen = fastest(choice, few, found, steps) | _fitted(config, choice)
+    _free(device)  # of a way that this machine has not
+    return seen
 
 
 def again(file: Path) -> dict[str, Any]:
