@@ -84,7 +84,7 @@ class Point:
 
 
 class Backend(Protocol):
-    """The six verbs of a machine. All are safe to repeat; none raises for a job that has ended."""
+    """The six verbs of a machine. What a job makes comes into its folder (see lab.backends.folder). All are safe to repeat; none raises for a job that has ended."""
 
     @abstractmethod
     def price(self, machine: str) -> float | None:
@@ -107,20 +107,8 @@ class Backend(Protocol):
         """Where the job stands."""
 
     @abstractmethod
-    def metrics(self, folder: Path, after: int) -> tuple[list[Point], int]:
-        """Points logged after byte offset `after`, and the next offset."""
-
-    @abstractmethod
-    def log_tail(self, folder: Path, chars: int = 4000) -> str:
-        """The last characters of what the trainer printed."""
-
-    @abstractmethod
     def cancel(self, folder: Path) -> None:
         """Ask the job to save and stop, and then make it stop. Returns at once: `state` says when it has."""
-
-    @abstractmethod
-    def result(self, folder: Path) -> dict[str, Any]:
-        """What the recipe wrote in result.json; {} when it wrote nothing."""
 
 
 def read_points(path: Path, after: int) -> tuple[list[Point], int]:

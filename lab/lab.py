@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from lab import data, guards, peaks, script, shown
 from lab.backend import Backend, Machine
+from lab.backends.folder import log_tail
 from lab.clock import Estimate, Room, estimate, room
 from lab.demand import demand, space_of
 from lab.disk import REMOVED
@@ -242,7 +243,7 @@ class Lab:
             self._backend.cancel(self.folder / job.folder)
 
     def log_tail(self, job: str, chars: int = 4000) -> str:
-        return self._backend.log_tail(self.folder / self._job(job).folder, chars)
+        return log_tail(self.folder / self._job(job).folder, chars)
 
     # Judging
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from lab import demand, disk, forecast, guards, ladder, peaks
 from lab.backend import RENTED, Backend, JobSpec, JobState, Machine, Point, pace_eta, read_json
+from lab.backends.folder import metrics, result
 from lab.checkpoint import keep_best, whole
 from lab.diagnose import diagnose
 from lab.errors import LabError
@@ -123,7 +124,7 @@ class Supervisor:
         state = self._backend.state(spec.folder)  # before the metrics: what it wrote before it ended is then read
         if state.ended and self._merges.pending(job, spec.folder):
             return
-        points, watch.offset = self._backend.metrics(spec.folder, watch.offset)
+        points, watch.offset = metrics(spec.folder, watch.offset)
         if points:  # a resume goes back to its checkpoint: what came after it is not part of this curve
             watch.points = [p for p in watch.points if p.step <= points[0].step] + points
         facts: list[Event] = _moved(job, state)
@@ -219,7 +220,7 @@ class Supervisor:
             seconds=round(state.seconds, 2),
             dollars=None if job.price is None else round(job.dollars(state.seconds), 4),
             reason=stopped.what if stopped else state.reason,
-            result=readable(self._backend.result(spec.folder)),
+            result=readable(result(spec.folder)),
             attempt=job.attempt,
         )
         if stopped or not _killed(job, state):

@@ -19,10 +19,10 @@ from signal import SIGKILL, SIGTERM, Signals
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lab.backend import RENTED, JobSpec, JobState, Machine, Point, read_json, write_json
+from lab.backend import RENTED, JobSpec, JobState, Machine, read_json, write_json
 from lab.backends.depot import MOUNT, Brought, depot_of, send
 from lab.backends.ear import Ear
-from lab.backends.folder import log_tail, metrics, result, why
+from lab.backends.folder import metrics, why
 from lab.backends.gauge import events
 from lab.backends.repository import JOB_TOKEN
 from lab.backends.runner import cancel_file, launching
@@ -171,15 +171,6 @@ class HFJobs:
         if "started" not in known:
             return JobState("queued", reason=SET_UP.format(known["flavor"]))
         return JobState("running", time.time() - known["started"], unseen=time.monotonic() - ear.heard > DEAF)
-
-    def metrics(self, folder: Path, after: int) -> tuple[list[Point], int]:
-        return metrics(folder, after)
-
-    def log_tail(self, folder: Path, chars: int = 4000) -> str:
-        return log_tail(folder, chars)
-
-    def result(self, folder: Path) -> dict[str, Any]:
-        return result(folder)
 
     def cancel(self, folder: Path) -> None:
         """Ask the job to save and stop. Whoever looks at it asks the Hub again, until it has."""

@@ -10,13 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from threading import Thread
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from lab import peaks
-from lab.backend import JobSpec, JobState, Machine, Point, own_file, read_json, write_json
-from lab.backends.folder import SENTENCE, log_tail, metrics, result, why
+from lab.backend import JobSpec, JobState, Machine, own_file, read_json, write_json
+from lab.backends.folder import SENTENCE, result, why
 from lab.backends.runner import LOG, cancel_file, eta, holds_machine, holds_ticket, launching, run_file
 from lab.demand import demand
 from lab.errors import LabError
@@ -143,12 +142,6 @@ class LocalBackend:
             return JobState("failed", seconds, str(said)[:SENTENCE])
         return JobState("failed", seconds, "the trainer was killed and could not say why", signal=signal.SIGKILL)
 
-    def metrics(self, folder: Path, after: int) -> tuple[list[Point], int]:
-        return metrics(folder, after)
-
-    def log_tail(self, folder: Path, chars: int = 4000) -> str:
-        return log_tail(folder, chars)
-
     def cancel(self, folder: Path) -> None:
         """Ask the job to save and stop. Returns at once; `state` says when it has."""
         run = read_json(run_file(folder))
@@ -156,9 +149,6 @@ class LocalBackend:
         cancel_file(folder).touch()
         if run and not alive(run.get("runner")):  # nobody is left to pass it on
             send(run.get("trainer"), signal.SIGTERM)
-
-    def result(self, folder: Path) -> dict[str, Any]:
-        return result(folder)
 
 
 def _said(file: Path, **known: str) -> JobState | None:

@@ -1,9 +1,8 @@
 """This machine, and those that can be rented: each job goes where it was launched."""
 
 from pathlib import Path
-from typing import Any
 
-from lab.backend import RENTED, Backend, JobSpec, JobState, Machine, Point
+from lab.backend import RENTED, Backend, JobSpec, JobState, Machine
 from lab.backends.hf_jobs import HFJobs, about_file
 from lab.backends.local import LocalBackend
 
@@ -30,17 +29,8 @@ class Machines:
     def state(self, folder: Path) -> JobState:
         return self._of(folder).state(folder)
 
-    def metrics(self, folder: Path, after: int) -> tuple[list[Point], int]:
-        return self._of(folder).metrics(folder, after)
-
-    def log_tail(self, folder: Path, chars: int = 4000) -> str:
-        return self._of(folder).log_tail(folder, chars)
-
     def cancel(self, folder: Path) -> None:
         self._of(folder).cancel(folder)
-
-    def result(self, folder: Path) -> dict[str, Any]:
-        return self._of(folder).result(folder)
 
     def _named(self, machine: str) -> Backend:
         return self._rented if machine.startswith(RENTED) else self._local

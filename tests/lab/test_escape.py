@@ -21,6 +21,7 @@ import pytest
 
 from agent.settings import ROOT, SettingsError, read
 from lab.backend import JobSpec
+from lab.backends.folder import log_tail
 from lab.backends.local import LocalBackend
 from lab.confine import MOST, guard, landlock
 from lab.errors import BadInput
@@ -414,7 +415,7 @@ def test_a_script_that_leaves_a_daemon_and_bombs_with_forks_is_ended_with_all_of
     backend = LocalBackend(settings.queue, settings.job_env)
     backend.launch(JobSpec("script-1", "script", config, folder))
     until(lambda: backend.state(folder).ended, 60)
-    assert (folder / "daemon").exists(), backend.log_tail(folder)
+    assert (folder / "daemon").exists(), log_tail(folder)
     assert (backend.state(folder).state, backend.state(folder).signal) == ("failed", None)  # not started again
     assert backend.state(folder).reason == f"the trainer had more than {MOST} processes"
     assert not working_in(folder)

@@ -18,6 +18,7 @@ from agent.gate import judge
 from agent.sessions import Request, open_session
 from lab.backend import JobSpec, Machine, read_json, write_json
 from lab.backends.ear import Ear
+from lab.backends.folder import log_tail, metrics, result
 from lab.backends.hf_jobs import HFJobs, _ran, about_file
 from lab.backends.runner import holds_ticket
 from lab.errors import LabError, Stopped
@@ -125,7 +126,7 @@ def test_one_that_was_cancelled_keeps_the_last_checkpoint_that_had_left_its_mach
     rented.cancel(spec.folder)
     over = end_of(rented, spec.folder)
     assert (over.state, over.reason) == ("cancelled", "cancelled") and over.seconds > 0
-    assert (spec.folder / "model" / "model.safetensors").is_file() and "loss" in rented.log_tail(spec.folder)
+    assert (spec.folder / "model" / "model.safetensors").is_file() and "loss" in log_tail(spec.folder)
 
 
 @pytest.mark.parametrize(
@@ -269,10 +270,10 @@ def test_a_flavour_with_two_accelerators_trains_on_both(hub: Hub, rented: HFJobs
     model = str(Path("starter/model").resolve())
     spec = spec_in(tmp_path, model=model, data=str(rows), max_steps=4, batch_size=8, log_steps=1)
     rented.launch(replace(spec, machine="hf-jobs a10g-largex2"))
-    assert end_of(rented, spec.folder).state == "done", rented.log_tail(spec.folder)
-    result = rented.result(spec.folder)
-    assert result["processes"] == 2 and result["of_each"]["batch_size"] == 4
-    assert [point.step for point in rented.metrics(spec.folder, 0)[0] if "loss" in point.values] == [1, 2, 3, 4]
+    assert end_of(rented, spec.folder).state == "done", log_tail(spec.folder)
+    left = result(spec.folder)
+    assert left["processes"] == 2 and left["of_each"]["batch_size"] == 4
+    assert [point.step for point in metrics(spec.folder, 0)[0] if "loss" in point.values] == [1, 2, 3, 4]
     assert (spec.folder / "model" / "model.safetensors").is_file()
 
 
@@ -361,7 +362,7 @@ def test_a_job_that_was_cut_short_has_its_best_checkpoint_and_no_half_model(
 def test_what_a_job_left_counts_when_the_hub_has_forgotten_it(hub: Hub, rented: HFJobs, tmp_path: Path):
     spec = sent(hub, rented, tmp_path, {"exit.json": json.dumps(EXIT).encode(), "result.json": b'{"ok": true}'})
     hub.jobs.runs.clear()
-    assert end_of(rented, spec.folder).state == "done" and rented.result(spec.folder) == {"ok": True}
+    assert end_of(rented, spec.folder).state == "done" and result(spec.folder) == {"ok": True}
 
 
 DAYS_AGO = time.time() - 2 * 86400

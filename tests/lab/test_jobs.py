@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from lab.backend import JobSpec, read_json, write_json
+from lab.backends.folder import log_tail
 from lab.backends.local import LocalBackend
 from lab.backends.runner import holds_ticket, run_file
 from lab.checkpoint import whole
@@ -246,7 +247,7 @@ def test_a_job_is_started_once_however_many_want_it_started(tmp_path: Path, sett
     for thread in threads:
         thread.join()
     until(lambda: backend.state(spec.folder).ended)
-    assert backend.log_tail(spec.folder).count("cannot be read") == 1
+    assert log_tail(spec.folder).count("cannot be read") == 1
 
 
 def test_a_job_whose_folder_is_deleted_ends_and_its_trainer_with_it(lab_of):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.backend import JobSpec, read_json, read_points, write_json
+from lab.backends.folder import log_tail, metrics, result
 from lab.backends.local import LocalBackend
 from lab.backends.runner import _unwanted, run_file
 from lab.checkpoint import _link_files, keep_best
@@ -44,12 +45,12 @@ def job_of(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", MADE)
 def test_what_is_no_file_of_the_jobs_own_is_not_read(tmp_path: Path, settings, secret: Path, kind: str):
-    folder, backend = job_of(tmp_path), LocalBackend(settings.home / "queue", settings.job_env)
+    folder = job_of(tmp_path)
     for name in ("log.txt", "metrics.jsonl", "result.json"):
         MADE[kind](folder / name, secret)
-    assert backend.log_tail(folder) == ""
-    assert backend.metrics(folder, 0) == ([], 0)
-    assert backend.result(folder) == {}
+    assert log_tail(folder) == ""
+    assert metrics(folder, 0) == ([], 0)
+    assert result(folder) == {}
 
 
 def test_a_second_attempt_writes_through_no_link_of_the_first(tmp_path: Path, settings, secret: Path):
@@ -62,7 +63,7 @@ def test_a_second_attempt_writes_through_no_link_of_the_first(tmp_path: Path, se
     backend.launch(spec)
     until(lambda: backend.state(folder).ended)
     assert secret.read_text() == SECRET
-    assert backend.state(folder).state == "failed" and "nothing" in backend.log_tail(folder)
+    assert backend.state(folder).state == "failed" and "nothing" in log_tail(folder)
 
 
 def test_a_trainer_cannot_take_its_cancel_back(tmp_path: Path, settings):

@@ -14,7 +14,7 @@ from agent.session import Session
 from agent.sessions import Request, open_session
 from lab.backend import JobSpec, write_json
 from lab.backends.ear import Ear
-from lab.backends.folder import metrics
+from lab.backends.folder import metrics, result
 from lab.backends.gauge import FILE, Gauge, events
 from lab.backends.hf_jobs import DEAF, HFJobs, about_file
 from lab.backends.runner import cancel_file, run_file
@@ -133,7 +133,7 @@ def test_a_job_is_not_lost_while_the_token_is_of_no_use_and_ends_with_the_next(h
     rented._ears[spec.folder].heard -= DEAF
     assert scopes or rented.state(spec.folder).unseen  # so its silence is no reason to end it
     tokens.append(hub.people.add("ada").token)
-    assert end_of(rented, spec.folder).state == "done" and rented.result(spec.folder) == {"ok": True}
+    assert end_of(rented, spec.folder).state == "done" and result(spec.folder) == {"ok": True}
 
 
 def ready(folder: Path) -> JobSpec:
@@ -173,7 +173,7 @@ def test_a_sign_in_that_has_only_what_it_makes_has_a_bucket_of_its_own(hub: Hub,
     left = {"exit.json": json.dumps(EXIT).encode(), "result.json": b'{"ok": true}'}
     api.batch_bucket_files("ada/ml-intern-jobs", add=[(data, f"{OUT}/{name}") for name, data in left.items()])
     settle(hub, "COMPLETED")
-    assert end_of(rented, spec.folder).state == "done" and rented.result(spec.folder) == {"ok": True}
+    assert end_of(rented, spec.folder).state == "done" and result(spec.folder) == {"ok": True}
 
 
 @pytest.mark.parametrize(

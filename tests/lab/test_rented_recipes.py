@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from lab.backend import JobSpec, read_json
+from lab.backends.folder import log_tail, metrics, result
 from lab.backends.hf_jobs import HFJobs, about_file
 from recipes.catalogue import RECIPES
 from recipes.weights import HEADS, load_model, load_tokenizer
@@ -60,13 +61,13 @@ def test_a_recipe_runs_on_a_rented_machine_and_what_it_made_comes_back_and_loads
     rented.launch(JobSpec(folder.name, recipe, settings(recipe, tmp_path / "ours"), folder, "hf-jobs cpu-basic", 0.2))
     shutil.rmtree(tmp_path / "ours")  # its machine is another one: it has what travelled
     machine = hub.jobs.runs[read_json(about_file(folder))["id"]]
-    until(lambda: rented.metrics(folder, 0)[0] or rented.state(folder).ended)
-    assert not machine.over, (rented.state(folder), rented.log_tail(folder))  # its curve comes while it runs
+    until(lambda: metrics(folder, 0)[0] or rented.state(folder).ended)
+    assert not machine.over, (rented.state(folder), log_tail(folder))  # its curve comes while it runs
     until(lambda: rented.state(folder).ended, 120)
-    over, result = rented.state(folder), rented.result(folder)
-    assert over.state == "done", (over, rented.log_tail(folder))
-    assert (result["ok"], result["steps"]) == (True, STEPS)
-    curve = [point for point in rented.metrics(folder, 0)[0] if "loss" in point.values]
+    over, left = rented.state(folder), result(folder)
+    assert over.state == "done", (over, log_tail(folder))
+    assert (left["ok"], left["steps"]) == (True, STEPS)
+    curve = [point for point in metrics(folder, 0)[0] if "loss" in point.values]
     assert [point.step for point in curve] == list(range(1, STEPS + 1))
     _, loaded = load_model(str(folder / "model"), False, HEADS[RECIPES[recipe].TASK], output_loading_info=True)
     assert not loaded["missing_keys"] and load_tokenizer(str(folder / "model")).eos_token

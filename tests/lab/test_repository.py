@@ -18,6 +18,7 @@ from huggingface_hub import HfApi
 from agent.settings import ROOT, SettingsError, read
 from agent.wallet import Grant, Wallet
 from lab.backend import JobSpec, read_json
+from lab.backends.folder import log_tail, metrics, result
 from lab.backends.hf_jobs import HFJobs, _handed, about_file
 from lab.backends.repository import JOB_TOKEN
 from recipes.outbox import Commits
@@ -76,7 +77,7 @@ def test_a_job_by_repository_is_live_outlives_its_machine_and_makes_what_one_by_
     (tmp_path / "b").mkdir()
     bucket, by_bucket = training(tmp_path / "b", "sft-2", **config), backend(hub, hub.people.add("ada").scopes)
     by_bucket.launch(bucket)
-    assert end_of(by_bucket, bucket.folder).state == "done", by_bucket.log_tail(bucket.folder)
+    assert end_of(by_bucket, bucket.folder).state == "done", log_tail(bucket.folder)
     assert not committed(hub) and not any(run.spec["secrets"] for run in hub.jobs.runs.values())
 
     spec, rented = training(tmp_path / "a", **config), backend(hub)
@@ -92,9 +93,9 @@ def test_a_job_by_repository_is_live_outlives_its_machine_and_makes_what_one_by_
     while not any(complete.match(path) for path in committed(hub)):  # meanwhile nobody on its machine shows the token
         for process in of_job(run.id):
             seen += [f"{process.environ()}{process.cmdline()}" for _ in range(1) if process.is_running()]
-        assert rented.state(spec.folder).state in ("queued", "running"), rented.log_tail(spec.folder)
+        assert rented.state(spec.folder).state in ("queued", "running"), log_tail(spec.folder)
         time.sleep(0.2)
-    assert [point.step for point in rented.metrics(spec.folder, 0)[0]], "the curve is live"
+    assert [point.step for point in metrics(spec.folder, 0)[0]], "the curve is live"
     assert any("recipes.sft" in text for text in seen) and any("recipes.remote" in text for text in seen)
     assert not [text for text in seen if TOKEN in text]
     kept = committed(hub)
@@ -108,11 +109,11 @@ def test_a_job_by_repository_is_live_outlives_its_machine_and_makes_what_one_by_
 
     again.launch(replace(spec, attempt=2))
     over = end_of(again, spec.folder)
-    assert over.state == "done" and again.result(spec.folder)["resumed_from"] in marks, again.log_tail(spec.folder)
+    assert over.state == "done" and result(spec.folder)["resumed_from"] in marks, log_tail(spec.folder)
     weights = [one.folder / "model" / "model.safetensors" for one in (spec, bucket)]
     assert len({sha256(path.read_bytes()).hexdigest() for path in weights}) == 1
     curves = [
-        [(point.step, point.values["loss"]) for point in again.metrics(one.folder, 0)[0] if "loss" in point.values]
+        [(point.step, point.values["loss"]) for point in metrics(one.folder, 0)[0] if "loss" in point.values]
         for one in (spec, bucket)
     ]
     assert curves[0] == curves[1] and len(curves[0]) == 60
@@ -130,7 +131,7 @@ def test_one_that_is_cancelled_saves_and_brings_its_model_by_its_last_commit(hub
     repository(hub)
     spec, rented = training(tmp_path, max_steps=5000, save_steps=1000), backend(hub)
     rented.launch(spec)
-    until(lambda: len(rented.metrics(spec.folder, 0)[0]) > 5)
+    until(lambda: len(metrics(spec.folder, 0)[0]) > 5)
     rented.cancel(spec.folder)
     over = end_of(rented, spec.folder)
     assert (over.state, over.reason) == ("cancelled", "cancelled") and over.seconds > 0
