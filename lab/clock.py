@@ -13,7 +13,10 @@ from record.views import Job, Views
 MARGIN = 1.2  # an estimate is at least this wrong, as often as not [H]
 UNMEASURED = 120.0  # seconds kept for an evaluation while none has been measured [H]
 SAMPLE = 512  # rows whose tokens are counted: the mean length is then known to a few percent
-SHAPE = ("batch_size", "grad_accumulation", "max_length", "lora_rank", "packing", "gradient_checkpointing")
+SHAPE = (
+    "batch_size", "grad_accumulation", "max_length", "lora_rank", "packing", "gradient_checkpointing", "padding_free",
+    "attention", "liger",
+)  # fmt: skip
 
 Count = Callable[[Sequence[str]], list[int]]
 

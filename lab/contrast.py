@@ -44,9 +44,7 @@ def against(lab: Lab, row: Mapping[str, Any], first: Mapping[str, Any]) -> dict[
         return {}
     scores = [lab.views.score(one["job"], "dev") for one in (row, first)]
     new, old = ([float(item["correct"]) for item in read_rows(lab.folder / score.items)] for score in scores if score)
-    compared = paired(new, old)
-    numbers = {"delta": compared.delta, "low": compared.low, "high": compared.high, "p": compared.p}
-    return {"against_first": {name: round(value, 4) for name, value in numbers.items()}}
+    return {"against_first": {name: round(value, 4) for name, value in paired(new, old).numbers.items()}}
 
 
 def noise(configs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:

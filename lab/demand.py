@@ -86,7 +86,7 @@ def demand(
             return 0
         if not trains:
             return RUNTIME[machine.device] + 4 * (size or sized.parameters)  # the judge works in float32
-        return Space(machine, sized, size, past).needs(RECIPES[recipe], _full(recipe, config), length)
+        return Space(machine, sized, size, past).needs(RECIPES[recipe], RECIPES[recipe].full(config), length)
 
     return needs
 
@@ -113,7 +113,7 @@ def learn(session: Path, job: Job, machine: Machine, result: Mapping[str, Any], 
         return
     try:
         kind, fitted = RECIPES[job.recipe], read_json(folder / "preflight.json").get("fitted", {})
-        full = _full(job.recipe, {**job.config, **{name: fitted[name] for name in FITTED if name in fitted}})
+        full = RECIPES[job.recipe].full({**job.config, **{name: fitted[name] for name in FITTED if name in fitted}})
         space = Space(machine, shape, parameters(full["model"]))
         estimated = space.needs(kind, full, _length(job.recipe, full))
         measured = int(max(probed, whole)) * MIB + (RUNTIME["cuda"] if machine.device == "cuda" else 0)  # torch's alone
@@ -143,11 +143,7 @@ def _length(recipe: str, config: Mapping[str, Any]) -> int:
         rows = [RECIPES[recipe].SHAPE.model_validate_json(line).plain(longest=True) for line in longest]
     except ValueError:
         rows = [{"prompt": line.decode(errors="replace"), "completion": ""} for line in longest]
-    return tokens_of(rows, _full(recipe, config), token_counter(str(config["model"])))
-
-
-def _full(recipe: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: field.default for name, field in RECIPES[recipe].model_fields.items()} | dict(config)
+    return tokens_of(rows, RECIPES[recipe].full(config), token_counter(str(config["model"])))
 
 
 def _shape(folder: Path) -> Shape | None:

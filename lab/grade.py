@@ -28,6 +28,11 @@ class Comparison:
     gained: int
     lost: int
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What a verdict says of it."""
+        return {"delta": self.delta, "low": self.low, "high": self.high, "p": self.p}
+
 
 def wilson(correct: float, n: int, z: float = Z95) -> Interval:
     """The Wilson score interval of a share (Wilson 1927; Brown, Cai and DasGupta 2001 recommend it for any n).

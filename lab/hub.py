@@ -134,8 +134,7 @@ class Hub:
             ValueError,
             KeyError,
         ) as error:  # or it is no Hub
-            why = str(error).strip().partition("\n")[0][:200]
-            what = f"The model {name!r} is not on this machine, and the Hub cannot be asked ({why})."
+            what = f"The model {name!r} is not on this machine, and the Hub cannot be asked ({first_line(error)})."
             return [Finding("info", "hub_silent", what, "Check the network, or give a folder or 'starter'.")]
         return [Finding("stop", "no_access", what, advice, {"model": name, "token": bool(self._token)})]
 
@@ -180,8 +179,7 @@ class Hub:
             (place / COMPLETE).write_text(head)
             return place
         except (OSError, httpx.HTTPError, ValueError) as error:  # the Hub's own are of these kinds
-            why = str(error).strip().partition("\n")[0][:200]
-            raise LabError(f"The model {name!r} could not be fetched ({why}); call again.") from error
+            raise LabError(f"The model {name!r} could not be fetched ({first_line(error)}); call again.") from error
 
     def revisions(self, config: Mapping[str, Any]) -> dict[str, str]:
         """The commits of the models that a job's settings name by their Hub id: of what is here, else as `look` found them."""

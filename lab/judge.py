@@ -79,8 +79,7 @@ def verdict_on(job: Job, idea: str, views: Views, session: Path) -> Promoted:
     new, old = ([float(row["correct"]) for row in read_rows(session / score.items)] for score in (candidate, best))
     compared = paired(new, old)
     kept, reason = verdict(compared)
-    numbers = {"delta": compared.delta, "low": compared.low, "high": compared.high, "p": compared.p}
-    return Promoted(verdict=kept, reason=reason, **numbers, **about)
+    return Promoted(verdict=kept, reason=reason, **compared.numbers, **about)
 
 
 def _on_dev(model: str, views: Views) -> Scored:

@@ -216,7 +216,7 @@ class Lab:
         if not rows or recipe == "script" or wrong_columns(rows, config, RECIPES[recipe]):
             return None
         count = token_counter(config["model"])
-        defaults = {name: field.default for name, field in RECIPES[recipe].model_fields.items()}
+        defaults = RECIPES[recipe].full({})
         if recipe != "sft":  # tokens a step depend on what is sampled or compared: rows and lengths must do
             rows, count = rows * config.get("generations", defaults.get("generations", 1)), None
         machine = machine or this_machine(config.get("device", "auto"))

@@ -54,5 +54,4 @@ def ablation(recipe: str, config: dict[str, Any]) -> list[dict[str, Any]]:
 
 def settings(recipe: str, config: dict[str, Any]) -> dict[str, Any]:
     """A job's config with the recipe's defaults; the config alone where there is no such recipe."""
-    fields = RECIPES[recipe].model_fields if recipe in RECIPES else {}
-    return {name: field.default for name, field in fields.items()} | config
+    return RECIPES[recipe].full(config) if recipe in RECIPES else config

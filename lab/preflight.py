@@ -168,7 +168,7 @@ def no_memory(
     """By lab.demand. Refused is only what one row at a time with gradient checkpointing cannot mend."""
     if space is None:
         return None
-    full = {name: field.default for name, field in recipe.model_fields.items()} | config
+    full = recipe.full(config)
     length, on = tokens_of(rows, full, count_tokens), space.machine
 
     def needs(**settings: Any) -> int:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from lab.errors import BadInput
 from lab.processes import end
 from lab.reach import Reach
+from recipes.job import write_whole
 
 SHOWN = 25_000  # characters of output that the brain sees: a quarter from the head, the rest from the tail
 LARGEST = 64 * 2**20  # bytes of output after which a command is ended
@@ -60,11 +61,7 @@ class Workspace:
         path = self.path(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_name(f".{path.name}.tmp")
-            draft.unlink(missing_ok=True)  # a command may have left a link of this name
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w") as file:
-                file.write(text)
-            draft.replace(path)
+            write_whole(path, text)
         except OSError as error:
             raise BadInput(f"{name!r} could not be written ({error.strerror}).") from error
         return path

@@ -14,9 +14,12 @@ from recipes.weights import first_line, has_bfloat16
 
 SHARE = 1 / 20  # of a job, that trying costs at most [H]
 GAIN = 0.9  # of the seconds a step; less is the machine's own noise [H]
-SAME = 0.02  # two losses differ by rounding; bfloat16's of the starter by 0.002
+APART = 0.05  # of the logits' size: bfloat16's rounding is below 0.02 [H]
+SAME = 0.005  # two losses differ by rounding; bfloat16's of the starter by 0.002
 FLASH = {"attention": "flash_attention_2"}  # the flash-attn package, or the Hub's kernel where `kernels` is installed
 MASK = 4096  # tokens of a flattened batch, whose rows are kept apart by a mask of their square where there is no FLASH
+
+NOT_HERE = (ImportError, OSError, RuntimeError, MemoryError, ValueError, TypeError, AttributeError, AssertionError)
 
 Few = Callable[[Any], tuple[dict[str, Any], list[float]]]
 
@@ -33,8 +36,7 @@ def ways(config: Any, device: str, flat: int | None) -> list[dict[str, Any]]:
     if flat is not None and full.get("padding_free") is None:
         found = [{"padding_free": True} | way for way in found] + found
         found += [{"padding_free": True}] if flat <= MASK else []
-    liger = device == "cuda" and full["liger"] is None and find_spec("liger_kernel")
-    return found + ([{"liger": True}] if liger else [])
+    return found
 
 
 def has_flash() -> bool:
@@ -44,11 +46,19 @@ def has_flash() -> bool:
 
 
 def with_liger(config: Any, device: str) -> bool:
-    """Whether a job uses liger's layers. Raises ConfigError where it asks for them and they cannot run."""
-    if config.liger and (device == "cpu" or not find_spec("liger_kernel")):
-        lacks = "this machine has no GPU" if device == "cpu" else "liger-kernel is not installed"
+    """Whether a job uses liger's layers: unless it says so, where they are installed on a GPU.
+
+    They are no way to be tried: liger changes the classes of its process, for all that comes after. Where answers are
+    sampled, TRL 1.16 would take its loss, too.
+
+    Raises:
+        ConfigError: It asks for them, and they cannot run.
+    """
+    able, installed = device == "cuda" and config.PROBED != "sampled", bool(find_spec("liger_kernel"))
+    if config.liger and not (able and installed):
+        lacks = "liger-kernel is not installed" if able else "it needs a GPU, and a recipe that samples no answers"
         raise ConfigError(f"liger = True cannot be used: {lacks}; leave it out.")
-    return bool(config.liger)
+    return able and installed and config.liger is not False
 
 
 def fastest(config: Any, few: Few, found: Sequence[dict[str, Any]], steps: float) -> dict[str, Any]:
@@ -66,13 +76,15 @@ def fastest(config: Any, few: Few, found: Sequence[dict[str, Any]], steps: float
     began = time.perf_counter()
     best, losses = few(config)
     cost, taken, left = time.perf_counter() - began, dict[str, Any](), dict[str, str]()
+    tried: list[dict[str, Any]] = [taken]
     for number, way in enumerate(found, start=1):
-        if taken | way == taken or number * cost > SHARE * steps * best["usual_s"]:
+        if taken | way in tried or number * cost > SHARE * steps * best["usual_s"]:
             continue
+        tried.append(taken | way)
         name = ", ".join(f"{key} = {value}" for key, value in way.items())
         try:
             seen, now = few(config.model_copy(update=taken | way))
-        except (RuntimeError, MemoryError, ImportError, ValueError, OSError) as error:  # not on this machine
+        except NOT_HERE as error:
             left[name] = first_line(error)
             continue
         ratio = seen["usual_s"] / best["usual_s"]
@@ -89,3 +101,21 @@ def alike(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two runs of the same steps had the same losses, as far as rounding lets them."""
     pairs = list(zip(one, other, strict=False))
     return bool(pairs) and all(abs(a - b) <= SAME * max(abs(a), abs(b)) for a, b in pairs)
+
+
+def keeps_apart(model: Any) -> bool:
+    """Whether rows of one sequence do not read each other, told apart by their positions alone.
+
+    In transformers 5.23 OPT, Falcon and Bloom do not give positions to their mask.
+    """
+    import torch
+
+    ids = torch.tensor([[1, 2, 3, 4, 5, 6]], device=model.device)
+    places = torch.tensor([[0, 1, 2, 0, 1, 2]], device=model.device)
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        both = model(ids, position_ids=places, use_cache=False).logits[0, 3:].float()
+        alone = model(ids[:, 3:], position_ids=places[:, :3], use_cache=False).logits[0].float()
+    model.train(training)
+    return bool((both - alone).norm() <= APART * alone.norm())

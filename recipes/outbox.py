@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from recipes.grace import COMPLETE
+from recipes.recorder import OF_A_CHECKPOINT
 
 GAP = 120.0  # seconds between two commits: the Hub takes some 128 an hour for a repository, and other jobs use it, too
 PAUSES = (2.0, 60.0)  # seconds before one is tried again: the first, and the longest
@@ -56,8 +57,9 @@ class Commits(Outbox):
     def changed(self) -> None:
         whole = [mark.parent for mark in self.folder.glob(f"checkpoints/*/{COMPLETE}")]
         files: Files = {self._name(path): path for folder in whole for path in folder.rglob("*") if path.is_file()}
-        with suppress(FileNotFoundError):  # read now: it goes on
-            files[self._name(self.folder / "metrics.jsonl")] = (self.folder / "metrics.jsonl").read_bytes()
+        for path in (self.folder / name for name in OF_A_CHECKPOINT):
+            with suppress(FileNotFoundError):  # read now: a curve goes on
+                files[self._name(path)] = path.read_bytes()
         if whole:  # what is there is not given up for nothing
             self._want(files)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from recipes.faster import Few, fastest, ways
+from recipes.faster import fastest, ways
 from recipes.job import out_of_memory, peak_rss_mb, visible
 from recipes.memory import needed, rungs
 from recipes.preflight import token_count
@@ -43,7 +43,10 @@ Build = Callable[[Any, list[dict[str, Any]], dict[str, Any], list[Any]], Any]
 Fits = Callable[[dict[str, Any]], bool]
 
 
-def measure(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str, build: Build) -> dict[str, Any]:
+def measure(
+    config: Any, rows: list[dict[str, Any]], held: list[dict[str, Any]], tokenizer: Any, device: str, build: Build,
+    count: int = 1,
+) -> dict[str, Any]:  # fmt: skip
     """Peak memory in MiB and seconds a step, and in `fitted` the settings that fit where the config's own do not.
 
     A long job also tries other ways to make the same steps (see recipes.faster).
@@ -51,17 +54,25 @@ def measure(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str
     {} for a job of fewer than FROM steps, whose own first steps tell, and for recipes that are not PROBED.
 
     Args:
+        config: Of one process, of which there will be `count`.
+        held: The rows that are evaluated.
         build: A trainer for (config, rows, further arguments of it, callbacks).
 
     Raises:
         RuntimeError: Torch's own, where not even one row at a time with gradient checkpointing fits.
     """
-    texts = len(rows) * _group(config)
+    texts = len(rows) * _group(config) // count
     steps = config.max_steps or ceil(texts / (config.batch_size * config.grad_accumulation)) * config.epochs
     if not config.PROBED or steps < FROM:
         return {}
     timed = min(TIMED, max(1, int(steps) // 10 - 2))
     fits = None if device == "cuda" else _room_for(config, rows, tokenizer)
+
+    def quicker(choice: Any) -> list[dict[str, Any]]:
+        """Ways to make its steps; where answers are sampled anew no two runs have the same losses to compare."""
+        roomy = device == "cuda" or (fits is not None and fits(choice.model_dump()))
+        flat = choice.flat(rows + held, tokenizer) if roomy else None
+        return ways(choice, device, flat) if config.PROBED != "sampled" else []
 
     def few(choice: Any) -> tuple[dict[str, Any], list[float]]:
         _free(device)  # of a trainer that did not fit
@@ -70,25 +81,15 @@ def measure(config: Any, rows: list[dict[str, Any]], tokenizer: Any, device: str
     *others, last = _choices(config, rows, tokenizer, fits)
     for choice in others:
         try:
-            return _fastest(config, choice, few, fits, rows, tokenizer, device, steps)
+            seen = fastest(choice, few, quicker(choice), steps)
+            break
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-    return _fastest(config, last, few, fits, rows, tokenizer, device, steps)
-
-
-def _fastest(
-    config: Any, choice: Any, few: Few, fits: Fits | None, rows: list[dict[str, Any]], tokenizer: Any, device: str,
-    steps: float,
-) -> dict[str, Any]:  # fmt: skip
-    """What the steps of a choice measured, or of a faster way to make them."""
-    found: list[dict[str, Any]] = []
-    if config.PROBED != "sampled":  # of answers that are sampled anew no two runs have the same losses
-        roomy = device == "cuda" or (fits is not None and fits(choice.model_dump()))
-        found = ways(choice, device, choice.flat(rows, tokenizer) if roomy else None)
-    seen = fastest(choice, few, found, steps) | _fitted(config, choice)
+    else:
+        choice, seen = last, fastest(last, few, quicker(last), steps)
     _free(device)  # of a way that this machine has not
-    return seen
+    return seen | _fitted(config, choice)
 
 
 def again(file: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from recipes import processes
 from recipes.grace import COMPLETE
 from recipes.job import Job
 
+OF_A_CHECKPOINT = ("metrics.jsonl", "preflight.json")  # what a resume wants beside it: the curve, and what was fitted
 # The trainer's own totals, which are not curves.
 NOT_METRICS = (
     "profiling/",

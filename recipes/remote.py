@@ -27,7 +27,7 @@ from typing import Any
 from recipes.grace import checkpoint_bytes, grace
 from recipes.job import write_json
 from recipes.outbox import Commits, Outbox
-from recipes.recorder import COMPLETE
+from recipes.recorder import COMPLETE, OF_A_CHECKPOINT
 from recipes.secret import take
 
 MARK = "@ml-intern "
@@ -120,8 +120,8 @@ def _restore(out: Path, work: Path) -> None:
         if (checkpoint / COMPLETE).exists():
             _copy(checkpoint, work / "checkpoints" / checkpoint.name)
             (work / "checkpoints" / checkpoint.name / COMPLETE).touch()
-    if (out / "metrics.jsonl").exists():
-        shutil.copyfile(out / "metrics.jsonl", work / "metrics.jsonl")
+    for name in (name for name in OF_A_CHECKPOINT if (out / name).exists()):
+        shutil.copyfile(out / name, work / name)
 
 
 def _carry(work: Path, out: Path) -> bool:
@@ -132,7 +132,8 @@ def _carry(work: Path, out: Path) -> bool:
     for name in sorted(set(here) - there):
         try:
             _copy(here[name], kept / name)
-            shutil.copyfile(work / "metrics.jsonl", out / "metrics.jsonl")
+            for beside in (one for one in OF_A_CHECKPOINT if (work / one).exists()):
+                shutil.copyfile(work / beside, out / beside)
             shutil.copyfile(
                 here[name] / COMPLETE, kept / name / COMPLETE
             )  # last: what a machine's death cuts off is none

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from recipes.faster import FLASH, keeps_apart
 from recipes.job import ConfigError, Job, run
 from recipes.limit import Limited
 from recipes.preflight import look_at_feed, sample, token_count
@@ -60,7 +61,8 @@ class Config(Limited):
 
     def flat(self, rows: list[dict[str, Any]], tokenizer: Any) -> int | None:
         longest = None if self.packing else self.longest(rows, tokenizer)
-        return self.batch_size * longest if longest and longest <= (self.max_length or 0) else None  # or it cuts rows
+        fits = longest and longest <= (self.max_length or 0)  # or it would cut rows
+        return self.batch_size * longest if longest and fits and self.batch_size > 1 else None
 
     def passes(self, lengths: list[int], device: str) -> int:
         if self.padding_free:
@@ -94,6 +96,9 @@ def build(parts: Parts) -> Any:
         **config.loss(),
     )
     model = parts.load(**nf4(parts.device) if config.quantize == "nf4" else {})
+    flat = config.padding_free or (config.packing and config.PACKS == "bfd")
+    if flat and config.attention != FLASH["attention"] and not keeps_apart(model):
+        raise ConfigError("This model does not keep rows apart in one sequence; leave packing and padding_free out.")
     trainer = SFTTrainer(model=model, args=args, **parts.common())
     args.max_length = config.max_length
     trainer.model_accepts_loss_kwargs = (

@@ -71,7 +71,7 @@ class TrainingConfig(BaseModel):
     save_steps: PositiveInt = 50
     save_total_limit: int = Field(2, ge=2)  # one could be half written when a kill comes
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"  # auto: see recipes.faster
-    liger: bool | None = None  # its layers, on a GPU; None: where it is installed and faster
+    liger: bool | None = None  # its layers, on a GPU; None: where it is installed
     device: Literal["auto", "cpu"] = "auto"  # auto: the GPU where there is one; on the CPU a job waits for no GPU
     seed: int = 0
     trackio_project: str | None = None  # TRACKIO_DIR comes from the launcher
@@ -98,6 +98,11 @@ class TrainingConfig(BaseModel):
         return None
 
     @classmethod
+    def full(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Some settings, and the defaults of all others."""
+        return {name: field.default for name, field in cls.model_fields.items()} | dict(config)
+
+    @classmethod
     def misfit(cls, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str | None:
         """Which row these settings cannot use and why, or that all are too few, in one sentence; None where all fit."""
         return shapes.misfit(rows, cls.SHAPE, cls.METHOD) or cls._too_few(len(rows), config)
@@ -105,7 +110,7 @@ class TrainingConfig(BaseModel):
     @classmethod
     def _too_few(cls, rows: int, config: Mapping[str, Any]) -> str | None:
         """Where answers are sampled, TRL leaves out a batch that is not full, and would train nothing."""
-        full = {name: field.default for name, field in cls.model_fields.items()} | dict(config)
+        full = cls.full(config)
         prompts = full["batch_size"] * full["grad_accumulation"] // full.get("generations", 1)
         left = rows - shapes.held_out(rows, full["eval_fraction"])
         if cls.PROBED != "sampled" or left >= prompts:
@@ -228,7 +233,8 @@ def foreseen(parts: Parts, job: Job, build: Build, count: int, resumes: bool) ->
     elif count > 1 and too_large(parts.config, parts.device):
         measured = {}
     else:
-        measured = probe.measure(parts.config, parts.train, parts.tokenizer, parts.device, small(parts, job, build))
+        built = small(parts, job, build)
+        measured = probe.measure(parts.config, parts.train, parts.held, parts.tokenizer, parts.device, built, count)
     if count > 1 and not job.launched:
         write_json(file, measured)
         half = in_half(parts.config, parts.device)
@@ -334,6 +340,10 @@ def arguments(config: Any, folder: Path, device: str, evaluates: bool) -> dict[s
         "gradient_accumulation_steps": config.grad_accumulation,
         "gradient_checkpointing": config.gradient_checkpointing,
         "use_liger_kernel": with_liger(config, device),
+        "liger_kernel_config": {
+            "fused_linear_cross_entropy": False,
+            "cross_entropy": False,
+        },  # no head, no loss of ours
         "warmup_steps": config.warmup_steps,
         "lr_scheduler_type": config.schedule,
         "weight_decay": config.weight_decay,
@@ -368,11 +378,9 @@ def prepare_machine(device: str = "auto") -> Device:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers would warn on every batch
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two jobs that spin on the same cores stop each other
-    for cache in (
-        "LRU_CACHE_CAPACITY",
-        "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
-    ):  # torch's and oneDNN's of bfloat16 on a CPU:
-        os.environ.setdefault(cache, "32")  # a megabyte for each length of rows; with 1024, a leak
+    # torch's and oneDNN's of bfloat16 on a CPU: a megabyte for each length of rows; with 1024, a leak
+    for cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, "32")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # a job tells nobody that it runs
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # by name: the judge does without datasets' 1 s
     os.environ.setdefault("DATASETS_VERBOSITY", "error")
