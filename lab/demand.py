@@ -112,15 +112,18 @@ def learn(session: Path, job: Job, machine: Machine, result: Mapping[str, Any], 
     if shape is None or apart or starved or not (probed or whole):
         return
     try:
-        kind, fitted = RECIPES[job.recipe], read_json(folder / "preflight.json").get("fitted", {})
+        kind, seen = RECIPES[job.recipe], read_json(folder / "preflight.json")
+        fitted = seen.get("fitted", {})
         full = RECIPES[job.recipe].full({**job.config, **{name: fitted[name] for name in FITTED if name in fitted}})
         space = Space(machine, shape, parameters(full["model"]))
         estimated = space.needs(kind, full, _length(job.recipe, full))
         measured = int(max(probed, whole)) * MIB + (RUNTIME["cuda"] if machine.device == "cuda" else 0)  # torch's alone
-        if probed or measured > estimated:
+        if (
+            probed and not seen.get("faster")
+        ) or measured > estimated:  # other ways take less, and a short job has none
             about = {"session": session.name, "job": job.id, "kind": space.kind(kind, full)}
             peaks.keep(session, Peak(**about, estimated=estimated, measured=measured))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, ArithmeticError) as error:
         logging.getLogger(__name__).warning("nothing was learned of the memory of %s: %s", job.id, error)
 
 

@@ -141,6 +141,8 @@ def _when(rule: str, about: Mapping[str, Any]) -> tuple[tuple[str, Any, Any], ..
     if rule == "out_of_memory":
         asks |= {"machine": "is", "gradient_checkpointing": "at_most"}
         asks |= dict.fromkeys(("batch_size", "sample_batch", "max_length", "max_new_tokens"), "at_least")
+        if about.get("max_length", 0) is None:  # as long as the rows are: these
+            asks |= {"data_sha256": "is"}
     elif rule in FAST:
         asks |= {"lr": "at_least"}
     else:

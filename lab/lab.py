@@ -183,7 +183,8 @@ class Lab:
 
         needs, starved = demand(recipe, config, peaks.look(self.folder), shape), set[str]()
         if recipe in RECIPES:
-            starved = guards.starved(self.folder, guards.about(recipe, config, self.views.goal.model, here.name))
+            known = config | {"data_sha256": rows_hash(read_rows(Path(config["data"])))}
+            starved = guards.starved(self.folder, guards.about(recipe, known, self.views.goal.model, here.name))
         wait = self._wait(recipe, config, hours, call) if asked == "auto" and dollars is not None else Wait()
         return choose(asked, needs, here, self._backend.machines, dollars, hours, wait, starved)
 

@@ -9,15 +9,15 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from signal import SIGKILL
 
-from lab.backend import RENTED, own_file
+from lab.backend import RENTED, own_file, read_json, write_json
 from lab.backends.folder import log_tail
 from lab.backends.runner import LOG
 from lab.checkpoint import ADAPTER
+from lab.errors import LabError
 from lab.findings import Finding
 from lab.hub import Hub
 from lab.machine import free
@@ -25,7 +25,10 @@ from lab.reach import Reach
 from record.views import Job
 
 RULE = "adapter_not_merged"
-AGAIN = 2  # times that it is begun again after a kill: memory may be short each time
+MOST = 3  # times that it is begun, whoever kills it: memory may be short each time
+
+# Where memory is short the kernel is to take it, and not the next job's trainer, which has begun beside it.
+FIRST_TO_GO = ("sh", "-c", 'echo 1000 >/proc/self/oom_score_adj; exec "$@"', "sh")
 
 
 class Merges:
@@ -36,7 +39,6 @@ class Merges:
         self._reach, self._env = Reach(session, env), env
         self._hub = Hub(session.parent.parent / "models", None, env)  # only for where they lie
         self._running: dict[Path, subprocess.Popen] = {}  # by job folder
-        self._killed: Counter[Path] = Counter()
         self._why: dict[Path, str] = {}  # there is no model, by job folder
 
     def pending(self, job: Job, folder: Path) -> bool:
@@ -46,14 +48,11 @@ class Merges:
         if folder not in self._running:
             try:
                 self._begin(job, folder)
-            except OSError as error:
+            except (LabError, OSError, ValueError) as error:  # a folder that is gone is no Hub id either
                 self._why[folder] = str(error)
             return folder not in self._why
         code = self._running[folder].poll()
-        if (
-            code == -SIGKILL and self._killed[folder] < AGAIN
-        ):  # from outside; one that is out of time has another signal
-            self._killed[folder] += 1
+        if code == -SIGKILL:  # from outside; one that is out of time has another signal
             del self._running[folder]
             return True
         if code is not None:
@@ -66,11 +65,13 @@ class Merges:
         if folder not in self._why:
             return []
         what = f"The adapter of {job.id}'s best checkpoint was kept, and is no model yet: {self._why[folder]}"
-        advice = f"Its files are in {job.folder}/{ADAPTER}. Make room for it and train again."
+        advice = (
+            f"Its files are in {job.folder}/{ADAPTER}. What is said there is what it wants; train it again after that."
+        )
         return [Finding("warn", RULE, what.rstrip(".") + ".", advice, {"reason": self._why[folder]})]
 
     def _begin(self, job: Job, folder: Path) -> None:
-        """Start the process, unless one of an earlier owner still runs. Raises OSError."""
+        """Start the process, unless one of an earlier owner still runs. Raises LabError, OSError, ValueError."""
         model = str(job.config["model"])
         base, pinned = str(self._hub.fetch(model)), job.revisions.get(model, "")
         if pinned and self._hub.revisions({"model": model}).get(model) != pinned:  # another commit is here
@@ -87,8 +88,12 @@ class Merges:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
+            begun = read_json(about := folder.with_name(f".{folder.name}.merge.json")).get("begun", 0)
+            if begun >= MOST:
+                raise LabError(f"its process was killed {begun} times")
+            write_json(about, {"begun": begun + 1})
             self._running[folder] = subprocess.Popen(
-                [*self._reach.trainer(folder, places), *command],
+                [*FIRST_TO_GO, *self._reach.trainer(folder, places), *command],
                 env=self._reach.environment(folder) | {"CUDA_VISIBLE_DEVICES": ""},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

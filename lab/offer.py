@@ -12,7 +12,8 @@ from lab.lab import Lab
 from lab.ladder import OFFER
 from record.views import Job
 
-FILES = {"data": "data/{}.jsonl", "script": "{}.py"}  # what a job was given as a file, and its name in the workspace
+# What a job was given as a file, and its name in the workspace, where it takes nothing's place before a person agrees.
+FILES = {"data": "offered/{}.jsonl", "script": "offered/{}.py"}
 SET_BY_LAB = ("trackio_project", "trackio_run", "data_sha256", "script_sha256")  # anew for each launch
 
 
@@ -56,6 +57,8 @@ def accept(lab: Lab, name: str) -> Offer:
 
 def _named(lab: Lab, model: str) -> str:
     """What `train` calls the model of a job's config: a folder on the machine that it ran on, or a Hub id."""
+    if model == str(lab.model_path("base")):
+        return "base"
     *_, folder, name, end = ("", "", *Path(model).parts)
     return name if (folder, end) == ("jobs", "model") and name in lab.views.jobs else "base"
 

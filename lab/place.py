@@ -58,7 +58,11 @@ def choose(
     if asked == "local" or (asked == "auto" and dollars is None):
         return here
     if asked == "auto":
-        need, known = needs(here), [here, *rented().values()] if starved else []
+        need = needs(here)
+        try:
+            known = [here, *rented().values()] if starved else []
+        except LabError:  # which is larger nobody can say now: here, with what the guards say of it
+            known = []
         least = max((one.bytes for one in known if one.name in starved), default=0)
         fits_here = need <= USABLE * here.bytes
         late = fits_here and here.bytes > least

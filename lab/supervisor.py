@@ -33,6 +33,7 @@ from record.log import Log
 from record.views import Job
 
 TICK = 0.25  # seconds
+MERGING = "its trainer has ended, and its adapter is made into a model"
 UNASKED = 5.0  # seconds after which a job is judged again although nothing new came: silence says something, too
 ATTEMPTS = 3  # times that a trainer which was killed from outside is started again from its checkpoint
 OVERTIME = 60.0  # seconds beyond its hours after which a job here whose runner died is ended; the Hub ends its own
@@ -123,6 +124,8 @@ class Supervisor:
         spec = spec_of(job, self._folder)
         state = self._backend.state(spec.folder)  # before the metrics: what it wrote before it ended is then read
         if state.ended and self._merges.pending(job, spec.folder):
+            if job.held != MERGING:  # it waits: neither its hours nor its dollars go on
+                self._journal.append(Queued(job=job.id, place=0, reason=MERGING))
             return
         points, watch.offset = metrics(spec.folder, watch.offset)
         if points:  # a resume goes back to its checkpoint: what came after it is not part of this curve
@@ -141,14 +144,14 @@ class Supervisor:
             facts += [found(finding, job.id) for finding in self._merges.failed(job, spec.folder)]
             ended, *again = self._ending(job, [*job.findings, *new], state, spec)
             guards.learn(self._folder, self._journal.views.goal.model, job, ended, [*job.findings, *new])
-            if not again:
-                self._learn(job, ended, [*job.findings, *new])
             facts += [ended, *again]
             del self._watches[job.id]
         elif state.seconds > job.hours * 3600 + OVERTIME and not job.machine.startswith(RENTED):
             self._backend.cancel(spec.folder)
         if facts:
             self._journal.append(*facts)
+        if ended := next((fact for fact in facts if isinstance(fact, Ended)), None):
+            self._guarded(self._learn, job, ended, [*job.findings, *new])  # the Hub may be asked, and the end is kept
         if not state.ended and any(f.level == "stop" for f in [*job.findings, *new]):  # also one of before a restart
             self._backend.cancel(spec.folder)
 
@@ -178,7 +181,7 @@ class Supervisor:
             changes, advice = lighter(job)
             tries: dict[str, Any] = {"settings": changes}
             if not changes:
-                machine, where = self._larger(job)
+                machine, where = self._guarded(self._larger, job) or (None, "Which machine has more is not known now.")
                 about = machine and {"name": machine.name, "bytes": machine.bytes, "price": machine.price}
                 advice, tries = f"{advice} {where}", tries | {"machine": about}
             return replace(finding, advice=advice, evidence=finding.evidence | tries)
@@ -187,7 +190,8 @@ class Supervisor:
     def _larger(self, job: Job) -> tuple[Machine | None, str]:
         """The next machine for a job that ran out of memory. The price list of those that can be rented is asked for."""
         now, takes = datetime.now(UTC), job.expects.hours if job.expects else None
-        dollars = self._journal.views.free_dollars(now)
+        everywhere = job.config.get("device", "auto") == "auto"  # a job for the CPU is never sent off
+        dollars = self._journal.views.free_dollars(now) if everywhere else None
         if dollars is not None:  # what it would still have cost is free
             dollars += job.dollars(job.may_run_s(now))
         needs = demand.demand(job.recipe, job.config, peaks.look(self._folder))

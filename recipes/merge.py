@@ -18,6 +18,8 @@ from recipes.job import ConfigError
 from recipes.training import load_model, load_tokenizer, prepare_machine
 from recipes.weights import HEADS, save_whole, shape_in
 
+SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
+OTHERS = ["original/*", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "*.pth"]  # the same weights for other libraries
 LONGEST = 1800  # seconds; whoever waits for it may have died, so it ends itself [H]
 SPARE = 1.2  # times the weights: what merging a layer and writing a file hold beside them [H]
 
@@ -35,13 +37,8 @@ class Merge(BaseModel):
 def main(folder: Path, asked: Merge) -> None:
     """Make FOLDER/model. Raises ConfigError where memory or disk is short, and what the libraries raise."""
     prepare_machine("cpu")  # the next job has the GPU by now
-    base, kind = whole_base(asked), RECIPES[asked.recipe]
-    if shape := shape_in(base):
-        needs = int(SPARE * shape.parameters * (2 if asked.half else 4))
-        for name, free in (("memory", asked.memory), ("disk", shutil.disk_usage(folder).free)):
-            if needs > free:
-                what = f"The merged model needs {needs / 2**30:.1f} GiB of {name}, and {free / 2**30:.1f} GiB are free."
-                raise ConfigError(what)
+    base, kind = whole_base(asked, folder), RECIPES[asked.recipe]
+    check_room(base, folder, asked)
     from peft import PeftModel
     from transformers.trainer_utils import align_special_tokens
 
@@ -55,13 +52,31 @@ def main(folder: Path, asked: Merge) -> None:
         shutil.rmtree(folder / ".model.tmp", ignore_errors=True)  # half a model would keep a full disk full
 
 
-def whole_base(asked: Merge) -> str:
+def check_room(base: str, folder: Path, asked: Merge, copies: int = 1) -> None:
+    """Raises ConfigError where memory, or the disk for so many copies of it, is short of the merged model."""
+    if shape := shape_in(base):
+        needs = int(SPARE * shape.parameters * (2 if asked.half else 4))
+        for name, free, times in (("memory", asked.memory, 1), ("disk", shutil.disk_usage(folder).free, copies)):
+            if times * needs > free:
+                what = f"The merged model needs {times * needs / 2**30:.1f} GiB of {name}"
+                raise ConfigError(f"{what}, and {free / 2**30:.1f} GiB are free.")
+
+
+def whole_base(asked: Merge, folder: Path) -> str:
     """The folder of the base. One of the Hub is taken from the cache, and fetched only at a commit."""
     if Path(asked.model).is_dir():
         return asked.model
     from huggingface_hub import snapshot_download
 
-    return snapshot_download(asked.model, revision=asked.revision or None, local_files_only=not asked.revision)
+    at = {"revision": asked.revision or None, "local_files_only": not asked.revision}
+    few = snapshot_download(asked.model, allow_patterns=SMALL, **at)
+    check_room(few, folder, asked, 2)  # its own files, too
+    whole = snapshot_download(asked.model, allow_patterns=[*SMALL, "*.safetensors"], **at)
+    return (
+        whole
+        if any(Path(whole).glob("*.safetensors"))
+        else snapshot_download(asked.model, ignore_patterns=OTHERS, **at)
+    )
 
 
 if __name__ == "__main__":

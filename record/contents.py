@@ -140,6 +140,7 @@ def _weights(session: Path, views: Views) -> list[PurePosixPath]:
             whole = (place.parent.name for place in (session / job.folder).glob(f"checkpoints/checkpoint-*/{COMPLETE}"))
             steps = [int(name[11:]) for name in whole if name[11:].isdecimal()]
             found += [PurePosixPath(job.folder, "checkpoints", f"checkpoint-{max(steps)}")] if steps else []
+            found += [PurePosixPath(job.folder, "adapter"), model]  # kept of one that was stopped (lab.checkpoint)
     return list(dict.fromkeys(found))
 
 
