@@ -3,6 +3,7 @@
 import shutil
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ from agent.sessions import Request, open_session
 from lab.errors import NotThere
 from lab.merge import RULE, Merges
 from lab.models import STARTER
+from lab.supervisor import MERGING
 from record.views import Job
 from tests.conftest import until
 from tests.hub import serve
@@ -43,6 +45,10 @@ def test_a_stopped_adapter_is_measured_and_judged_whoever_is_killed_while_it_is_
     folder = lab.folder / "jobs" / job
     until(lambda: merging(folder))
     merging(folder)[0].suspend()
+    until(lambda: journal.views.jobs[job].held == MERGING)
+    spent = [journal.views.jobs[job].ran_s(datetime.now(UTC)) for _ in range(2) if not time.sleep(0.3)]
+    assert spent[0] == spent[1]  # its machine has been given back
+    assert (Path("/proc") / str(merging(folder)[0].pid) / "oom_score_adj").read_text().strip() == "1000"
     with pytest.raises(NotThere, match="no model yet"):
         lab.model_path(job)
     supervisor.stop()  # its worker is gone; the next one finds the process at work
@@ -114,3 +120,18 @@ def test_an_adapter_of_a_rented_job_that_is_stopped_comes_back_and_is_merged_her
         supervisor.stop()
     assert journal.views.jobs[job].state == "failed" and not [f for f in journal.views.findings if f.rule == RULE]
     assert sorted(path.name for path in lab.model_path(job).glob("*.safetensors")) == ["model.safetensors"]
+
+
+def test_a_job_ends_also_where_its_base_is_gone_and_where_every_merge_is_killed(tmp_path, settings):
+    folder = tmp_path / "sessions" / "s" / "jobs" / "sft-1"
+    (folder / "adapter").mkdir(parents=True)
+    gone = Job("sft-1", "sft", {"model": str(tmp_path / "gone")}, "local CPU", 1.0, "", "jobs/sft-1", "")
+    merges = Merges(folder.parents[1], settings.job_env)
+    assert not merges.pending(gone, folder)
+    (finding,) = merges.failed(gone, folder)
+    assert finding.rule == RULE and "gone" in finding.what
+    here = replace(gone, config={"model": str(STARTER)})
+    (folder.parent / ".sft-1.merge.json").write_text('{"begun": 3}')
+    again = Merges(folder.parents[1], settings.job_env)  # whoever comes after three that were killed
+    assert not again.pending(here, folder)
+    assert "killed 3 times" in again.failed(here, folder)[0].what

@@ -127,6 +127,15 @@ def test_no_processor_follows_a_gpu_and_nothing_that_the_estimate_rules_out():
     assert larger("hf-jobs l4x1", lambda machine: 79 * GIB, HERE, lambda: OFFERS | more, 9.0, 1.0)[0] is None
 
 
+def test_auto_is_here_where_a_job_has_starved_and_nobody_can_say_what_is_larger():
+    """The guard warns of it all the same; a session without a token must not end for that."""
+
+    def nobody():
+        raise LabError("No HF_TOKEN is set.")
+
+    assert choose("auto", lambda machine: 1, HERE, nobody, 5.0, starved={HERE.name}) == HERE
+
+
 def test_where_the_hub_names_no_machine_the_reason_is_its_own():
     def none() -> dict[str, Machine]:
         raise LabError("No HF_TOKEN is set; set one that may write.")
