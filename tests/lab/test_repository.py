@@ -230,7 +230,13 @@ def test_a_public_repository_and_a_token_for_something_else_get_nothing(hub: Hub
 
 @pytest.mark.parametrize(
     ("recipe", "config"),
-    [("script", {}), ("grpo", {"rewards": [{"kind": "exact"}, {"kind": "code"}]})],
+    [
+        ("script", {}),
+        ("grpo", {"rewards": [{"kind": "exact"}, {"kind": "code"}]}),
+        ("evaluate", {"benchmark": "gym:countdown"}),
+        ("grpo", {"benchmark": "gym:puzzle24"}),  # its own rewards
+        ("grpo", {"rewards": [{"kind": "benchmark", "name": "gym:simple_integration"}], "benchmark": "chains"}),
+    ],
 )
 def test_what_a_model_wrote_shares_no_machine_with_a_token(hub: Hub, tmp_path: Path, recipe: str, config: dict):
     repository(hub)
