@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
 from agent.settings import ROOT, SettingsError, read
 from agent.wallet import Grant, Wallet
 from lab.backend import JobSpec, read_json
+from lab.backends.bucket import Bucket
 from lab.backends.folder import log_tail, metrics, result
 from lab.backends.hf_jobs import HFJobs, _handed, about_file
-from lab.backends.repository import JOB_TOKEN
+from lab.backends.repository import JOB_TOKEN, Repository
 from recipes.outbox import Commits
 from tests.conftest import until
 from tests.hub import Hub, serve
@@ -228,6 +230,42 @@ def test_a_public_repository_and_a_token_for_something_else_get_nothing(hub: Hub
     assert not committed(hub)
 
 
+@pytest.mark.parametrize("role", ["write", "read"])
+def test_a_token_for_all_that_is_theirs_goes_to_no_machine(hub: Hub, tmp_path: Path, role: str):
+    repository(hub)
+    whole = hub.people.add("ada", "hf_whole", **({} if role == "write" else {"scopes": ("read-repos",)}))
+    assert whole.role == role
+    said = refused(hub, training(tmp_path), token=whole.token)
+    assert f"its role is {role}" in said and f"may write in the dataset repository {REPO} alone" in said
+    assert not committed(hub)
+
+
+def test_what_could_not_be_mounted_and_read_back_is_not_sent(hub: Hub, tmp_path: Path):
+    repository(hub)
+    rented, spec = backend(hub, scopes=("jobs",)), training(tmp_path)
+    rented.launch(spec)
+    assert f"may not read the dataset repository {REPO}" in rented.state(spec.folder).reason
+    assert not committed(hub) and not hub.jobs.runs
+
+
+def test_a_job_whose_repository_was_deleted_ends_and_one_that_is_hidden_is_waited_for(hub: Hub, tmp_path: Path):
+    repository(hub)
+    hub.jobs.stuck = True
+    rented, spec = backend(hub), training(tmp_path)
+    rented.launch(spec)
+    (run,) = hub.jobs.runs.values()
+    run.started = time.time() - 9
+    ada, ben = (HfApi(endpoint=hub.url, token=hub.people.add(name).token) for name in ("ada", "ben"))
+    ada.delete_repo(REPO, repo_type="dataset")
+    run.settle("COMPLETED")
+    over = end_of(rented, spec.folder)
+    assert (over.state, over.reason) == ("failed", "it ended well, and what it made did not come back")
+    for depot in (Repository(ben, REPO), Bucket(ben, "ada")):
+        with pytest.raises(HfHubHTTPError):
+            depot.listed("x")
+    assert Bucket(ada, "ada").listed("x") == []
+
+
 @pytest.mark.parametrize(
     ("recipe", "config"),
     [
@@ -329,5 +367,5 @@ def test_the_token_is_the_owners_alone_and_is_not_their_own(settings):
     assert TOKEN in wallet.settings_of("ben").secrets, "to be taken out of whatever they see"
     assert read({"HOME": "/home/ada", **keys}).keys == keys
     with pytest.raises(SettingsError, match="is your HF_TOKEN, which no machine gets") as error:
-        read({"HOME": "/home/ada", "HF_TOKEN": TOKEN, JOB_TOKEN: TOKEN})
+        read({"HOME": "/home/ada", "HF_TOKEN": TOKEN, JOB_TOKEN: f"{TOKEN}\n"})
     assert TOKEN not in str(error.value)
