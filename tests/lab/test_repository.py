@@ -23,6 +23,7 @@ from lab.backends.bucket import Bucket
 from lab.backends.folder import log_tail, metrics, result
 from lab.backends.hf_jobs import HFJobs, _handed, about_file
 from lab.backends.repository import JOB_TOKEN, Repository
+from recipes import outbox
 from recipes.outbox import Commits
 from tests.conftest import until
 from tests.hub import Hub, serve
@@ -344,6 +345,44 @@ def test_a_trainer_that_saves_all_the_time_commits_no_more_often_than_the_hub_ta
     (box.folder / "exit.json").write_text("{}")
     box.close()
     assert below(hub, "a/out") == laid(box.folder) and commits(hub).count("What a/out holds") == 2
+
+
+@pytest.mark.parametrize("trouble", [{}, {"status": 429, "headers": {"Retry-After": "9999"}}])
+def test_a_job_that_ends_while_a_commit_is_under_way_waits_for_nothing_else(hub, box, monkeypatch, trouble):
+    monkeypatch.setattr(outbox, "GAP", 9999.0)  # none of it is waited for
+    under_way = hub.faults.add(rf"POST /api/datasets/{REPO}/commit/main", wait_s=1.0, **trouble)
+    box.changed()
+    until(lambda: not under_way.times)
+    (box.folder / "exit.json").write_text("{}")
+    box.close()
+    assert below(hub, "a/out") == laid(box.folder)
+
+
+def test_the_more_is_new_the_longer_until_the_next_commit(hub, box, monkeypatch):
+    monkeypatch.setattr(outbox, "GAP", 0.0)
+    monkeypatch.setattr(outbox, "PACE", 5000 / 9999)  # of one checkpoint
+    box.changed()
+    until(lambda: below(hub, "a/out"))
+    checkpoint(box.folder, 9)
+    box.changed()
+    time.sleep(1)  # longer than a commit takes
+    assert not [name for name in below(hub, "a/out") if "checkpoint-9" in name]
+    box.close()
+    assert below(hub, "a/out") == laid(box.folder)
+
+
+def test_where_all_is_refused_in_the_end_the_model_and_how_it_ended_are_tried_alone(hub, box):
+    box.changed()
+    until(lambda: below(hub, "a/out"))
+    before = below(hub, "a/out")
+    checkpoint(box.folder, 9)
+    (box.folder / "model").mkdir()
+    (box.folder / "model" / "model.safetensors").write_bytes(b"WHOLE")
+    (box.folder / "exit.json").write_text("{}")
+    hub.faults.add(rf"POST /api/datasets/{REPO}/commit/main", status=403)
+    box.close()
+    light = {name: data for name, data in laid(box.folder).items() if not name.startswith("checkpoints/")}
+    assert below(hub, "a/out") == before | light and {"exit.json", "model/model.safetensors"} <= set(light)
 
 
 def test_half_a_checkpoint_is_not_committed_and_a_repository_that_became_public_gets_nothing(hub: Hub, box: Commits):
