@@ -267,6 +267,21 @@ def test_a_job_whose_repository_was_deleted_ends_and_one_that_is_hidden_is_waite
     assert Bucket(ada, "ada").listed("x") == []
 
 
+@pytest.mark.parametrize("untold", ["volumes", "labels"])
+def test_whoever_finds_the_job_again_knows_that_it_went_by_repository(hub: Hub, tmp_path: Path, untold: str):
+    repository(hub)
+    hub.jobs.stuck = True
+    spec = training(tmp_path)
+    backend(hub).launch(spec)
+    (run,) = hub.jobs.runs.values()
+    run.spec["volumes"] = [] if untold == "volumes" else run.spec["volumes"]
+    if untold == "labels":
+        run.spec["labels"] = {"ml-intern": run.spec["labels"]["ml-intern"]}
+    about_file(spec.folder).unlink()
+    backend(hub).launch(spec)
+    assert read_json(about_file(spec.folder))["repository"] == REPO and len(hub.jobs.runs) == 1
+
+
 @pytest.mark.parametrize(
     ("recipe", "config"),
     [
