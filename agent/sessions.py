@@ -23,7 +23,7 @@ from record.log import Log, LogError
 from record.views import Views
 
 NAMES = re.compile(r"[a-z0-9][a-z0-9-]{3,60}")  # of sessions' folders; others that lie there are not ours
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?")  # and a dataset's revision
+HUB_ID = re.compile(r"(?!.*\.\.)[\w-][\w.-]*/[\w.-]+(@[\w.-]+(/[\w.-]+)*)?")  # and a dataset's revision
 # Of each cap; more is a slip of the hand.
 MOST = {"hours": 10_000, "job_hours": 100_000, "dollars": 1_000_000, "tokens": 10**12, "calls": 10**6}
 MIN_FREE = 512 * 2**20  # bytes: two checkpoints of a small model and its logs

@@ -3,7 +3,8 @@
 A repository cannot be mounted to write in. So what belongs there is laid into a folder of the machine first, and a thread
 brings it to what the folder holds: each commit has whole checkpoints and the curve that belongs to them, or at the end all
 that there is with exit.json, and takes out what is there no more. What is there is asked before each, so that a commit
-whose answer was lost, or one of an earlier machine, costs nothing but that question.
+whose answer was lost, or one of an earlier machine, costs nothing but that question. What was taken out stays in the
+repository's history, and counts as what its owner stores: the larger a commit, the longer until the next.
 """
 
 import os
@@ -19,6 +20,7 @@ from recipes.grace import COMPLETE
 from recipes.recorder import OF_A_CHECKPOINT
 
 GAP = 120.0  # seconds between two commits: the Hub takes some 128 an hour for a repository, and other jobs use it, too
+PACE = 1e6  # bytes a second of what is new there, over a job's time: 86 GB a day at most [H]
 PAUSES = (2.0, 60.0)  # seconds before one is tried again: the first, and the longest
 BRING = 600.0  # seconds at the end, after which what was not taken is lost; the Hub's timeout leaves as many [H]
 REFUSED = (401, 403, 404)  # statuses that no other try makes better
@@ -85,33 +87,40 @@ class Commits(Outbox):
             self._news.wait()
             self._news.clear()
             last = self._closing.is_set()  # after that: close() says so before there is news
+            files = self._wanted or {}
             try:
-                self._commit(self._wanted or {})
+                new = self._commit(files)
             except (httpx.HTTPError, OSError, RuntimeError, ValueError, Public) as error:  # RuntimeError: an upload's
                 status, asked = _answer(error)
                 # in one piece, and beside the lines by which curves go
                 sys.stderr.write(f"What it made could not be committed ({status or type(error).__name__}).\n")
                 hopeless = status in REFUSED or isinstance(error, Public)
-                if last and hopeless:
-                    return
                 self._news.set()
-                wait = max(asked, most if hopeless else pause)
-                self._rest(min(wait, most) if last else wait)
+                if last and hopeless:
+                    self._wanted = {name: data for name, data in files.items() if not self._heavy(name)}
+                    if status != 403 or len(self._wanted) == len(files):
+                        return
+                    continue  # 403: also what is too much for its owner's storage, and the model may not be
+                self._rest(max(asked, most if hopeless else pause), most)
                 pause = min(2 * pause, most)
                 continue
             if last:
                 return
             pause = first
-            self._rest(GAP)
+            self._closing.wait(max(GAP, new / PACE))
 
-    def _rest(self, seconds: float) -> None:
-        """Wait; of what comes last only a failure is waited for."""
+    def _rest(self, seconds: float, most: float) -> None:
+        """Wait until the next try: no longer than until the job ends, and from then on no longer than `most` [s]."""
         if self._closing.is_set():
-            time.sleep(seconds)
+            time.sleep(min(seconds, most))
         else:
             self._closing.wait(seconds)
 
-    def _commit(self, files: Files) -> None:
+    def _heavy(self, name: str) -> bool:
+        return name.startswith(f"{self._within}/checkpoints/")
+
+    def _commit(self, files: Files) -> int:
+        """Bring the repository to these files; the bytes that were new. Without a checkpoint among them its own stay."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
         from huggingface_hub.errors import EntryNotFoundError
 
@@ -120,9 +129,11 @@ class Commits(Outbox):
         there: list[Any] = []
         with suppress(EntryNotFoundError):
             there = list(self._api.list_repo_tree(**self._where, path_in_repo=self._within, recursive=True))
-        gone = [one.path for one in there if hasattr(one, "size") and one.path not in files]
+        known = {one.path for one in there if hasattr(one, "size")}
+        some = any(map(self._heavy, files))
+        gone = [name for name in known if name not in files and (some or not self._heavy(name))]
         if not (files or gone):
-            return
+            return 0
         with TemporaryDirectory(prefix="sending-", dir=self.folder.parent) as held:
             add = [
                 CommitOperationAdd(path, _held(data, Path(held, str(n))))
@@ -130,6 +141,7 @@ class Commits(Outbox):
             ]
             operations = [*map(CommitOperationDelete, gone), *add]
             self._api.create_commit(**self._where, operations=operations, commit_message=f"What {self._within} holds")
+        return sum(one.upload_info.size for one in add if one.path_in_repo not in known)
 
 
 def _held(data: bytes | Path, place: Path) -> bytes | str:

@@ -12,7 +12,7 @@ from agent.providers import KEYS, BrainError, check_driver
 from agent.sessions import MIN_FREE
 from agent.settings import Settings
 from lab.confine import landlock
-from lab.errors import LabError, Refused
+from lab.errors import LabError
 from lab.hub import client, in_words
 from lab.machine import this_machine
 from ui.oauth import SCOPES
@@ -69,10 +69,11 @@ def _hub(settings: Settings) -> Check:
     try:
         with in_words("the name of who has this token"):
             who = client(token, settings.job_env).whoami()
-    except Refused:
-        return Check("Hub token", "bad", "The Hub refuses HF_TOKEN.", "Make a new token and set HF_TOKEN.")
-    except LabError:
-        return Check("Hub token", "unknown", "The Hub does not answer, so HF_TOKEN is not checked.")
+    except LabError as error:
+        said = getattr(error.__cause__, "response", None)
+        if said is not None and said.status_code == 401:
+            return Check("Hub token", "bad", "The Hub refuses HF_TOKEN.", "Make a new token and set HF_TOKEN.")
+        return Check("Hub token", "unknown", "The Hub does not say whose HF_TOKEN is, so it is not checked.")
     role = ((who.get("auth") or {}).get("accessToken") or {}).get("role", "unknown")
     return Check("Hub token", "ok", f"HF_TOKEN is {who.get('name', 'somebody')}'s; its scope: {role}.")
 

@@ -55,9 +55,17 @@ def send(api: Any, token: str | None, owner: str, spec: JobSpec, parcel: Path, p
 
 
 def _runs_code(spec: JobSpec) -> bool:
-    """Whether a stranger to us has written what runs: the agent its script, or the model answers that are tried."""
-    rewards = spec.config.get("rewards") or ()
-    return spec.recipe == "script" or any(dict(one).get("kind") == "code" for one in rewards)
+    """Whether a stranger to us has written what runs: the agent its script, or the model answers that are tried.
+
+    Scorers of reasoning-gym try them, too: some read an answer with sympy's parse_expr, which is Python's eval.
+    """
+    tasks, kinds = {str(spec.config.get("benchmark", ""))}, set()
+    for one in spec.config.get("rewards") or ({"kind": "benchmark"},):  # recipes.rewards.Rewarded's own
+        kinds.add(dict(one).get("kind"))
+        tasks.add(str(dict(one).get("name", "")))
+    scored = spec.recipe == "evaluate" or "benchmark" in kinds
+    gym = scored and any(name.startswith("gym:") for name in tasks)
+    return spec.recipe == "script" or "code" in kinds or gym
 
 
 class Brought:

@@ -24,7 +24,7 @@ from lab.backends.depot import MOUNT, Brought, depot_of, send
 from lab.backends.ear import Ear
 from lab.backends.folder import metrics, why
 from lab.backends.gauge import events
-from lab.backends.repository import JOB_TOKEN
+from lab.backends.repository import JOB_TOKEN, NAME
 from lab.backends.runner import cancel_file, launching
 from lab.checkpoint import keep_best
 from lab.errors import LabError, Refused
@@ -43,6 +43,7 @@ SAVING = (
     60.0  # seconds after its cancel that a job may still write: 30 until it is killed, and the mount's own delay [H]
 )
 PAUSES = (1.0, 60.0)  # seconds before a launch is tried again: the first, and the longest
+BY_REPOSITORY = {"ml-intern-depot": "repository"}  # the label of a job whose things lie there
 ENVIRONMENT = {"PYTHONPATH": f"{MOUNT}/code", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 ODD = (
     OSError,
@@ -130,9 +131,9 @@ class HFJobs:
         if job is None:
             job = self._start(api, spec, owner, place, labels)
         about = {"attempt": spec.attempt, "id": job.id, "owner": owner, "place": place, "timeout": _timeout(spec)}
-        own = next((one for one in job.volumes or () if one.mount_path == MOUNT), None)
-        if own and own.type == "dataset":
-            about["repository"] = own.source
+        mounted = any(one.mount_path == MOUNT and one.type == "dataset" for one in job.volumes or ())
+        if mounted or BY_REPOSITORY.items() <= (job.labels or {}).items():  # an answer need not have both
+            about["repository"] = f"{owner}/{NAME}"
         write_json(about_file(spec.folder), about | {"flavor": spec.machine.removeprefix(RENTED)})
         self._ear(spec.folder)
 
@@ -149,6 +150,7 @@ class HFJobs:
         command, secrets = _command(models, machine.device == "cpu"), {}
         if own.type == "dataset":
             command, secrets = _handed([*command, "--commit", api.endpoint, own.source, place]), {JOB_TOKEN: token}
+            labels = labels | BY_REPOSITORY
         write_json(about_file(spec.folder), {"attempt": spec.attempt, "unsure": True})
         try:
             return api.run_job(

@@ -24,13 +24,20 @@ class Repository:
     def send(self, token: str, parcel: Path, place: str) -> str:
         """Commit the parcel below a place; the commit. Raises Refused, also for a repository that is public.
 
-        With the token that the machine gets: what may not write there now could not later.
+        With the token that the machine gets: what may not write there now could not later. The job is mounted and read
+        back with the person's own.
         """
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
         api: Any = HfApi(endpoint=self._api.endpoint, token=token)
         try:
+            role = ((api.whoami().get("auth") or {}).get("accessToken") or {}).get("role")
+            if role in ("read", "write"):
+                raise Refused(
+                    f"{JOB_TOKEN} is a token for all that is yours (its role is {role}), and a machine gets it; "
+                    f"make a fine-grained one that may write in the dataset repository {self.name} alone."
+                )
             try:
                 about = api.repo_info(**self._where)
             except RepositoryNotFoundError:
@@ -40,6 +47,11 @@ class Repository:
             if not about.private:
                 raise Refused(
                     f"The dataset repository {self.name} is public, and what goes to jobs is not; make it private in its settings."
+                )
+            if not self._api.repo_exists(**self._where):
+                raise Refused(
+                    f"This HF_TOKEN may not read the dataset repository {self.name}, by which the job goes; "
+                    "give it read access to that one."
                 )
             sent = api.upload_folder(
                 **self._where, folder_path=parcel, path_in_repo=place, commit_message=f"The parcel of {place}"
@@ -54,9 +66,15 @@ class Repository:
         return sent.oid
 
     def listed(self, place: str) -> list[Any]:
-        from huggingface_hub.errors import EntryNotFoundError
+        """Raises RepositoryNotFoundError where it is hidden; it is not where its owner asks and is not shown it."""
+        from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
-        self._head = self._api.repo_info(**self._where).sha
+        try:
+            self._head = self._api.repo_info(**self._where).sha
+        except RepositoryNotFoundError:
+            if self._api.whoami()["name"] != self.name.partition("/")[0]:
+                raise
+            return []
         with suppress(EntryNotFoundError):
             return list(
                 self._api.list_repo_tree(**self._where, path_in_repo=place, recursive=True, revision=self._head)

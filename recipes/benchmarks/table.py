@@ -119,6 +119,7 @@ def from_parquet(path: Path) -> list[dict[str, Any]]:
 def builder(source: str) -> Any:
     """What loads a dataset of the Hub, at `hash`, its commit. Raises ValueError; also where only another commit is here."""
     from datasets import load_dataset_builder
+    from datasets.packaged_modules.cache.cache import Cache
     from httpx import HTTPError
 
     dataset, _, revision = source.partition("@")
@@ -126,7 +127,8 @@ def builder(source: str) -> Any:
         found = load_dataset_builder(dataset, revision=revision or None)
     except (OSError, ValueError, RuntimeError, HTTPError) as error:  # datasets' and huggingface_hub's own are OSErrors
         raise ValueError(f"The dataset {source!r} cannot be loaded: {first_line(error)}.") from error
-    if COMMIT.fullmatch(revision) and found.hash != revision:  # without the Hub, datasets takes the newest of its cache
+    cached = isinstance(found, Cache)  # without the Hub, datasets takes the newest of its cache, whatever was asked for
+    if revision and found.hash != revision and (cached or COMMIT.fullmatch(revision)):
         raise ValueError(f"The dataset {source!r} cannot be loaded: the Hub does not answer, and {found.hash} is here.")
     return found
 

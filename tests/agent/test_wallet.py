@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from agent.session import Session
-from agent.sessions import Request, open_session, session_log
-from agent.settings import Provider, Settings
+from agent.sessions import Request, _check_paths, open_session, session_log
+from agent.settings import Provider, Settings, SettingsError
 from agent.steering import halt
 from agent.wallet import Grant, Wallet, as_line
 from agent.worker import Worker
@@ -174,6 +174,15 @@ def test_what_is_odd_at_one_desk_holds_up_nothing_else(wallet, working, session_
     assert good.wait(lambda views: views.replied, 30)
     halt(good.log)
     assert good.wait(lambda views: views.settled, 60)
+
+
+def test_a_revision_may_have_slashes_and_leads_nowhere_else(wallet):
+    on_a_space = wallet.settings_of("bob")
+    for revision in ("v2", "refs/convert/parquet", "refs/pr/1"):
+        _check_paths(on_a_space, Request(task=f"table:org/rows@{revision}"))
+    for source in ("org/rows@refs/../../secret", "org/rows@/etc", "org/..", "org/rows/more"):
+        with pytest.raises(SettingsError, match="a file of this Space's machine"):
+            _check_paths(on_a_space, Request(task=f"table:{source}"))
 
 
 def test_nobodys_settings_hold_nothing(wallet):

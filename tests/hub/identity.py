@@ -12,7 +12,7 @@ def routes(hub: Hub) -> list[Route]:
         person = hub.known(request)
         about = {"type": "user", "id": f"id-{person.name}", "name": person.name, "fullname": person.name.title()}
         about |= {"isPro": person.pro, "canPay": True, "orgs": [{"name": name, "type": "org"} for name in person.orgs]}
-        token = {"displayName": "loopback", "role": "fineGrained"}
+        token = {"displayName": "loopback", "role": person.role}
         return JSONResponse(about | {"auth": {"type": "access_token", "accessToken": token}})
 
     def nothing(_: Request) -> Response:

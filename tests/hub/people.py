@@ -30,6 +30,12 @@ class Person:
         """Whose repositories a token with no more than contribute-repos may read and write: those of its application."""
         return self.app or self.token
 
+    @property
+    def role(self) -> str:
+        """Of a token of the settings page: for all that is theirs, or fine-grained."""
+        whole = {EVERYTHING: "write", ("read-repos",): "read"}
+        return "fineGrained" if self.only or self.app else whole.get(self.scopes, "fineGrained")
+
     def reaches(self, kind: str, id: str) -> bool:
         return not self.only or f"{kind} {id}" in self.only
 

@@ -92,6 +92,31 @@ def test_a_dataset_that_changes_between_two_measurements_asks_the_same_items(hub
     assert ran.returncode and f"The dataset 'ada/sums@{first}' cannot be loaded" in ran.stderr, ran.stderr
 
 
+PINNED = """
+import sys
+from lab.tasks import check_task
+
+print(check_task(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_revision_by_name_is_never_what_happens_to_be_here(hub: Hub, settings, tmp_path: Path):
+    env = cli_environment(settings) | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
+    api = HfApi(endpoint=hub.url, token=hub.people.add("ada").token)
+    first = upload(hub, "plus")
+    assert run(env, PINNED, "table:ada/sums").returncode == 0, "and is in the cache"
+    second = upload(hub, "minus")
+    api.create_branch("ada/sums", repo_type="dataset", branch="v2")
+    offline = env | {"HF_HUB_OFFLINE": "1"}
+    for name, known in (("v2", False), (second, False), (first, True)):
+        ran = run(offline, PINNED, f"table:ada/sums@{name}")
+        assert (ran.returncode == 0) == known, ran.stdout + ran.stderr
+        assert known or f"{first} is here" in ran.stderr, ran.stderr
+    for where, name, commit in ((offline, "", first), (env, "@v2", second)):
+        assert run(where, PINNED, f"table:ada/sums{name}").stdout.split()[-1] == f"table:ada/sums@{commit}"
+
+
 def test_the_published_card_says_which_commit_was_measured_and_trained_on():
     task = f"table:ada/sums-v1.1@{'c' * 40}"
     goal = {"text": "x", "task": task, "model": "starter"}

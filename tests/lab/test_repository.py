@@ -14,13 +14,16 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
 from agent.settings import ROOT, SettingsError, read
 from agent.wallet import Grant, Wallet
 from lab.backend import JobSpec, read_json
+from lab.backends.bucket import Bucket
 from lab.backends.folder import log_tail, metrics, result
 from lab.backends.hf_jobs import HFJobs, _handed, about_file
-from lab.backends.repository import JOB_TOKEN
+from lab.backends.repository import JOB_TOKEN, Repository
+from recipes import outbox
 from recipes.outbox import Commits
 from tests.conftest import until
 from tests.hub import Hub, serve
@@ -228,9 +231,66 @@ def test_a_public_repository_and_a_token_for_something_else_get_nothing(hub: Hub
     assert not committed(hub)
 
 
+@pytest.mark.parametrize("role", ["write", "read"])
+def test_a_token_for_all_that_is_theirs_goes_to_no_machine(hub: Hub, tmp_path: Path, role: str):
+    repository(hub)
+    whole = hub.people.add("ada", "hf_whole", **({} if role == "write" else {"scopes": ("read-repos",)}))
+    assert whole.role == role
+    said = refused(hub, training(tmp_path), token=whole.token)
+    assert f"its role is {role}" in said and f"may write in the dataset repository {REPO} alone" in said
+    assert not committed(hub)
+
+
+def test_what_could_not_be_mounted_and_read_back_is_not_sent(hub: Hub, tmp_path: Path):
+    repository(hub)
+    rented, spec = backend(hub, scopes=("jobs",)), training(tmp_path)
+    rented.launch(spec)
+    assert f"may not read the dataset repository {REPO}" in rented.state(spec.folder).reason
+    assert not committed(hub) and not hub.jobs.runs
+
+
+def test_a_job_whose_repository_was_deleted_ends_and_one_that_is_hidden_is_waited_for(hub: Hub, tmp_path: Path):
+    repository(hub)
+    hub.jobs.stuck = True
+    rented, spec = backend(hub), training(tmp_path)
+    rented.launch(spec)
+    (run,) = hub.jobs.runs.values()
+    run.started = time.time() - 9
+    ada, ben = (HfApi(endpoint=hub.url, token=hub.people.add(name).token) for name in ("ada", "ben"))
+    ada.delete_repo(REPO, repo_type="dataset")
+    run.settle("COMPLETED")
+    over = end_of(rented, spec.folder)
+    assert (over.state, over.reason) == ("failed", "it ended well, and what it made did not come back")
+    for depot in (Repository(ben, REPO), Bucket(ben, "ada")):
+        with pytest.raises(HfHubHTTPError):
+            depot.listed("x")
+    assert Bucket(ada, "ada").listed("x") == []
+
+
+@pytest.mark.parametrize("untold", ["volumes", "labels"])
+def test_whoever_finds_the_job_again_knows_that_it_went_by_repository(hub: Hub, tmp_path: Path, untold: str):
+    repository(hub)
+    hub.jobs.stuck = True
+    spec = training(tmp_path)
+    backend(hub).launch(spec)
+    (run,) = hub.jobs.runs.values()
+    run.spec["volumes"] = [] if untold == "volumes" else run.spec["volumes"]
+    if untold == "labels":
+        run.spec["labels"] = {"ml-intern": run.spec["labels"]["ml-intern"]}
+    about_file(spec.folder).unlink()
+    backend(hub).launch(spec)
+    assert read_json(about_file(spec.folder))["repository"] == REPO and len(hub.jobs.runs) == 1
+
+
 @pytest.mark.parametrize(
     ("recipe", "config"),
-    [("script", {}), ("grpo", {"rewards": [{"kind": "exact"}, {"kind": "code"}]})],
+    [
+        ("script", {}),
+        ("grpo", {"rewards": [{"kind": "exact"}, {"kind": "code"}]}),
+        ("evaluate", {"benchmark": "gym:countdown"}),
+        ("grpo", {"benchmark": "gym:puzzle24"}),  # its own rewards
+        ("grpo", {"rewards": [{"kind": "benchmark", "name": "gym:simple_integration"}], "benchmark": "chains"}),
+    ],
 )
 def test_what_a_model_wrote_shares_no_machine_with_a_token(hub: Hub, tmp_path: Path, recipe: str, config: dict):
     repository(hub)
@@ -302,6 +362,44 @@ def test_a_trainer_that_saves_all_the_time_commits_no_more_often_than_the_hub_ta
     assert below(hub, "a/out") == laid(box.folder) and commits(hub).count("What a/out holds") == 2
 
 
+@pytest.mark.parametrize("trouble", [{}, {"status": 429, "headers": {"Retry-After": "9999"}}])
+def test_a_job_that_ends_while_a_commit_is_under_way_waits_for_nothing_else(hub, box, monkeypatch, trouble):
+    monkeypatch.setattr(outbox, "GAP", 9999.0)  # none of it is waited for
+    under_way = hub.faults.add(rf"POST /api/datasets/{REPO}/commit/main", wait_s=1.0, **trouble)
+    box.changed()
+    until(lambda: not under_way.times)
+    (box.folder / "exit.json").write_text("{}")
+    box.close()
+    assert below(hub, "a/out") == laid(box.folder)
+
+
+def test_the_more_is_new_the_longer_until_the_next_commit(hub, box, monkeypatch):
+    monkeypatch.setattr(outbox, "GAP", 0.0)
+    monkeypatch.setattr(outbox, "PACE", 5000 / 9999)  # of one checkpoint
+    box.changed()
+    until(lambda: below(hub, "a/out"))
+    checkpoint(box.folder, 9)
+    box.changed()
+    time.sleep(1)  # longer than a commit takes
+    assert not [name for name in below(hub, "a/out") if "checkpoint-9" in name]
+    box.close()
+    assert below(hub, "a/out") == laid(box.folder)
+
+
+def test_where_all_is_refused_in_the_end_the_model_and_how_it_ended_are_tried_alone(hub, box):
+    box.changed()
+    until(lambda: below(hub, "a/out"))
+    before = below(hub, "a/out")
+    checkpoint(box.folder, 9)
+    (box.folder / "model").mkdir()
+    (box.folder / "model" / "model.safetensors").write_bytes(b"WHOLE")
+    (box.folder / "exit.json").write_text("{}")
+    hub.faults.add(rf"POST /api/datasets/{REPO}/commit/main", status=403)
+    box.close()
+    light = {name: data for name, data in laid(box.folder).items() if not name.startswith("checkpoints/")}
+    assert below(hub, "a/out") == before | light and {"exit.json", "model/model.safetensors"} <= set(light)
+
+
 def test_half_a_checkpoint_is_not_committed_and_a_repository_that_became_public_gets_nothing(hub: Hub, box: Commits):
     (box.folder / "checkpoints" / "checkpoint-7").mkdir()
     (box.folder / "checkpoints" / "checkpoint-7" / "model.safetensors").write_bytes(b"HALF")
@@ -323,5 +421,5 @@ def test_the_token_is_the_owners_alone_and_is_not_their_own(settings):
     assert TOKEN in wallet.settings_of("ben").secrets, "to be taken out of whatever they see"
     assert read({"HOME": "/home/ada", **keys}).keys == keys
     with pytest.raises(SettingsError, match="is your HF_TOKEN, which no machine gets") as error:
-        read({"HOME": "/home/ada", "HF_TOKEN": TOKEN, JOB_TOKEN: TOKEN})
+        read({"HOME": "/home/ada", "HF_TOKEN": TOKEN, JOB_TOKEN: f"{TOKEN}\n"})
     assert TOKEN not in str(error.value)

@@ -9,10 +9,11 @@ import pytest
 
 from agent.settings import ROOT
 from record.events import Closed, Decided, Ended, Halted, Opened, Said
+from tests.hub import serve
 from tests.ui import story
 from tests.ui.conftest import Site
 from ui.apidoc import document
-from ui.firstrun import _storage
+from ui.firstrun import _hub, _storage
 
 
 def test_say_stop_and_decide_append_one_fact_each(site: Site, http: httpx.Client):
@@ -161,6 +162,15 @@ def test_the_first_run_check_names_what_is_missing_and_what_to_do(http: httpx.Cl
     assert list(checks) == ["model", "Hub token", "hardware", "disk", "storage", "confinement"]
     assert checks["model"]["state"] == "warn" and "ANTHROPIC_API_KEY" in checks["model"]["fix"]
     assert checks["Hub token"]["state"] == "warn" and "HF_TOKEN" in checks["Hub token"]["fix"]
+
+
+@pytest.mark.parametrize(("status", "state"), [(401, "bad"), (403, "unknown"), (404, "unknown"), (503, "unknown")])
+def test_only_a_token_that_the_hub_does_not_know_is_called_refused(site: Site, tmp_path: Path, status: int, state: str):
+    with serve(tmp_path / "hub") as hub:
+        hub.faults.add("GET /api/whoami-v2", status=status, times=9)
+        env = {"HF_ENDPOINT": hub.url}
+        told = _hub(replace(site.settings, keys={"HF_TOKEN": "hf_x"}, job_env=env))
+    assert told.state == state and ("new token" in told.fix) == (state == "bad")
 
 
 def test_the_first_run_check_says_where_a_spaces_sessions_are_kept(site: Site):

@@ -72,7 +72,7 @@ export class Drawer {
   draw() {
     const wanted = this.search.value.toLowerCase();
     const found = this.sessions.filter((s) => `${s.title} ${s.id} ${s.driver}`.toLowerCase().includes(wanted));
-    const parts = [...Map.groupBy(found, day)].flatMap(([name, sessions]) => [h("h2.day", name), ...sessions.map((s) => this.line(s))]);
+    const parts = [...grouped(found)].flatMap(([name, sessions]) => [h("h2.day", name), ...sessions.map((s) => this.line(s))]);
     this.list.replaceChildren(
       ...(parts.length ? parts : [h("div.empty", wanted ? "No session matches." : "There is no session yet.")]),
     );
@@ -100,4 +100,11 @@ export class Drawer {
 function day(session) {
   const days = Math.floor((new Date().setHours(24, 0, 0, 0) - Date.parse(session.opened)) / 864e5);
   return days < 1 ? "Today" : days < 2 ? "Yesterday" : days < 8 ? "Last week" : "Earlier";
+}
+
+// Map.groupBy is not in Firefox before 119 and Safari before 17.4.
+function grouped(sessions) {
+  const groups = new Map();
+  for (const one of sessions) groups.set(day(one), [...(groups.get(day(one)) ?? []), one]);
+  return groups;
 }
