@@ -145,10 +145,10 @@ def read(environ: dict[str, str] | None = None) -> Settings:
     }
     if _closed(env):
         job_env[NETWORK] = CLOSED
-    keys = {name: env[name] for name in KEY_NAMES if env.get(name)}
+    keys = {name: key for name in KEY_NAMES if (key := env.get(name, "").strip())}  # a line's end is pasted along
     api_base = env.get("ML_INTERN_API_BASE") or None
     _check_webhook(keys.get("ML_INTERN_WEBHOOK"))
-    if JOB_TOKEN in keys and keys[JOB_TOKEN].strip() == keys.get("HF_TOKEN", "").strip():
+    if JOB_TOKEN in keys and keys[JOB_TOKEN] == keys.get("HF_TOKEN"):
         raise SettingsError(f"{JOB_TOKEN} is your HF_TOKEN, which no machine gets; make one for jobs alone.")
     servers = read_servers(file) if (file := env.get("ML_INTERN_MCP_SERVERS")) else ()
     for server in servers:
