@@ -26,3 +26,10 @@ def test_a_waiting_job_shows_when_it_starts_or_why_it_does_not(site: Site, visit
     log.append(e.Queued(job="sft-4", place=0))
     card.get_by_text("Running", exact=True).wait_for()
     assert "GiB" not in card.inner_text() and "Starts" not in card.inner_text() and row.inner_text() == "starting"
+    for reason, says in (
+        ("its trainer has ended, and its adapter is made into a model", "Finishing"),
+        ("t4-small of Hugging Face Jobs is being set up", "Being set up"),
+    ):
+        log.append(e.Queued(job="sft-4", place=0, reason=reason))
+        card.get_by_text(says, exact=True).wait_for()
+        assert reason in card.inner_text() and row.inner_text() == says.lower()

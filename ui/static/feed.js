@@ -233,7 +233,7 @@ function thought(f, open) {
 function jobRow(job) {
   const ended = job.ended;
   const failed = ended && (ended.state === "failed" || ended.state === "timeout");
-  const waits = job.held ? "waits for memory" : job.place ? `queued, ${job.place} before it` : "queued";
+  const waits = job.held ? words.held(job.held) : job.place ? `queued, ${job.place} before it` : "queued";
   const before = job.place === 0 && !job.held ? "starting" : waits;
   const steps = job.place > 0 || job.held || !(job.step || job.steps) ? before : job.steps ? `${job.step} / ${job.steps}` : `step ${job.step}`;
   const latest = words.metricOrder(Object.keys(job.values)).slice(0, 2);

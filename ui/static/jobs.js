@@ -129,7 +129,7 @@ const summary = (name) => h("summary", name, icon("chevron", "turn"));
 function standing(job) {
   if (job.ended) return words.JOB_STATES[job.ended.state];
   if (job.place > 0) return [`Queued, ${job.place} before it`, "wait"];
-  if (job.held) return ["Waits for memory", "wait"];
+  if (job.held) return [words.held(job.held).replace(/^./, (first) => first.toUpperCase()), "wait"];
   return job.place === null && !job.step ? ["Queued", "wait"] : ["Running", "busy"];
 }
 
@@ -137,7 +137,7 @@ function facts(job) {
   const values = words.metricOrder(Object.keys(job.values)).slice(0, 3);
   const left = job.ended
     ? ["Took", words.seconds(job.ended.seconds)]
-    : job.place > 0 || job.held
+    : job.place > 0 || (job.held && !job.step)
       ? ["Starts", job.starts === null ? "unknown" : `about ${words.clock(job.starts)}`]
       : ["Left", job.eta == null ? "unknown" : words.seconds(job.eta)];
   return [

@@ -58,6 +58,9 @@ export function brief(args) {
   return clip(leaves(args, "").join(" "), 200);
 }
 
+/** In two words, why a job that has no other before it does not train: by its reason. */
+export const held = (why) => (/ memory/.test(why) ? "waits for memory" : /has ended/.test(why) ? "finishing" : "being set up");
+
 const SETTINGS = { lr: "a learning rate", beta: "a KL penalty (beta)" };
 
 /** What a finding has offered to try, a line for each run; a replay may hold less than the offer. */
