@@ -101,7 +101,8 @@ const FOLDS = {
     const job = s.jobs.get(f.job);
     if (!job) return;
     const starts = f.eta_s == null ? null : Date.parse(f.at) + 1000 * f.eta_s;
-    Object.assign(job, { place: f.place, held: f.reason ?? "", starts, began: f.place > 0 || f.reason ? null : f.at, eta: null });
+    Object.assign(job, { place: f.place, held: f.reason ?? "", starts, began: f.place > 0 || f.reason ? null : f.at });
+    if (f.reason) job.eta = null;
   },
   progressed: (s, f) => {
     const job = s.jobs.get(f.job);
