@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from agent.sessions import Request, open_session
 from agent.settings import Settings
 from lab.lab import Lab
 from record.journal import Journal
+from tests.hub import Hub, serve
 from tests.scripted import open_lab
 
 
@@ -28,3 +30,11 @@ def lab_of(settings) -> Iterator[Callable[[], tuple[Lab, Journal]]]:
     """Makes labs of the test's own."""
     with ExitStack() as labs:
         yield lambda: labs.enter_context(running_lab(settings))
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """A Hub whose mounted buckets keep up with their machines."""
+    with serve(tmp_path / "hub") as hub:
+        hub.jobs.sync_s = 0.3
+        yield hub

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from record.events import Budget, Ended, Goal, Launched, Noted, Opened, Scored, 
 from record.log import Log
 from record.report import report
 from tests.conftest import cli_environment
-from tests.hub import Hub, serve
+from tests.hub import Hub
 
 # Open a session on ada/sums, or go on with one, measure its base model on a split, and say what was asked.
 MEASURE = """
@@ -39,12 +39,6 @@ vault, task = Vault(settings.vault), journal.views.goal.task
 items = {split: read_rows(vault.items(task, split)) for split in ("dev", "heldout")}
 print(json.dumps({"session": session, "task": task, "items": items, "n": score["n"]}))
 """
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    with serve(tmp_path / "hub") as hub:
-        yield hub
 
 
 def upload(hub: Hub, sign: str) -> str:

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,20 +29,13 @@ from recipes.remote import MARK
 from record.card import model_card
 from record.events import Asked, Ended, Launched, Progressed
 from tests.conftest import until
-from tests.hub import Hub, serve
+from tests.hub import Hub
 from tests.hub.prying import pried
 from tests.scripted import open_lab
 from tools.scores import Evaluate
 from tools.train import Train
 
 GIB = 2**30
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    with serve(tmp_path / "hub") as hub:
-        hub.jobs.sync_s = 0.3
-        yield hub
 
 
 @pytest.fixture

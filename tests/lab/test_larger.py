@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from resource import RLIMIT_AS, prlimit
 from typing import Any
 
@@ -28,7 +27,7 @@ from record.events import Launched
 from record.journal import Journal
 from tests.agent.test_autopilot import AUDIT, Talk
 from tests.conftest import until
-from tests.hub import Hub, serve
+from tests.hub import Hub
 from tests.scripted import open_lab
 from tools.all import all_tools
 
@@ -36,13 +35,6 @@ LAST_RUNG = replace(
     first_idea(AUDIT, False), rows=200, max_steps=10, batch_size=1, grad_accumulation=8, gradient_checkpointing=True
 )
 MEMORY = {"batch_size", "grad_accumulation", "gradient_checkpointing"}
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    with serve(tmp_path / "hub") as hub:
-        hub.jobs.sync_s = 0.3
-        yield hub
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from lab.processes import identity
 from recipes.remote import MARK
 from record.events import Closed, Launched
 from tests.conftest import until
-from tests.hub import Hub, serve
+from tests.hub import Hub
 from tests.lab.test_hf_jobs import EXIT, OUT, end_of, sent, settle, spec_in
 from tests.scripted import open_lab
 
@@ -41,10 +41,9 @@ for step in range(1, 10**6):
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    with serve(tmp_path / "hub") as hub:
-        hub.jobs.metrics_s = 0.02
-        yield hub
+def hub(hub: Hub) -> Hub:
+    hub.jobs.metrics_s = 0.02
+    return hub
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +25,7 @@ from lab.backends.repository import JOB_TOKEN, Repository
 from recipes import outbox
 from recipes.outbox import Commits
 from tests.conftest import until
-from tests.hub import Hub, serve
+from tests.hub import Hub
 from tests.hub.prying import pried
 from tests.hub.runs import of_job
 from tests.lab.test_hf_jobs import end_of, spec_in
@@ -34,13 +33,6 @@ from tests.lab.test_hf_jobs import end_of, spec_in
 REPO = "ada/ml-intern-jobs"
 TOKEN = "hf_canaryOfTheJobsOwnToken00000000000"
 NO_BUCKETS = ("read-repos", "jobs")  # of a token that mounts and starts, and writes nowhere
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    with serve(tmp_path / "hub") as hub:
-        hub.jobs.sync_s = 0.3
-        yield hub
 
 
 def repository(hub: Hub, private: bool = True) -> None:

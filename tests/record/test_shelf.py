@@ -218,15 +218,20 @@ def test_links_and_pipes_that_others_leave_there_are_not_followed(folder: Folder
     assert len(list(mine.iterdir())) == 2
 
 
+def goes_on(log, folder: Folder, tmp_path: Path) -> None:
+    """What is said next comes there, whatever lies there already."""
+    log.append(Said(text="more"))
+    sent(mirror_of(folder, tmp_path))
+    assert log_there(folder) == log.path.read_bytes()
+
+
 @pytest.mark.parametrize("odd", ['[Infinity, "x"]', "[" * 100_000, f'[-5, "{shelf.EMPTY}"]', '[1, "../../x"]', "{}"])
 def test_an_odd_index_holds_up_no_session(folder: Folder, tmp_path: Path, odd: str):
     log, _, now = grown(tmp_path, folder)
     data = f'{{"sessions/{AAA}/x": {odd}}}'.encode()
     indexes(folder)[0].with_name(f"{AAA}.{int(time.time()) + 60}.{shelf._sum(data)}.json").write_bytes(data)
     assert fetched(folder, tmp_path / "new") == (now, "second")
-    log.append(Said(text="more"))
-    sent(mirror_of(folder, tmp_path))
-    assert log_there(folder) == log.path.read_bytes()
+    goes_on(log, folder, tmp_path)
 
 
 def test_what_is_deleted_is_gone_also_where_a_part_of_it_never_arrived(folder: Folder, tmp_path: Path):
@@ -256,9 +261,7 @@ def test_what_was_sent_ahead_and_given_up_does_not_stay_nor_do_a_thousand_indexe
     assert contents(folder) == named(*indexes(folder))
     wrong = indexes(folder)[0].read_bytes()  # a clock that is a year ahead
     indexes(folder)[0].with_name(f"{AAA}.{int(time.time()) + 10**7}.{shelf._sum(wrong)}.json").write_bytes(wrong)
-    log.append(Said(text="more"))
-    sent(mirror_of(folder, tmp_path))
-    assert log_there(folder) == log.path.read_bytes()
+    goes_on(log, folder, tmp_path)
 
 
 def test_what_a_person_deletes_there_is_written_again(folder: Folder, tmp_path: Path):
